@@ -1,0 +1,44 @@
+# Each target sets up .venv by itself. PYTHON=python3.12 chooses another interpreter (3.11 to 3.13).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check bench ui clean help
+
+help:            ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+demo: $(INSTALLED)  ## three predictors on a generated corpus, one report, about five minutes
+	@echo "Three predictors on a generated (SYNTHETIC) corpus: cnn, cnn_text and a small local language model."
+	$(BIN)/python run.py -m model=cnn,cnn_text,llm
+	@echo
+	@echo "Look closer:   make ui                             every run, figure and prediction in MLflow"
+	@echo "On real speech: $(BIN)/ser-bench corpora list      where to get it; then: python run.py corpus=cremad corpus.root=..."
+	@echo "What is here:  $(BIN)/ser-bench doctor"
+
+test: $(INSTALLED)  ## every test
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## ruff, mypy --strict, and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/unit/test_architecture.py
+
+bench: $(INSTALLED) ## ratios against named references, measured side by side
+	$(BIN)/python benchmarks/comparison.py
+	$(BIN)/python benchmarks/features.py
+	$(BIN)/python benchmarks/asr.py
+
+ui: $(INSTALLED)    ## the MLflow UI on http://127.0.0.1:5000
+	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db
+
+clean:              ## remove the virtual environment (runs in mlruns/ stay)
+	rm -rf $(VENV)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "ser_bench needs Python 3.11 to 3.13; say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@

@@ -1,0 +1,146 @@
+"""Whether a stored predictor standardises by the statistics of its training rows, computed anew from the features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_bench.audit.finding import Finding
+from ser_bench.errors import SerBenchError
+from ser_bench.types import CLEAN, FloatArray, Row, Split
+
+TOLERANCE = 2e-4
+"""Of means and deviations, in standard deviations. The same features summed otherwise differ by 1e-6; one clip too many
+among 24,000 rows moves some of 2,376 columns by 1e-3."""
+CONSTANT = 1e-6
+"""A column whose deviation is below this share of its mean does not vary."""
+CHUNK_ROWS = 512
+
+Array = npt.NDArray[np.float64]
+Read = Callable[[Sequence[Row]], FloatArray]
+"""Rows → raw features [N, D]."""
+PARTS = ("training (clean)", "training (augmented)", "validation", "test")
+ALLOWED: Mapping[str, tuple[int, ...]] = {
+    "training": (0, 1),
+    "clean training": (0,),
+    "training and validation": (0, 1, 2),
+}
+"""Names of sets of rows that a scaler may know, as places in `PARTS`."""
+FORBIDDEN: Mapping[str, tuple[int, ...]] = {
+    "training, validation and test": (0, 1, 2, 3),
+    "training and test": (0, 1, 3),
+    "clean training and test": (0, 3),
+    "clean training, validation and test": (0, 2, 3),
+    "test": (3,),
+}
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """What a predictor subtracts, and divides by, column by column [D]."""
+
+    mean: Array
+    std: Array
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over rows, which add up over parts: count, Σx [D], Σx² [D]."""
+
+    count: int
+    total: Array
+    squares: Array
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], read: Read, width: int) -> Self:
+        """Of the features of these rows, read a few hundred at a time."""
+        total, squares = np.zeros(width), np.zeros(width)
+        for start in range(0, len(rows), CHUNK_ROWS):
+            values = read(rows[start : start + CHUNK_ROWS])
+            total += values.sum(axis=0, dtype=np.float64)
+            squares += np.square(values, dtype=np.float64).sum(axis=0)
+        return cls(len(rows), total, squares)
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(self.count + other.count, self.total + other.total, self.squares + other.squares)
+
+    def is_of(self, scaler: Scaler) -> bool:
+        """Whether the scaler's mean and population standard deviation are these, within `TOLERANCE`."""
+        if not self.count:
+            return False
+        mean = self.total / self.count
+        std = np.sqrt(np.maximum(self.squares / self.count - np.square(mean), 0.0))
+        varies = std > CONSTANT * np.maximum(np.abs(mean), CONSTANT)
+        unit = np.where(varies, std, np.maximum(np.abs(mean), 1.0))
+        apart = np.abs(scaler.mean - mean) / unit
+        spread = np.where(varies, np.abs(scaler.std - std) / unit, 0.0)
+        return bool(apart.max() <= TOLERANCE and spread.max() <= TOLERANCE)
+
+
+def stored_scaler(folder: Path) -> Scaler | None:
+    """The arrays `mean` and `std` (or `scale`) of a stored predictor's safetensors files; None where it has none.
+
+    Raises:
+        SerBenchError: a file that cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            arrays = load_file(path)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise SerBenchError(
+                f"{path}: no readable stored model ({error}); train it again with force=true"
+            ) from error
+        std = arrays.get("std", arrays.get("scale"))
+        if "mean" in arrays and std is not None:
+            return Scaler(arrays["mean"].astype(np.float64), std.astype(np.float64))
+    return None
+
+
+def check_scaler(scaler: Scaler | None, split: Split, read: Read | None) -> Finding:
+    """Whether the scaler knows training rows only; else, which rows it does know.
+
+    Statistics of clean training rows alone, or of training and validation rows, are no leak. A scaler that fits no set
+    of rows tried here is held against the run: nothing says that it is of its training rows.
+
+    Args:
+        scaler: as stored; None where the predictor has none.
+        split: the rows.
+        read: gives the raw features that the scaler is for; None where they cannot be had.
+    """
+    if scaler is None:
+        return Finding("scaler", "not applicable: the predictor stores no scaler")
+    if read is None:
+        return Finding("scaler", f"not checked: features of its {len(scaler.mean):,} columns are not at hand")
+    clean = [row for row in split.train if row.variant == CLEAN]
+    augmented = [row for row in split.train if row.variant != CLEAN]
+    moments = [Moments.of(rows, read, len(scaler.mean)) for rows in (clean, augmented)]
+    if _fits(scaler, moments, {name: parts for name, parts in ALLOWED.items() if max(parts) < len(moments)}):
+        return Finding("scaler", "the statistics of the scaler are those of training rows only", 0.0)
+    moments += [Moments.of(rows, read, len(scaler.mean)) for rows in (split.val, split.test)]
+    allowed = _fits(scaler, moments, ALLOWED)
+    if allowed:
+        return Finding("scaler", f"the statistics of the scaler are those of {allowed} rows; no test row", 0.0)
+    forbidden = _fits(scaler, moments, FORBIDDEN)
+    text = f"the statistics of the scaler are those of {forbidden} rows" if forbidden else (
+        "the statistics of the scaler are not those of the training rows, nor of these with validation or test rows"
+    )  # fmt: skip
+    return Finding("scaler", text, 1.0, leak=True)
+
+
+def _fits(scaler: Scaler, moments: Sequence[Moments], sets: Mapping[str, tuple[int, ...]]) -> str:
+    """Name of the first set of parts whose statistics are the scaler's, or ""."""
+    for name, parts in sets.items():
+        pooled = moments[parts[0]]
+        for part in parts[1:]:
+            pooled = pooled + moments[part]
+        if pooled.is_of(scaler):
+            return name
+    return ""

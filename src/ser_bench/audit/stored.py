@@ -1,0 +1,174 @@
+"""The audit of a run in the store: right after it ended, or years later with whatever is left of its corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ser_bench import corpora, models, tracking
+from ser_bench.audit.checkpoint import check_checkpoint
+from ser_bench.audit.finding import Audit, Finding
+from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
+from ser_bench.audit.scaler import Read, Scaler, check_scaler, stored_scaler
+from ser_bench.config import Config
+from ser_bench.errors import CorpusError
+from ser_bench.features import fingerprint, spectral
+from ser_bench.features.store import Features
+from ser_bench.tracking import StoredRun
+from ser_bench.types import Clip, Corpus, FloatArray, Row, Split, clean_rows
+
+CURVES = ("loss", "accuracy", "uar")
+
+
+def audit_and_log(stored: StoredRun, clips: Mapping[str, Clip], features: Features) -> Audit:
+    """Audit a run whose corpus is at hand, and keep the result with it; what is not cached is not computed."""
+    found = audit_run(stored, stored.config(), clips, features)
+    log(stored, found)
+    return found
+
+
+def audit_stored(stored: StoredRun, root: str | None, cache: str | None) -> Audit:
+    """Audit a run as `ser-bench audit` does: find its corpus, compute features that are missing, keep the result.
+
+    Args:
+        stored: the run; it must be finished.
+        root: folder of the corpus; None: that of the run's own configuration.
+        cache: folder of cached features; None: the user's.
+
+    Raises:
+        CorpusError: the corpus is not at hand, or is not the run's, and the run keeps no table of its clips.
+        TrackingError: an artifact is missing.
+    """
+    cfg = stored.config()
+    cfg.cache_dir = cache
+    if root is not None:
+        cfg.corpus.root = root
+    corpus, why = _corpus_of(stored, cfg)
+    if corpus is not None:
+        found = audit_run(stored, cfg, corpus.by_id, Features(cfg, corpus.by_id, corpus.language), compute=True)
+    else:
+        found = audit_run(stored, cfg, _kept_clips(stored, why), None, notes=(f"without the audio: {why}",))
+    log(stored, found)
+    return found
+
+
+def audit_run(
+    stored: StoredRun,
+    cfg: Config,
+    clips: Mapping[str, Clip],
+    features: Features | None,
+    compute: bool = False,
+    notes: Sequence[str] = (),
+) -> Audit:
+    """All questions, asked of the stored artifacts of one run.
+
+    Args:
+        stored: the run.
+        cfg: its configuration.
+        clips: of its corpus, by id.
+        features: of the same; None where the audio is not at hand.
+        compute: whether spectral features that are not cached are computed for the fingerprints.
+        notes: put into the result.
+
+    Raises:
+        CorpusError: the split names clips that the corpus has not.
+        TrackingError: an artifact is missing.
+    """
+    split, predictions = stored.split(), stored.predictions()
+    strange = sorted({row.clip_id for row in (*split.train, *split.val, *split.test)} - set(clips))
+    if strange:
+        raise CorpusError(
+            f"run {stored.run_id}: its split.json names {len(strange)} clips that its corpus has not ({strange[0]}); "
+            "it was changed, or is of another corpus: train again with force=true"
+        )
+    limited = cfg.llm.limit is not None and "llm" in models.predictor_class(cfg.model.name).groups
+    scaler = stored_scaler(stored.artifact("predictor"))
+    kept = stored.metrics.get("fit/best_epoch")
+    curves = {name: stored.history(f"test_curve/{name}") for name in CURVES}
+    shares = overlaps(split, clips)
+    findings = [
+        *shares[:3],
+        _near_identical(cfg, split, clips, features, compute),
+        *shares[3:],
+        predictions_match(split, predictions, clips, limited),
+        check_scaler(scaler, split, _reader(cfg, scaler, features)),
+        check_checkpoint(
+            None if kept is None else round(kept),
+            cfg.trainer.max_epochs,
+            stored.history("val/loss"),
+            curves,
+            predictions,
+        ),
+    ]
+    return Audit(split.protocol, len(split.test), tuple(findings), tuple(notes))
+
+
+def log(stored: StoredRun, found: Audit) -> None:
+    """Keep the result with the run: tags `audit` and `audit_verdict`, metrics `leak/…`, artifact `audit.json`."""
+    tags = {"audit": found.tag, "audit_verdict": found.verdict}
+    tracking.log_audit(stored.tracking, stored.run_id, tags, found.metrics, found.as_json())
+
+
+def _near_identical(
+    cfg: Config, split: Split, clips: Mapping[str, Clip], features: Features | None, compute: bool
+) -> Finding:
+    name = "near_identical_audio"
+    if not fingerprint.applies_to(cfg.features):
+        return Finding(
+            name, "not checked: fingerprints are made of the paper's spectral features, and these are others"
+        )
+    test, train = (sorted({row.clip_id for row in rows}) for rows in (split.test, split.train))
+    vectors = None if features is None else _clean_vectors(features, sorted({*test, *train}), compute)
+    if vectors is None:
+        return Finding(name, "not checked: the clips' spectral features are not cached; ser-bench audit computes them")
+    place = {clip_id: i for i, clip_id in enumerate(sorted({*test, *train}))}
+    prints = fingerprint.fingerprints(vectors)
+    of_test, of_train = prints[[place[clip_id] for clip_id in test]], prints[[place[clip_id] for clip_id in train]]
+    alike = [(test[i], train[j]) for i, j, _ in fingerprint.similar(of_test, of_train) if test[i] != train[j]]
+    same = [(one, two) for one, two in alike if fingerprint.same_recording(clips[one].path, clips[two].path)]
+    return near_identical(split, clips, same)
+
+
+def _clean_vectors(features: Features, clip_ids: Sequence[str], compute: bool) -> FloatArray | None:
+    rows = clean_rows(clip_ids)
+    return features.spectral(rows) if compute else features.cached_spectral(rows)
+
+
+def _reader(cfg: Config, scaler: Scaler | None, features: Features | None) -> Read | None:
+    """What gives the raw features that a scaler of this width is for: spectral, text, or both, as they are joined."""
+    if scaler is None or features is None:
+        return None
+    sound, text = spectral.length(cfg.features), cfg.text.dim
+
+    def both(rows: Sequence[Row]) -> FloatArray:
+        return np.concatenate([features.spectral(rows), features.text(rows)], axis=1)
+
+    return {sound: features.spectral, text: features.text, sound + text: both}.get(len(scaler.mean))
+
+
+def _corpus_of(stored: StoredRun, cfg: Config) -> tuple[Corpus | None, str]:
+    """The run's corpus, or None and why it is not at hand."""
+    try:
+        corpus = corpora.load(cfg)
+    except CorpusError as error:
+        return None, str(error)
+    if corpus.digest != stored.tags.get("corpus_digest"):
+        return None, f"{corpora.root_of(cfg)}: not the copy of {corpus.name} that was measured (its content differs)"
+    return corpus, ""
+
+
+def _kept_clips(stored: StoredRun, why: str) -> dict[str, Clip]:
+    """The run's own table of clips, checked against the digest of its corpus."""
+    clips = tracking.stored_clips(stored)
+    if clips is None:
+        raise CorpusError(
+            f"run {stored.run_id} keeps no clips.parquet, and its corpus is needed: {why}. "
+            "Say where it is: corpus.root=FOLDER"
+        )
+    digest = Corpus(stored.tags["corpus"], tuple(clips.values()), (), "").digest
+    if digest != stored.tags.get("corpus_digest"):
+        raise CorpusError(
+            f"run {stored.run_id}: its clips.parquet is not of its corpus ({digest}); give corpus.root=FOLDER"
+        )
+    return clips

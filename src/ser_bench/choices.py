@@ -1,0 +1,62 @@
+"""The keys that take one of a few words, and the words."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+# Enum members are what a user types: lower case, against the convention.
+class LabelSet(Enum):
+    """Which emotions are kept: the corpus's own, or the six that CREMA-D has."""
+
+    native = "native"
+    basic6 = "basic6"
+
+
+class Protocol(Enum):
+    """What is split; see docs and `splits.py`."""
+
+    speaker = "speaker"
+    loso = "loso"
+    sentence = "sentence"
+    speaker_sentence = "speaker_sentence"
+    clip = "clip"
+    paper = "paper"
+    fixed = "fixed"
+    cross_corpus = "cross_corpus"
+
+
+class OnBadClip(Enum):
+    """What to do with a file that cannot be used."""
+
+    stop = "stop"
+    skip = "skip"
+
+
+class Engine(Enum):
+    """Which library computes spectral features."""
+
+    torch = "torch"
+    librosa = "librosa"
+
+
+class Pad(Enum):
+    """Whether short clips are padded as audio or as feature vectors."""
+
+    audio = "audio"
+    vector = "vector"
+
+
+class MfccOrder(Enum):
+    """Order in which the MFCC matrix becomes a vector."""
+
+    frame = "frame"
+    coefficient = "coefficient"
+
+
+class CacheMode(Enum):
+    """Use of the cache of language-model answers."""
+
+    off = "off"
+    read = "read"
+    readwrite = "readwrite"

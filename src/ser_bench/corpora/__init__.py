@@ -1,0 +1,23 @@
+"""Corpora of emotional speech: one data sheet each, read alike."""
+
+from ser_bench.corpora.base import Fields, Host, Remote, Sheet
+from ser_bench.corpora.catalogue import SHEETS, default_root, sheet_of
+from ser_bench.corpora.download import prepare
+from ser_bench.corpora.inventory import Inventory, verify
+from ser_bench.corpora.merge import load
+from ser_bench.corpora.reader import root_of
+
+__all__ = [
+    "SHEETS",
+    "Fields",
+    "Host",
+    "Inventory",
+    "Remote",
+    "Sheet",
+    "default_root",
+    "load",
+    "prepare",
+    "root_of",
+    "sheet_of",
+    "verify",
+]

@@ -1,0 +1,186 @@
+"""Speech from espeak-ng, through the C API of the library that PyPI's `espeakng-loader` carries.
+
+Functions and constants are those of espeak-ng's public header `speak_lib.h` (API revision 12).
+
+espeak-ng keeps all its state in static variables: the phase of the vocal flutter, the position in the noise of
+fricatives, a random generator that it seeds with the time. In one loaded library, a sentence therefore never sounds
+bit for bit the same twice, and two threads would overwrite each other. So every `Synthesizer` loads a private copy of
+the library and seeds it: a fresh one always starts in the same state, several can work side by side, in threads or
+processes, and each one must be used by one thread at a time. (The Klatt variants alone also use the C library's
+`rand`, which belongs to the whole process: they are not reproducible.)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_bench.errors import CorpusError
+
+Int16Array = npt.NDArray[np.int16]
+
+RATE_MIN_WPM, RATE_MAX_WPM = 80, 450
+PITCH_MAX = RANGE_MAX = 99
+VOLUME_MAX = 200
+
+_OK = 0
+_SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: hand the samples to a callback, return when all are there
+_DO_NOT_EXIT = 0x8000  # on a missing data folder, return an error instead of ending the process
+_CHARS_UTF8 = 1
+_BY_CHARACTER = 1  # espeak_POSITION_TYPE
+_RATE, _VOLUME, _PITCH, _RANGE, _WORD_GAP = 1, 2, 3, 4, 7  # espeak_PARAMETER
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How a sentence is spoken.
+
+    Attributes:
+        rate_wpm: nominal words a minute, 80 to 450; 175 is espeak-ng's normal.
+        pitch: 0 to 99; 50 is the voice's own; six steps are about a semitone of median F0.
+        range: width of the intonation, 0 (monotone) to 99; 50 is the voice's own.
+        volume: 0 to 200; 100 is normal. Louder clips.
+        word_gap: pause between words, in units of 10 ms at normal rate.
+    """
+
+    rate_wpm: int = 175
+    pitch: int = 50
+    range: int = 50
+    volume: int = 100
+    word_gap: int = 0
+
+    def __post_init__(self) -> None:
+        limits = {
+            "rate_wpm": (RATE_MIN_WPM, RATE_MAX_WPM),
+            "pitch": (0, PITCH_MAX),
+            "range": (0, RANGE_MAX),
+            "volume": (0, VOLUME_MAX),
+            "word_gap": (0, 100),
+        }
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name}={getattr(self, name)} is outside {low} to {high}")
+
+
+class Synthesizer:
+    """One private espeak-ng, to be used in a `with` block, by one thread at a time.
+
+    Args:
+        seed: of espeak-ng's own randomness (breath, flutter), 0 to 2³²-1.
+
+    Attributes:
+        sample_rate_hz: of every utterance (22,050).
+
+    Raises:
+        CorpusError: `espeakng-loader` is not installed, or its library cannot be loaded here.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        library, data = _locate()
+        self._blocks: list[Int16Array] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="ser_bench-espeak-", ignore_cleanup_errors=True)
+        try:
+            copy = shutil.copy(library, self._folder.name)
+            self._library: Any = ctypes.CDLL(copy)
+            # The prototypes matter: without them ctypes passes a pointer as an int of 32 bits.
+            self._library.espeak_Initialize.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_int]
+            self._library.espeak_Synth.argtypes = [
+                ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int,
+                ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p,
+            ]  # fmt: skip
+            rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), _DO_NOT_EXIT)
+        except OSError as error:
+            self._folder.cleanup()
+            raise CorpusError(
+                f"{library}: espeak-ng cannot be loaded ({error}); if no program may run from the temporary folder, "
+                "set TMPDIR to one where programs may"
+            ) from error
+        if rate <= 0:
+            self._folder.cleanup()
+            raise CorpusError(
+                f"{data}: espeak-ng cannot read its data; run: pip install --force-reinstall espeakng-loader"
+            )
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
+        self.sample_rate_hz = int(rate)
+        self._callback = _CALLBACK(self._collect)  # kept: the library holds only a bare pointer to it
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def say(self, text: str, voice: str, delivery: Delivery = Delivery()) -> Int16Array:
+        """Speak one sentence.
+
+        Args:
+            text: what is said.
+            voice: a language and, after "+", one of espeak-ng's variants: "en-us+f2". "en" is British English.
+            delivery: rate, pitch, range, volume.
+
+        Returns:
+            [samples] int16, mono, at `sample_rate_hz`.
+
+        Raises:
+            CorpusError: espeak-ng has no such voice, or fails.
+        """
+        if self._library.espeak_SetVoiceByName(voice.encode()) != _OK:
+            raise CorpusError(f"espeak-ng has no voice {voice!r}; `espeak-ng --voices=variant` lists the variants")
+        parameters = {
+            _RATE: delivery.rate_wpm,
+            _VOLUME: delivery.volume,
+            _PITCH: delivery.pitch,
+            _RANGE: delivery.range,
+            _WORD_GAP: delivery.word_gap,
+        }
+        for parameter, value in parameters.items():
+            self._library.espeak_SetParameter(parameter, value, 0)
+        self._blocks.clear()
+        encoded = text.encode()
+        status = self._library.espeak_Synth(encoded, len(encoded) + 1, 0, _BY_CHARACTER, 0, _CHARS_UTF8, None, None)
+        if status != _OK or not self._blocks:
+            raise CorpusError(f"espeak-ng did not speak {text!r} in voice {voice!r} (status {status})")
+        return np.concatenate(self._blocks)
+
+    def close(self) -> None:
+        """Free the synthesiser and remove the copy of its library."""
+        if self._library is not None:
+            self._library.espeak_Terminate()
+            _unload(self._library)
+            self._library = None
+            self._folder.cleanup()
+
+    def _collect(self, samples: Any, count: int, _events: int | None) -> int:
+        if samples and count > 0:
+            self._blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        return 0  # go on
+
+
+def _locate() -> tuple[Path, Path]:
+    """The library and its data folder."""
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise CorpusError(
+            "the demo corpus is spoken by espeak-ng, which is not installed: pip install 'ser-bench[demo]'"
+        ) from error
+    return Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())
+
+
+def _unload(library: Any) -> None:
+    """Give the mapped copy back; a process that generates often would else grow by 2 MB each time."""
+    if sys.platform == "win32":
+        ctypes.windll.kernel32.FreeLibrary(ctypes.c_void_p(library._handle))
+    else:
+        ctypes.CDLL(None).dlclose(ctypes.c_void_p(library._handle))

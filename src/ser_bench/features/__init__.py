@@ -1,0 +1,1 @@
+"""What predictors are fed: spectral vectors, pitch, and embeddings of transcripts."""

@@ -1,0 +1,96 @@
+"""What predictors may ask of the feature step, computed when asked and cached on disk (`types.Inputs`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ser_bench import asr, corpora
+from ser_bench.cache import Cache
+from ser_bench.config import Config, cache_dir
+from ser_bench.errors import ConfigError
+from ser_bench.features import pitch, spectral, text
+from ser_bench.types import Clip, FloatArray, Row
+
+
+class Features:
+    """Rows → arrays, in the order asked; variants of a clip share its transcript and its pitch."""
+
+    def __init__(self, cfg: Config, clips: Mapping[str, Clip], language: str) -> None:
+        self._cfg = cfg
+        self._clips = clips
+        self._language = language
+        self._folder = cache_dir(cfg)
+        self._transcripts: dict[str, str] = {}
+        self._votes: dict[str, Mapping[str, Mapping[str, int]]] = {}
+
+    def truth(self, rows: Sequence[Row]) -> list[str]:
+        """Canonical labels."""
+        return [self._clips[row.clip_id].emotion for row in rows]
+
+    def clips(self, rows: Sequence[Row]) -> list[Clip]:
+        """The clips of these rows."""
+        return [self._clips[row.clip_id] for row in rows]
+
+    def spectral(self, rows: Sequence[Row]) -> FloatArray:
+        """[N, D] ZCR | RMS | MFCC, not standardised; D is 2,376 at the paper's settings."""
+        cache = Cache(self._folder / "spectral")
+        return spectral.extract(rows, self._clips, self._cfg.features, self._cfg.augment, cache)
+
+    def cached_spectral(self, rows: Sequence[Row]) -> FloatArray | None:
+        """The same from the cache alone; None where a row is not in it."""
+        cache = Cache(self._folder / "spectral")
+        return spectral.cached(rows, self._clips, self._cfg.features, self._cfg.augment, cache)
+
+    def transcripts(self, rows: Sequence[Row]) -> list[str]:
+        """What the recogniser heard in the clean clip."""
+        missing = [c for c in self._unique(rows) if c.id not in self._transcripts]
+        if missing:
+            heard = asr.transcribe(missing, self._cfg.asr, self._language, Cache(self._folder / "asr"))
+            self._transcripts.update({clip.id: words for clip, words in zip(missing, heard, strict=True)})
+        return [self._transcripts[row.clip_id] for row in rows]
+
+    def word_error_rate(self) -> float | None:
+        """WER of the transcripts asked for so far against the known sentences; None where none is known."""
+        heard = [(self._clips[clip_id], words) for clip_id, words in self._transcripts.items()]
+        return asr.word_error_rate([clip for clip, _ in heard], [words for _, words in heard]) if heard else None
+
+    def text(self, rows: Sequence[Row]) -> FloatArray:
+        """[N, D] embeddings of the transcripts, not standardised; D is 384 for MiniLM."""
+        cache = Cache(self._folder / "text")
+        return text.embed(self.transcripts(rows), self._cfg.text, self._language, cache)
+
+    def pitch(self, rows: Sequence[Row]) -> list[pitch.Pitch | None]:
+        """F0 statistics of the clean clips, Hz; None where nothing is voiced."""
+        unique = self._unique(rows)
+        measured = pitch.measure(unique, self._cfg.features.pitch, Cache(self._folder / "pitch"))
+        by_id = {clip.id: value for clip, value in zip(unique, measured, strict=True)}
+        return [by_id[row.clip_id] for row in rows]
+
+    def votes(self, rows: Sequence[Row]) -> list[Mapping[str, int] | None]:
+        """Emotion → people who heard it in the clean clip, None for a clip that nobody was asked about.
+
+        Raises:
+            ConfigError: nobody was asked about any clip of this corpus.
+            CorpusError: people were, but this copy of the corpus has no readable table of their votes.
+        """
+        return [
+            self._votes_of(clip.corpus or self._cfg.corpus.name).get(clip.id.removeprefix(f"{clip.corpus}:"))
+            for clip in self.clips(rows)
+        ]
+
+    def _votes_of(self, corpus: str) -> Mapping[str, Mapping[str, int]]:
+        """Clip id, as its corpus spells it → emotion → people; read once. A run may have two corpora."""
+        if corpus not in self._votes:
+            sheet = corpora.sheet_of(corpus)
+            if sheet.votes is None:
+                asked = ", ".join(name for name, other in corpora.SHEETS.items() if other.votes is not None)
+                raise ConfigError(f"corpus {corpus} has no votes of listeners to predict with; choose corpus={asked}")
+            own = replace(self._cfg.corpus, name=corpus)
+            if corpus != self._cfg.corpus.name:
+                own = replace(own, root=self._cfg.split.test_root)
+            self._votes[corpus] = sheet.votes(corpora.root_of(replace(self._cfg, corpus=own)))
+        return self._votes[corpus]
+
+    def _unique(self, rows: Sequence[Row]) -> list[Clip]:
+        return [self._clips[clip_id] for clip_id in dict.fromkeys(row.clip_id for row in rows)]

@@ -1,0 +1,84 @@
+"""The layers of a network with their output shapes and parameters, as in the paper's Figure 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ser_bench.config import CnnConfig, Config
+from ser_bench.errors import ConfigError
+from ser_bench.models import predictor_class
+from ser_bench.models.network import FlattenTimeMajor, KerasBatchNorm, PaperCNN, SameMaxPool, count_parameters
+
+KERAS_NAMES: dict[type[nn.Module], str] = {
+    nn.Conv1d: "Conv1D",
+    KerasBatchNorm: "BatchNormalization",
+    SameMaxPool: "MaxPooling1D",
+    nn.Dropout: "Dropout",
+    FlattenTimeMajor: "Flatten",
+    nn.Linear: "Dense",
+}
+"""A ReLU has no line of its own: Keras counts it to the layer before."""
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One line of the table.
+
+    Attributes:
+        layer: Keras's name of the layer.
+        output: shape without the batch axis, in Keras's order (length, channels).
+        parameters: all of them, running means and variances included.
+    """
+
+    layer: str
+    output: tuple[int, ...]
+    parameters: int
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """The layers in order, and the totals as Keras counts them."""
+
+    layers: tuple[LayerRow, ...]
+    total: int
+    trainable: int
+
+
+def layer_table(cfg: Config, labels_count: int) -> LayerTable:
+    """Send one row through the network that `cfg` builds, and note what each layer gives.
+
+    Raises:
+        ConfigError: the chosen predictor is not a network.
+    """
+    if not isinstance(cfg.model, CnnConfig):
+        raise ConfigError(f"model={cfg.model.name} has no layers of its own to list; try model=cnn or model=cnn_text")
+    inputs = predictor_class(cfg.model.name).input_length(cfg)
+    with torch.device("meta"):  # shapes without memory: the widest network is listed at once
+        network = PaperCNN.from_config(cfg.model, inputs, labels_count).eval()
+        rows: list[LayerRow] = []
+
+        def note(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+            if type(module) in KERAS_NAMES:
+                shape = tuple(output.transpose(1, 2).shape if output.dim() == 3 else output.shape)[1:]
+                rows.append(LayerRow(KERAS_NAMES[type(module)], shape, count_parameters(module)[0]))
+
+        for layer in network.layers:
+            layer.register_forward_hook(note)
+        network(torch.zeros(1, inputs))
+    total, trainable = count_parameters(network)
+    return LayerTable(tuple(rows), total, trainable)
+
+
+def format_table(table: LayerTable) -> str:
+    """Aligned text: layer, output shape, parameters, and the totals below."""
+    lines = [("Layer", "Output shape", "Parameters")]
+    lines += [(row.layer, "(" + ", ".join(map(str, row.output)) + ")", f"{row.parameters:,}") for row in table.layers]
+    totals = [("Total", table.total), ("Trainable", table.trainable), ("Not trainable", table.total - table.trainable)]
+    lines += [(name, "", f"{count:,}") for name, count in totals]
+    widths = [max(len(line[column]) for line in lines) for column in range(3)]
+    text = [f"{layer:<{widths[0]}}  {shape:<{widths[1]}}  {count:>{widths[2]}}" for layer, shape, count in lines]
+    rule = "-" * len(text[0])
+    return "\n".join([text[0], rule, *text[1 : -len(totals)], rule, *text[-len(totals) :]])

@@ -1,0 +1,156 @@
+"""The chain: corpus → split → features → predictor → predictions → metrics → tracking. The only place that knows it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ser_bench import __version__, audit, corpora, models, splits, tracking
+from ser_bench.config import Config, Protocol, to_plain
+from ser_bench.evaluation import metrics, stats
+from ser_bench.features.store import Features
+from ser_bench.types import CLEAN, Corpus, Predictions, Split, digest_of
+
+log = logging.getLogger(__name__)
+
+SKIPPED_SHOWN = 5
+
+UNSCIENTIFIC: dict[str, set[str]] = {
+    "features": {"batch_clips", "device"},
+    "asr": {"batch_size", "device"},
+    "text": {"batch_size", "api_key_env", "base_url"},
+    "llm": {"max_concurrency", "timeout_s", "max_retries", "cache", "api_key_env", "price_date"},
+    "trainer": {"name", "accelerator", "devices", "threads", "progress"},
+    "size": {"name"},
+    "augment": {"name"},
+}
+"""Keys that change how a figure is computed, not which figure: they are no part of a run's key."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run."""
+
+    run_id: str
+    scores: dict[str, float]
+    skipped: bool = False
+
+
+def run(cfg: Config, parent: str | None = None) -> Outcome:
+    """Carry out one run and log it; a run that is finished already is returned as it was, unless `force`."""
+    tracking.open_store(cfg.tracking)
+    corpus = corpora.load(cfg)
+    split = splits.make(corpus, cfg.split, cfg.augment.variants)
+    announce(cfg, corpus, split)
+    key, groups = run_key(cfg, corpus, split), models.predictor_class(cfg.model.name).groups
+    done = None if cfg.force else tracking.find_finished(cfg, key)
+    if done is not None:
+        log.info("done before: run %s (commit %s); force=true runs it again", done.run_id, done.tags.get("commit", "?"))
+        tracking.adopt(cfg.tracking, done.run_id, parent)
+        return Outcome(done.run_id, done.metrics, skipped=True)
+
+    with tracking.start(cfg, corpus, split, key, groups, parent) as active:
+        features = Features(cfg, corpus.by_id, corpus.language)
+        predictor = models.build(cfg, corpus.labels, features, active.work_dir, active.log_epoch)
+        started = time.perf_counter()
+        curve_rows = split.test if cfg.split.protocol is Protocol.paper else ()
+        facts = dict(predictor.fit(split.train, split.val, curve_rows))
+        fitted = time.perf_counter()
+        predictions = predictor.predict(split.test)
+        predicted = time.perf_counter()
+        facts |= predictor.facts()
+        scores = score(predictions, cfg.split.protocol, {clip.id: clip.speaker for clip in corpus.clips})
+        active.log_metrics(facts | scores | _timing(predictions, fitted - started, predicted - fitted))
+        active.log_split(split)
+        active.log_predictions(predictions, corpus.by_id)
+        active.log_predictor(predictor)
+        error_rate = features.word_error_rate()
+        if error_rate is not None:
+            active.log_metrics({"asr/wer": error_rate})
+        tracking.log_clips(cfg.tracking, active.run_id, corpus.clips)
+        active.log_epoch.flush()
+        stored = tracking.load_run(cfg.tracking, active.run_id)
+        log.info("audit    %s", audit.audit_and_log(stored, corpus.by_id, features).verdict)
+    summarise(cfg, active.run_id, predictions, scores)
+    return Outcome(active.run_id, scores)
+
+
+def score(predictions: Predictions, protocol: Protocol, speakers: Mapping[str, str]) -> dict[str, float]:
+    """Metrics of the test rows with intervals; under `paper`, which tests augmented rows too, of clean ones as well."""
+    scores = metrics.score(predictions) | bounds(predictions, speakers, "test/")
+    if protocol is Protocol.paper:
+        clean = predictions.take([i for i, row in enumerate(predictions.rows) if row.variant == CLEAN])
+        prefix = "test_clean/"
+        scores |= metrics.score(clean, prefix=prefix) | bounds(clean, speakers, prefix)
+    return scores
+
+
+def bounds(predictions: Predictions, speakers: Mapping[str, str], prefix: str) -> dict[str, float]:
+    """95 % intervals of UAR and accuracy as `uar_low`, `uar_high` …, kept within 0 and 1; none for one speaker."""
+    counts = stats.counts_by_speaker(predictions, speakers)
+    found: dict[str, float] = {}
+    for name, statistic in (("uar", stats.uar), ("accuracy", stats.accuracy)):
+        interval = stats.interval(counts, statistic)
+        if not math.isnan(interval.low):
+            found |= {f"{prefix}{name}_low": max(0.0, interval.low), f"{prefix}{name}_high": min(1.0, interval.high)}
+    return found
+
+
+def run_key(cfg: Config, corpus: Corpus, split: Split) -> str:
+    """Key of a result: scientific configuration, content of the corpus, partition, version of this package."""
+    plain = to_plain(cfg)
+    groups: dict[str, Any] = {"model": plain["model"]}
+    for group in models.predictor_class(cfg.model.name).groups:
+        groups[group] = {k: v for k, v in plain[group].items() if k not in UNSCIENTIFIC.get(group, set())}
+    parts = [corpus.digest, corpus.labels, split.protocol, split.fold, split.partition, split.rows]
+    return digest_of([groups, cfg.seed, cfg.shuffle_labels, parts, __version__])
+
+
+def announce(cfg: Config, corpus: Corpus, split: Split) -> None:
+    """Say what is about to run, before anything long happens."""
+    kind = " (SYNTHETIC speech, generated)" if corpus.synthetic else ""
+    speakers = len({clip.speaker for clip in corpus.clips})
+    log.info("model    %s, size %s, %d epochs, language model %s", cfg.model.name, cfg.size.name,
+             cfg.trainer.max_epochs, cfg.llm.name)  # fmt: skip
+    log.info("corpus   %s%s: %d clips, %d speakers, labels %s", corpus.name, kind, len(corpus.clips), speakers,
+             " ".join(corpus.labels))  # fmt: skip
+    rows = f"{len(split.train)} training, {len(split.val)} validation, {len(split.test)} test rows"
+    leaks = splits.LEAKS[cfg.split.protocol]
+    log.info("split    %s, fold %d of %d: %s; %s", split.protocol, split.fold, split.folds, rows, leaks)
+    for warning in corpus.warnings:
+        log.warning("warning  %s", warning)
+    for reason in list(corpus.skipped.values())[:SKIPPED_SHOWN]:
+        log.warning("skipped  %s", reason)
+    if len(corpus.skipped) > SKIPPED_SHOWN:
+        log.warning("skipped  %d files in all; the run's corpus.json lists them", len(corpus.skipped))
+    if cfg.experiment_name == "demo":
+        log.info("note     experiment=demo: few epochs and small networks. The paper's size: "
+                 "python run.py experiment=paper corpus.root=CREMA-D/AudioWAV model=%s", cfg.model.name)  # fmt: skip
+
+
+def summarise(cfg: Config, run_id: str, predictions: Predictions, scores: dict[str, float]) -> None:
+    """Say what came out, and where to look."""
+    abstained = int(predictions.abstained.sum())
+    log.info("result   UAR %.3f, accuracy %.3f, macro-F1 %.3f on %d test rows%s", scores["test/uar"],
+             scores["test/accuracy"], scores["test/macro_f1"], len(predictions.rows),
+             f", {abstained} abstentions counted as wrong" if abstained else "")  # fmt: skip
+    if "test_clean/uar" in scores:
+        log.info("         on the clean rows alone: UAR %.3f, accuracy %.3f; %s", scores["test_clean/uar"],
+                 scores["test_clean/accuracy"], splits.LEAKS[cfg.split.protocol])  # fmt: skip
+    log.info("run      %s in MLflow experiment %s", run_id, cfg.tracking.experiment)
+    log.info("browse   make ui, then %s", tracking.results_page(cfg.tracking))
+
+
+def _timing(predictions: Predictions, fit_s: float, predict_s: float) -> dict[str, float]:
+    rows = max(1, len(predictions.rows))
+    latency_s = float(predictions.latency_s.sum())
+    return {
+        "time/fit_s": fit_s,
+        "time/predict_s": predict_s,
+        "time/clips_per_second": rows / latency_s if latency_s > 0 else rows / max(predict_s, 1e-9),
+        "cost/usd": float(predictions.cost_usd.sum()),
+    }

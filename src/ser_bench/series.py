@@ -1,0 +1,128 @@
+"""Which stored runs belong together: by id, the latest of each model, and the folds and seeds of one configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ser_bench import tracking
+from ser_bench.config import TrackingConfig
+from ser_bench.errors import NotComparableError, RunNotFoundError
+from ser_bench.tracking import StoredRun
+
+NOT_A_CONFIGURATION = (
+    *("split.fold", "tracking.", "cache_dir", "force", "corpus.root", "experiment_name"),
+    *("trainer.threads", "trainer.progress", "llm.cache", "llm.max_", "llm.timeout"),
+)
+"""Parameters, by how they begin, that may differ between the runs of one series."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One configuration: its runs by seed and fold."""
+
+    name: str
+    runs: Mapping[int, Mapping[int, StoredRun]]
+
+    @property
+    def model(self) -> str:
+        """Name of the predictor."""
+        return self.all[0].tags["model"]
+
+    @property
+    def all(self) -> list[StoredRun]:
+        """Every run, by seed, then fold."""
+        return [self.runs[seed][fold] for seed in sorted(self.runs) for fold in sorted(self.runs[seed])]
+
+    @property
+    def folds(self) -> set[int]:
+        """Folds that every seed has run."""
+        return set.intersection(*(set(folds) for folds in self.runs.values()))
+
+    def first_of(self, fold: int) -> StoredRun:
+        """The run of this fold with the first seed."""
+        return self.runs[min(self.runs)][fold]
+
+
+def chosen(cfg: TrackingConfig, experiment: str, ids: Sequence[str], tags: Mapping[str, str]) -> list[StoredRun]:
+    """Runs by id; without ids the latest of each model in an MLflow experiment, among those with these tags.
+
+    Raises:
+        RunNotFoundError: an id is not known, or stands for several runs.
+    """
+    if ids:
+        return [tracking.load_run(cfg, run_id) for run_id in ids]
+    stored = [run for run in tracking.search(cfg, experiment) if run.status == "FINISHED"]
+    return latest_comparable([run for run in stored if all(run.tags.get(name) == tags[name] for name in tags)])
+
+
+def latest_comparable(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """The newest configuration of each model, its folds and seeds, on the corpus and split of the newest run of all.
+
+    Runs on shuffled labels are controls and no candidates: they are compared by id.
+    """
+    candidates = sorted(
+        (run for run in runs if run.tags.get("shuffle_labels") != "true"), key=lambda run: -run.start_time
+    )
+    if not candidates:
+        return []
+    tags = ("corpus_digest", "protocol", "folds", "labels")
+    same = [run for run in candidates if all(run.tags.get(tag) == candidates[0].tags.get(tag) for tag in tags)]
+    partition: dict[str, str] = {}
+    for run in same:
+        partition.setdefault(run.tags["fold"], run.tags["partition"])
+    same = [run for run in same if run.tags["partition"] == partition[run.tags["fold"]]]
+    newest: dict[str, dict[str, str]] = {}
+    for run in same:
+        newest.setdefault(run.tags["model"], _setting(run))
+    return [run for run in same if _setting(run) == newest[run.tags["model"]]]
+
+
+def in_series(runs: Iterable[StoredRun]) -> list[Series]:
+    """Group runs by configuration, folds and seeds aside; of the same fold and seed run twice the newer one counts.
+
+    A series is named after its model and whatever else tells it from the others of that model.
+    """
+    by_model: dict[str, list[StoredRun]] = {}
+    for run in sorted(runs, key=lambda run: run.start_time):
+        by_model.setdefault(run.tags["model"], []).append(run)
+    result = []
+    for model, members in by_model.items():
+        settings = [_setting(run) for run in members]
+        varying = sorted({k for one in settings for k in one if len({other.get(k) for other in settings}) > 1})
+        grouped: dict[str, dict[int, dict[int, StoredRun]]] = {}
+        for run, setting in zip(members, settings, strict=True):
+            name = " ".join([model, *(f"{key}={setting.get(key)}" for key in varying)])
+            seed, fold = int(run.tags["seed"]), int(run.tags["fold"])
+            grouped.setdefault(name, {}).setdefault(seed, {})[fold] = run
+        result += [Series(name, seeds) for name, seeds in grouped.items()]
+    return result
+
+
+def _setting(run: StoredRun) -> dict[str, str]:
+    """What makes this run's configuration, of the groups that its predictor reads; a key not set is a key not there."""
+    groups = (*run.tags["key_groups"].split(), "model", "split", "corpus")
+    return {
+        name: value
+        for name, value in run.params.items()
+        if not name.startswith(NOT_A_CONFIGURATION)
+        and name != "seed"
+        and value != "null"
+        and ("." not in name or name.partition(".")[0] in groups)
+    }
+
+
+def refuse_unequal(series: Sequence[Series]) -> None:
+    """Raise where the same fold of two series was not measured on the same clips, or over other labels."""
+    if not series:
+        raise RunNotFoundError("there is no finished run to compare; start one with: python run.py")
+    first: dict[int, StoredRun] = {}
+    for one in series:
+        for run in one.all:
+            other = first.setdefault(int(run.tags["fold"]), run)
+            for tag in ("corpus", "protocol", "labels", "corpus_digest", "partition"):
+                if other.tags.get(tag) != run.tags.get(tag):
+                    raise NotComparableError(
+                        f"runs {other.run_id} ({other.name}) and {run.run_id} ({run.name}) differ in {tag}: "
+                        f"{other.tags.get(tag)} and {run.tags.get(tag)}; compare runs of one corpus and one split"
+                    )

@@ -1,0 +1,37 @@
+"""Everything that is kept of a run, in MLflow: the only package that imports mlflow.
+
+- `store`: which store, and whether it answers, before anything long begins;
+- `run`: one run being carried out, `parent`: the run above the runs of a sweep;
+- `stored`: finding and reading what was kept; `evidence`: what an audit reads and writes;
+- `facts`: what is said of a run in tags, parameters and inputs; `source`: the commit; `secrets`: what must not be said;
+- `torch_model`: a network as an MLflow model; `memory`: the peak of a run.
+
+MLflow's active run and its global tracking URI are never used: every call names its store and its run, so that threads
+and parallel processes cannot log into each other's runs.
+"""
+
+from ser_bench.tracking.evidence import log_audit, log_clips, stored_clips
+from ser_bench.tracking.parent import adopt, describe_run, end_parent, log_files, log_text, start_parent
+from ser_bench.tracking.run import ActiveRun, start
+from ser_bench.tracking.store import open_store, results_page
+from ser_bench.tracking.stored import StoredRun, find_finished, load_run, search
+
+__all__ = [
+    "ActiveRun",
+    "StoredRun",
+    "adopt",
+    "describe_run",
+    "end_parent",
+    "find_finished",
+    "load_run",
+    "log_audit",
+    "log_clips",
+    "log_files",
+    "log_text",
+    "open_store",
+    "results_page",
+    "search",
+    "start",
+    "start_parent",
+    "stored_clips",
+]

@@ -1,0 +1,78 @@
+"""A network as an MLflow model: `torch.export`'s pt2 format, without pickled code, with signature and example."""
+
+from __future__ import annotations
+
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ser_bench.config import TrackingConfig
+from ser_bench.tracking.store import client, errors
+from ser_bench.types import FloatArray
+
+if TYPE_CHECKING:
+    import torch
+
+MODEL_NAME = "model"
+REQUIREMENTS = ("mlflow", "torch", "numpy")
+
+
+def log_torch_model(cfg: TrackingConfig, run_id: str, module: torch.nn.Module, example: FloatArray) -> str:
+    """Log `module` as the run's MLflow model "model"; return its id.
+
+    Loadable with `mlflow.pytorch.load_model("runs:/<run>/model")` and `mlflow.pyfunc.load_model`. Done call by call and
+    not with `mlflow.pytorch.log_model`, which needs MLflow's global active run.
+
+    Args:
+        cfg: the store.
+        run_id: the run.
+        module: on the CPU, in evaluation mode; [N, D] → [N, C].
+        example: [N, D] float32, N ≥ 2; with one row the exporter would freeze the batch size to one.
+
+    Raises:
+        ValueError: the example has fewer than two rows.
+        TrackingError: the store refused the model.
+    """
+    import torch
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    if len(example) < 2:
+        raise ValueError("the input example of a network needs two rows or more: one freezes the batch size")
+    module.eval()
+    with torch.no_grad():
+        answer = module(torch.from_numpy(example)).numpy()
+    mlflow = client(cfg)
+    with errors(cfg):
+        experiment = mlflow.get_run(run_id).info.experiment_id
+        logged = mlflow.create_logged_model(experiment, name=MODEL_NAME, source_run_id=run_id)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / MODEL_NAME
+            described = Model(
+                artifact_path=logged.artifact_location,
+                model_uuid=logged.model_id,
+                model_id=logged.model_id,
+                run_id=run_id,
+            )
+            _save(folder, described, module, example, answer)
+            mlflow.log_model_artifacts(logged.model_id, str(folder))
+        mlflow.finalize_logged_model(logged.model_id, "READY")
+        mlflow.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return str(logged.model_id)
+
+
+def _save(folder: Path, described: Any, module: torch.nn.Module, example: FloatArray, answer: FloatArray) -> None:
+    import mlflow.pytorch
+    from mlflow.models import infer_signature
+
+    mlflow.pytorch.save_model(
+        module,
+        path=str(folder),
+        mlflow_model=described,
+        signature=infer_signature(example, answer),
+        input_example=example,
+        serialization_format="pt2",
+        # Stated, or MLflow would load the model in a new process only to see what it imports.
+        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
+    )

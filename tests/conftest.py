@@ -1,0 +1,40 @@
+"""Fixtures that every test may use: no network, a cache of its own, the real corpora where they are."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from ser_bench.sweep import compile_librosa
+
+ROOT = Path(__file__).resolve().parents[1]
+CORPORA = ROOT.parent / "shared" / "corpora"
+
+
+# A test runner that was started in the background ignores Ctrl-C, and so would every process that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Each parallel worker, and the runs that it starts, keeps to its share of the cores.
+
+    Two runs whose threads wait for each other on the same cores take far longer than twice as long.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        compile_librosa()  # before the workers start
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        own = cores[int(worker.removeprefix("gw")) % workers :: workers]
+        os.sched_setaffinity(0, own or cores)
+
+
+@pytest.fixture(scope="session")
+def corpora_root() -> Path:
+    """Folder of the real corpora beside the checkout."""
+    if not CORPORA.is_dir():
+        pytest.skip(f"real corpora are not at {CORPORA}: this test needs recorded speech")
+    return CORPORA

@@ -1,0 +1,76 @@
+"""Every YAML in conf/ and experiments/ composes against its schema; unknown keys, choices and values fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException, MissingConfigException
+
+from ser_bench import config, models
+from ser_bench.config import to_config, to_plain
+
+ROOT = Path(__file__).resolve().parents[2]
+CHOICES = sorted(p.relative_to(ROOT / "conf") for p in (ROOT / "conf").glob("*/*.yaml"))
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
+
+
+def composed(*overrides: str) -> config.Config:
+    config.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return to_config(compose("config", list(overrides)))
+
+
+@pytest.mark.parametrize("path", CHOICES, ids=str)
+def test_every_choice_composes_and_has_a_comment(path: Path) -> None:
+    extra = ["corpus.root=my_clips.csv"] if path.stem == "table" else []
+    cfg = composed("experiment=none", f"{path.parent}={path.stem}", *extra)
+    assert to_plain(cfg)[path.parent.name]
+    assert (ROOT / "conf" / path).read_text().startswith("# "), "the first line says what the choice is"
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+def test_every_experiment_composes_with_every_model_and_says_its_question(path: Path) -> None:
+    for model in models.REGISTRY:
+        composed(f"experiment={path.stem}", f"model={model}")
+    header = [line for line in path.read_text().splitlines() if line.startswith("# ")]
+    for word in ("question:", "command:", "time:", "result:"):
+        assert any(line.startswith(f"# {word}") for line in header), f"{path.name} has no line '# {word}'"
+
+
+def test_every_model_has_a_yaml_and_the_other_way_round() -> None:
+    assert {path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")} == set(models.REGISTRY)
+
+
+def test_without_a_word_the_demo_runs() -> None:
+    cfg = composed()
+    assert (cfg.experiment_name, cfg.corpus.name, cfg.size.name, cfg.trainer.name) == ("demo", "demo", "eighth", "demo")
+    assert (cfg.llm.name, cfg.split.folds) == ("local", 2)
+
+
+def test_command_line_beats_experiment_beats_config() -> None:
+    assert composed("experiment=paper").size.name == "paper"
+    assert composed("experiment=paper", "size=quarter").size.name == "quarter"
+    assert composed("corpus=cremad").size.name == "eighth"
+    assert composed("corpus=cremad").split.folds == 5
+
+
+def test_size_reaches_the_networks() -> None:
+    assert composed("size=half", "model=cnn_text").model.channels == [256, 256, 128, 128, 64]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("model=resnet", "cnn_text"),
+        ("model.width=3", "model.width"),
+        ("seeed=1", "seeed"),
+        ("on_bad_clip=maybe", "on_bad_clip"),
+        ("split.protocol=random", "split.protocol"),
+        ("trainer.max_epochs=many", "trainer.max_epochs"),
+    ],
+)
+def test_unknown_names_fail_and_are_named(override: str, said: str) -> None:
+    with pytest.raises((ConfigCompositionException, MissingConfigException), match=said):
+        composed(override)

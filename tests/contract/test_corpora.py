@@ -1,0 +1,107 @@
+"""What every data sheet promises, corpus by corpus."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from ser_bench.config import PROJECT_ROOT, LabelSet
+from ser_bench.corpora import SHEETS, Fields, Host, Sheet, labels
+
+sheets = pytest.mark.parametrize("sheet", SHEETS.values(), ids=SHEETS)
+published = pytest.mark.parametrize(
+    "sheet", [sheet for sheet in SHEETS.values() if sheet.remotes], ids=lambda sheet: sheet.name
+)
+
+
+def test_the_corpora_are_those_of_the_configuration() -> None:
+    assert set(SHEETS) == {path.stem for path in (PROJECT_ROOT / "conf" / "corpus").glob("*.yaml")}
+
+
+@sheets
+def test_it_states_what_it_is(sheet: Sheet) -> None:
+    assert sheet.title
+    assert sheet.licence
+    assert re.fullmatch("[a-z]{2}", sheet.language)
+    assert sheet.naming
+    configured = OmegaConf.load(PROJECT_ROOT / "conf" / "corpus" / f"{sheet.name}.yaml")
+    assert configured.name == sheet.name
+    assert configured.language == sheet.language
+
+
+@sheets
+def test_labels_are_canonical_in_canonical_order(sheet: Sheet) -> None:
+    assert set(sheet.labels) <= set(labels.CANONICAL)
+    assert labels.ordered(sheet.labels) == sheet.labels
+    if sheet.labels:
+        assert set(labels.choose(sheet.labels, LabelSet.basic6)) <= set(sheet.labels)
+
+
+@sheets
+def test_examples_parse_into_consistent_fields(sheet: Sheet) -> None:
+    for stem in sheet.examples:
+        fields = sheet.parse(stem)
+        assert isinstance(fields, Fields)
+        assert fields.emotion in sheet.labels
+        assert fields.speaker
+        assert fields.sex in ("female", "male", "")
+        if sheet.sentences:
+            assert fields.text == sheet.sentences[fields.sentence]
+        assert sheet.parse(fields.id) == fields  # the official spelling means the same
+
+
+@sheets
+@pytest.mark.parametrize("stem", ["a", "holiday", "1001_DFA_ANG", "03-01-09-01-01-01-01", "03a01Xa", "OAF_back_angry2"])
+def test_other_names_are_refused(sheet: Sheet, stem: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(stem)):
+        sheet.parse(stem)
+
+
+@sheets
+def test_counts_add_up(sheet: Sheet) -> None:
+    if sheet.per_emotion:
+        assert tuple(labels.ordered(sheet.per_emotion)) == sheet.labels
+        assert sum(sheet.per_emotion.values()) == sheet.clips
+    if sheet.names:
+        parsed = [sheet.parse(name) for name in sheet.names]
+        assert len(set(sheet.names)) == sheet.clips
+        assert len({fields.speaker for fields in parsed if fields}) == sheet.speakers
+        for label, count in sheet.per_emotion.items():
+            assert sum(fields is not None and fields.emotion == label for fields in parsed) == count
+
+
+@published
+def test_a_published_corpus_is_cited_and_can_be_got(sheet: Sheet) -> None:
+    assert len(sheet.citation) > 40
+    assert re.fullmatch(r"10\.\d{4,}/\S+", sheet.doi)
+    assert sheet.homepage.startswith("http")
+    assert sheet.examples
+    assert sheet.clips > 0
+    assert sheet.speakers > 0
+    for remote in sheet.remotes:
+        assert remote.url.startswith("http")
+        assert re.fullmatch(r"(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?", remote.checksum)
+        assert bool(remote.archive) is (remote.host is not Host.archive)
+        if remote.host is Host.git_lfs:
+            assert sheet.folder
+
+
+@sheets
+def test_the_docs_name_it(sheet: Sheet) -> None:
+    text = (PROJECT_ROOT / "docs" / "corpora.md").read_text(encoding="utf-8")
+    assert f"`{sheet.name}`" in text
+    assert sheet.licence.split(",")[0].split(";")[0] in text
+
+
+@pytest.mark.parametrize(
+    ("name", "clips", "speakers"), [("cremad", 7442, 91), ("ravdess", 600, 10), ("emodb", 535, 10)]
+)
+def test_every_real_name_parses(corpora_root: Path, name: str, clips: int, speakers: int) -> None:
+    folder = corpora_root / {"cremad": "cremad/AudioWAV"}.get(name, name)
+    fields = [SHEETS[name].parse(path.stem) for path in folder.rglob("*.*")]
+    assert len({f.id for f in fields if f}) == clips
+    assert len({f.speaker for f in fields if f}) == speakers
+    assert {f.emotion for f in fields if f} == set(SHEETS[name].labels)

@@ -1,0 +1,160 @@
+"""What `types.Predictor` promises, held by every predictor of the registry."""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ser_bench import models
+from ser_bench.config import PROJECT_ROOT, Config, LlmConfig
+from ser_bench.errors import SerBenchError
+from ser_bench.types import Predictions, Predictor, Row
+from tests import fake_openai
+from tests.unit.fake_inputs import LABELS, TINY, FakeInputs, compose_config, rows
+
+TRAIN, VAL, TEST = rows(0, 48), rows(100, 12), rows(200, 31)
+VARIANTS = tuple(Row(row.clip_id, "noise") for row in TRAIN)
+NETWORKS = ("cnn", "cnn_text")
+KEY_VARIABLE = "SER_BENCH_TEST_KEY"
+
+each = pytest.mark.parametrize("name", models.REGISTRY)
+
+
+class Liar(FakeInputs):
+    """Says of test rows another label than theirs; all else stays as it was."""
+
+    def truth(self, rows: Sequence[Row]) -> list[str]:
+        asked = super().truth(rows)
+        return [LABELS[(LABELS.index(t) + (row in TEST)) % 3] for row, t in zip(rows, asked, strict=True)]
+
+
+@dataclass
+class Case:
+    """One fitted predictor."""
+
+    cfg: Config
+    predictor: Predictor
+    predictions: Predictions
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, FakeInputs], Case]]:
+    """Builds, fits and predicts; the language model is a server on loopback that tells one label of another."""
+
+    def answer(body: dict[str, list[dict[str, str]]]) -> fake_openai.Reply:
+        return fake_openai.label(LABELS[len(body["messages"][-1]["content"]) % len(LABELS)])
+
+    with fake_openai.serve(answer) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(KEY_VARIABLE, "secret")
+
+        def made(name: str, inputs: FakeInputs) -> Case:
+            folder = tmp_path_factory.mktemp(name)
+            tiny = TINY if name in NETWORKS else [word for word in TINY if not word.startswith("model.")]
+            cfg = compose_config(f"model={name}", *tiny, "trainer.max_epochs=1")
+            llm = LlmConfig(name="fake", model="m", base_url=server.base_url, api_key_env=KEY_VARIABLE, max_retries=0)
+            cfg = replace(cfg, llm=llm, cache_dir=str(folder / "cache"))
+            predictor = models.build(cfg, LABELS, inputs, folder, lambda epoch, metrics: None)
+            predictor.fit(TRAIN + VARIANTS, VAL)
+            return Case(cfg, predictor, predictor.predict(TEST))
+
+        yield made
+
+
+@pytest.fixture(scope="module")
+def fitted(make: Callable[[str, FakeInputs], Case]) -> Callable[[str], Case]:
+    """The same predictor for all tests."""
+    made: dict[str, Case] = {}
+    return lambda name: made[name] if name in made else made.setdefault(name, make(name, FakeInputs()))
+
+
+@each
+def test_every_row_is_predicted_once_and_in_order(name: str, fitted: Callable[[str], Case]) -> None:
+    found = fitted(name).predictions
+    assert found.rows == TEST
+    assert found.labels == LABELS
+    assert list(found.truth) == FakeInputs().truth(TEST)
+    assert found.probabilities.shape == (len(TEST), len(LABELS)) and found.probabilities.dtype == np.float32
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1.0, atol=1e-5)
+    assert (found.probabilities >= 0).all()
+    np.testing.assert_allclose(found.probabilities[found.abstained], 1 / len(LABELS), atol=1e-6)
+    assert np.isfinite(found.latency_s).all() and (found.latency_s >= 0).all() and (found.cost_usd >= 0).all()
+    one_hot = bool((found.probabilities[~found.abstained].max(axis=1) == 1).all())
+    assert one_hot is not found.gives_probabilities
+
+
+@each
+def test_no_rows_no_predictions(name: str, fitted: Callable[[str], Case]) -> None:
+    assert fitted(name).predictor.predict(()).rows == ()
+
+
+@each
+def test_order_and_company_of_rows_change_no_answer(name: str, fitted: Callable[[str], Case]) -> None:
+    case = fitted(name)
+    order = np.random.default_rng(0).permutation(len(TEST))[: len(TEST) // 2]
+    again = case.predictor.predict([TEST[i] for i in order])
+    assert again.rows == tuple(TEST[i] for i in order)
+    np.testing.assert_allclose(again.probabilities, case.predictions.probabilities[order], atol=1e-6)
+    assert again.predicted == tuple(case.predictions.predicted[i] for i in order)
+
+
+@each
+def test_truth_of_test_rows_changes_no_answer(
+    name: str, fitted: Callable[[str], Case], make: Callable[[str, FakeInputs], Case]
+) -> None:
+    lied_to = make(name, Liar()).predictions
+    assert lied_to.truth != fitted(name).predictions.truth
+    np.testing.assert_allclose(lied_to.probabilities, fitted(name).predictions.probabilities, atol=1e-6)
+
+
+@each
+def test_loaded_predictor_answers_alike_whatever_the_seed(
+    name: str, fitted: Callable[[str], Case], tmp_path: Path
+) -> None:
+    case = fitted(name)
+    case.predictor.save(tmp_path)
+    loaded = models.load(tmp_path, replace(case.cfg, seed=77), LABELS, FakeInputs())
+    again = loaded.predict(TEST)
+    np.testing.assert_array_equal(again.probabilities, case.predictions.probabilities)
+    assert (again.predicted, again.source) == (case.predictions.predicted, case.predictions.source)
+
+
+@each
+def test_nothing_stored_can_be_executed(name: str, fitted: Callable[[str], Case], tmp_path: Path) -> None:
+    fitted(name).predictor.save(tmp_path)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        assert path.suffix in {".json", ".safetensors"}, f"{path.name} may be a pickle or an archive of one"
+        assert not is_pickle(path.read_bytes())
+
+
+def is_pickle(content: bytes) -> bool:
+    try:
+        return bool(list(pickletools.genops(content)))
+    except Exception:  # whatever it stumbles over, it is no pickle
+        return False
+
+
+@each
+def test_other_labels_are_refused(name: str, fitted: Callable[[str], Case], tmp_path: Path) -> None:
+    case = fitted(name)
+    case.predictor.save(tmp_path)
+    with pytest.raises(SerBenchError, match="anger"):
+        models.load(tmp_path, case.cfg, (*LABELS[:2], "joy"), FakeInputs())
+
+
+@each
+def test_groups_are_groups(name: str, fitted: Callable[[str], Case]) -> None:
+    groups = models.predictor_class(name).groups
+    assert models.predictor_class(name).name == name
+    assert all(hasattr(fitted(name).cfg, group) for group in groups)
+
+
+@each
+def test_the_readme_names_it(name: str) -> None:
+    assert f"`{name}`" in (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,55 @@
+"""A run of the demo corpus (SYNTHETIC speech) is found clean; once tampered with, it is convicted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from ser_bench import cli, corpora
+from ser_bench.features.store import Features
+from tests.e2e.conftest import Bench
+
+pytestmark = pytest.mark.slow
+
+
+def test_an_honest_run_is_clean_and_a_tampered_one_is_convicted(
+    fresh: Bench, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = fresh.run("model=cnn", "trainer=debug")
+    assert "audit    clean: no clip, augmented sibling, identical audio, nearly identical audio or speaker" in output
+    (run,) = fresh.runs(model="cnn")
+    assert run.tags["audit"] == "clean" and run.metrics["leak/scaler"] == 0.0 == run.metrics["leak/speaker"]
+    assert run.tags["audit_verdict"] == json.loads(run.artifact("audit.json").read_text())["verdict"]
+    words = (run.run_id[:8], f"tracking.dir={fresh.tracking.dir}", f"cache_dir={cache}")
+
+    cfg = run.config()
+    cfg.cache_dir = str(cache)
+    corpus = corpora.load(cfg)
+    split = run.split()
+    values = Features(cfg, corpus.by_id, corpus.language).spectral([*split.train, *split.val, *split.test])
+    weights = run.artifact("predictor") / "model.safetensors"
+    arrays = load_file(weights)
+    arrays |= {"mean": values.mean(axis=0), "std": np.where(values.std(axis=0) > 0, values.std(axis=0), 1)}
+    save_file(arrays, weights)
+    said = fresh.cli("audit", *words, status=3)
+    assert "LEAK scaler" in said and "training, validation and test rows" in said
+    (run,) = fresh.runs(model="cnn")
+    assert run.tags["audit"] == "leaks: scaler" and run.metrics["leak/scaler"] == 1.0
+
+    path = run.artifact("split.json")
+    content = json.loads(path.read_text())
+    content["train"] += [[clip_id, "noise"] for clip_id, _ in content["test"]]
+    path.write_text(json.dumps(content))
+    assert cli.main(["audit", *words, "corpus.root=/nowhere", "--json"]) == cli.EXIT_LEAK
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["tag"] == "leaks: clip, sibling, speaker", "without audio: from the table of clips alone"
+    assert "without the audio" in found["notes"][0]
+    assert found["verdict"].startswith("leaks: all test rows have another variant of their clip in training")
+
+    (run.artifact("split.json").parent / "clips.parquet").unlink()
+    assert cli.main(["audit", *words, "corpus.root=/nowhere"]) == cli.EXIT_FAILED
+    assert "corpus.root=FOLDER" in capsys.readouterr().err

@@ -1,0 +1,158 @@
+"""The three predictors on the demo corpus (SYNTHETIC speech), from the command line to the store."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e.conftest import Bench
+
+CHANCE = 1 / 6
+
+pytestmark = pytest.mark.slow
+one_worker = pytest.mark.xdist_group("sweep")
+"""Tests that look at the same sweep stay in one worker, so that it is run once."""
+
+
+@one_worker
+def test_the_two_cnns_learn_and_the_llm_accounts_for_every_clip(sweep: tuple[Bench, str]) -> None:
+    bench, output = sweep
+    runs = {run.tags["model"]: run for run in bench.runs()}
+    assert set(runs) == {"cnn", "cnn_text", "llm"}
+    assert all(run.status == "FINISHED" for run in runs.values())
+    for name in ("cnn", "cnn_text"):
+        assert runs[name].metrics["test/uar"] > 2 * CHANCE, runs[name].metrics
+        assert runs[name].metrics["memory/peak_mib"] > 0
+    test_clips = {row.clip_id for row in runs["cnn"].split().test}
+    answers = runs["llm"].predictions()
+    assert {row.clip_id for row in answers.rows} == test_clips
+    assert runs["llm"].metrics["llm/asked"] == len(test_clips)
+    assert "SYNTHETIC" in output and "experiment=demo" in output and "experiment=paper" in output
+
+
+@one_worker
+def test_the_sweep_prints_one_table_and_keeps_it_in_the_parents_description(sweep: tuple[Bench, str]) -> None:
+    bench, output = sweep
+    (parent,) = bench.sweeps()
+    assert parent.info.status == "FINISHED"
+    assert [run.parent for run in bench.runs()] == [parent.info.run_id] * 3
+    table = parent.data.tags["mlflow.note.content"]
+    for text in (output, table):
+        assert "UAR" in text and "cnn_text" in text and "216 clips" in text and "too few for a test" in text
+    artifacts = {path.name for path in (Path(bench.tracking.dir) / "artifacts").rglob("comparison.*")}
+    assert artifacts == {"comparison.html", "comparison.md", "comparison.json"}
+
+
+@one_worker
+def test_stored_metrics_are_those_of_the_stored_predictions(sweep: tuple[Bench, str]) -> None:
+    from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+
+    for run in sweep[0].runs():
+        frame = run.frame()
+        truth, said = frame["truth"], frame["predicted"].replace("", "(none)")
+        recall = np.mean([(said[truth == label] == label).mean() for label in sorted(set(truth))])
+        assert run.metrics["test/uar"] == pytest.approx(recall, abs=1e-6)
+        assert run.metrics["test/accuracy"] == pytest.approx(accuracy_score(truth, said), abs=1e-6)
+        assert 0 <= run.metrics["test/uar_low"] < run.metrics["test/uar"] < run.metrics["test/uar_high"] <= 1
+        if not frame["abstained"].any():
+            assert run.metrics["test/uar"] == pytest.approx(balanced_accuracy_score(truth, said), abs=1e-6)
+            f1 = f1_score(truth, said, average="macro", labels=sorted(set(truth)), zero_division=0)
+            assert run.metrics["test/macro_f1"] == pytest.approx(f1, abs=1e-6)
+
+
+@one_worker
+def test_a_finished_run_is_found_and_skipped_unless_forced(sweep: tuple[Bench, str]) -> None:
+    bench, _ = sweep
+    before = len(bench.runs(model="llm"))
+    assert "done before" in bench.run("model=llm")
+    assert len(bench.runs(model="llm")) == before
+    output = bench.run("model=llm", "force=true")
+    assert "done before" not in output
+    runs = sorted(bench.runs(model="llm"), key=lambda run: run.start_time)
+    assert len(runs) == before + 1
+    np.testing.assert_array_equal(runs[0].predictions().probabilities, runs[-1].predictions().probabilities)
+
+
+def test_shuffled_labels_fall_to_chance(bench: Bench) -> None:
+    bench.run("-m", "model=cnn,cnn_text", "shuffle_labels=true", "trainer.max_epochs=5")
+    runs = [run for run in bench.runs() if run.tags["shuffle_labels"] == "true"]
+    assert Counter(run.tags["model"] for run in runs) == {"cnn": 1, "cnn_text": 1}
+    # A single network can pair an emotion with its label by luck, which is worth a sixth: the mean has less of it.
+    uars = [run.metrics["test/uar"] for run in runs]
+    assert np.mean(uars) < CHANCE + 0.17, uars
+
+
+@one_worker
+def test_predict_labels_new_audio(sweep: tuple[Bench, str], cache: Path) -> None:
+    bench, _ = sweep
+    folder = next((cache / "corpora").rglob("*.wav")).parent
+    clips = sorted(folder.glob("9001_*.wav"))[:2]
+    for model in ("cnn", "cnn_text"):
+        run = bench.runs(model=model)[0]
+        words = (f"tracking.dir={bench.tracking.dir}", f"cache_dir={cache}")
+        rows = json.loads(bench.cli("predict", run.run_id[:8], *map(str, clips), "--json", *words))
+        assert [row["file"] for row in rows] == [str(clip) for clip in clips]
+        stored = {
+            row.clip_id: p for row, p in zip(run.predictions().rows, run.predictions().probabilities, strict=True)
+        }
+        for row, clip in zip(rows, clips, strict=True):
+            if clip.stem in stored:
+                labels = run.predictions().labels
+                np.testing.assert_allclose([row[label] for label in labels], stored[clip.stem], atol=2e-3)
+
+
+@one_worker
+def test_compare_writes_a_report_and_refuses_other_partitions(sweep: tuple[Bench, str], tmp_path: Path) -> None:
+    bench, _ = sweep
+    where = f"tracking.dir={bench.tracking.dir}"
+    said = bench.cli("compare", where, f"cache_dir={bench.cache}", "--baseline", "llm", "--out", str(tmp_path))
+    assert "cnn_text" in said and "against llm" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"comparison.html", "comparison.md", "comparison.json"}
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    compared = {one["runs"][0]: one["uar"]["value"] for one in content["comparisons"][0]["predictors"]}
+    metrics = {run.run_id: run.metrics["test/uar"] for run in bench.runs() if run.run_id in compared}
+    assert compared == pytest.approx(metrics, abs=1e-6) and len(compared) == 3
+    assert "data:audio/mpeg" in (tmp_path / "comparison.html").read_text()
+    bench.run("model=cnn", "split.seed=5", "trainer=debug")
+    other = max(bench.runs(model="cnn"), key=lambda run: run.start_time)
+    first = min(bench.runs(model="cnn"), key=lambda run: run.start_time)
+    said = bench.cli("compare", first.run_id, other.run_id, where, status=2)
+    assert "differ in partition" in said and first.run_id in said
+    assert "no run" in bench.cli("compare", "ffffffff", where, status=2).lower()
+
+
+def test_parallel_children_on_a_cold_store(fresh: Bench) -> None:
+    fresh.run("-m", "model=cnn,cnn_text", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer=debug")
+    statuses = {run.tags["model"]: run.status for run in fresh.runs()}
+    assert statuses == {"cnn": "FINISHED", "cnn_text": "FINISHED"}
+    assert [run.info.status for run in fresh.sweeps()] == ["FINISHED"]
+
+
+def test_a_failing_child_is_reported_and_the_others_go_on(fresh: Bench) -> None:
+    output = fresh.run("-m", "model=cnn", "trainer=debug", "split.fold=7,0", status=2)
+    assert "split.fold=7 does not exist" in output and "Traceback" not in output
+    assert [run.info.status for run in fresh.sweeps()] == ["FAILED"]
+    assert [run.status for run in fresh.runs(model="cnn")] == ["FINISHED"]
+
+
+def test_ctrl_c_kills_cleanly_and_the_same_command_resumes(fresh: Bench) -> None:
+    words = ("model=cnn", "trainer.max_epochs=4")
+    process = fresh.start(*words)
+    deadline = time.monotonic() + 900
+    while time.monotonic() < deadline and not list(Path(fresh.tracking.dir).glob("work/*/last.ckpt")):
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 130, output
+    (killed,) = fresh.runs(model="cnn")
+    assert killed.status == "KILLED"
+    fresh.run(*words)
+    (resumed,) = fresh.runs(model="cnn")
+    assert (resumed.run_id, resumed.status) == (killed.run_id, "FINISHED")

@@ -1,0 +1,93 @@
+"""Seeded feature arrays in place of audio, for tests of the networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from ser_bench import config
+from ser_bench.types import Clip, FloatArray, Row
+
+LABELS = ("anger", "fear", "sadness")
+TINY = (
+    "experiment=none",
+    "model.channels=[4,4,3,3,2]",
+    "model.hidden=8",
+    "trainer.max_epochs=4",
+    "trainer.batch_size=8",
+    "trainer.patience=null",
+    "trainer.progress=false",
+)
+
+
+class FakeInputs:
+    """Rows are named `<label>-<number>`; each label oscillates at its own rate, so that a network can learn it."""
+
+    def __init__(self, dim: int = 40, text_dim: int = 6, spread: float = 0.3) -> None:
+        self.centres = np.sin(np.outer([0.3, 1.0, 2.4], np.arange(dim))).astype(np.float32)
+        self.dim = dim
+        self.text_dim = text_dim
+        self.spread = spread
+        self.asked: list[tuple[Row, ...]] = []
+
+    def truth(self, rows: Sequence[Row]) -> list[str]:
+        return [row.clip_id.split("-")[0] for row in rows]
+
+    def clips(self, rows: Sequence[Row]) -> list[Clip]:
+        truth = self.truth(rows)
+        return [
+            Clip(row.clip_id, Path(f"{row.clip_id}.wav"), label, f"s{int(row.clip_id.split('-')[1]) % 4}")
+            for row, label in zip(rows, truth, strict=True)
+        ]
+
+    def spectral(self, rows: Sequence[Row]) -> FloatArray:
+        self.asked.append(tuple(rows))
+        return np.array([5 + 3 * self._one(row) for row in rows], np.float32).reshape(-1, self.dim)
+
+    def transcripts(self, rows: Sequence[Row]) -> list[str]:
+        return ["" for _ in rows]
+
+    def text(self, rows: Sequence[Row]) -> FloatArray:
+        drawn = [self._rng(Row(row.clip_id)).normal(size=self.text_dim) for row in rows]
+        return np.array(drawn, np.float32).reshape(-1, self.text_dim)
+
+    def pitch(self, rows: Sequence[Row]) -> list[Any]:
+        return [None for _ in rows]
+
+    def votes(self, rows: Sequence[Row]) -> list[Mapping[str, int] | None]:
+        """Up to five votes a label; three rows in ten are tied, and one in ten has no votes."""
+        numbers = [int(row.clip_id.split("-")[1]) % 10 for row in rows]
+        tied = {0: dict.fromkeys(LABELS, 2), 1: {LABELS[0]: 3, LABELS[2]: 3}, 2: {LABELS[1]: 1, LABELS[2]: 1}}
+        return [
+            None if n == 9 else tied.get(n, {LABELS[n % 3]: 5, LABELS[(n + 1) % 3]: n // 3, "bored": 4})
+            for n in numbers
+        ]
+
+    def _one(self, row: Row) -> FloatArray:
+        noise = self._rng(row).normal(size=self.dim).astype(np.float32)
+        centre = self.centres[LABELS.index(row.clip_id.split("-")[0])]
+        one: FloatArray = centre + np.float32(self.spread) * noise
+        return one
+
+    @staticmethod
+    def _rng(row: Row) -> np.random.Generator:
+        return np.random.default_rng([ord(c) for c in row.clip_id + row.variant])
+
+
+def rows(start: int, count: int) -> tuple[Row, ...]:
+    """`count` rows, labels in turn."""
+    return tuple(Row(f"{LABELS[i % len(LABELS)]}-{i}") for i in range(start, start + count))
+
+
+def compose_config(*overrides: str) -> config.Config:
+    """A typed configuration with these overrides."""
+    config.register()
+    with initialize_config_dir(str(config.PROJECT_ROOT / "conf"), version_base="1.3"):
+        composed = compose("config", overrides=list(overrides))
+    assert OmegaConf.is_config(composed)
+    return config.to_config(composed)

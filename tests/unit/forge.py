@@ -1,0 +1,198 @@
+"""A host on loopback that speaks what corpora are downloaded by, and misbehaves on demand. For tests only."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+import threading
+import time
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import soundfile
+
+Trouble = Callable[[BaseHTTPRequestHandler, bytes], None]
+"""Answers a request badly; is given what the good answer would be."""
+
+
+class Forge:
+    """Good answers by path, troubles to come by path, and a count of what was asked for."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, bytes | Callable[[bytes], bytes]] = {}
+        self.troubles: dict[str, list[Trouble]] = defaultdict(list)
+        self.asked: Counter[str] = Counter()
+        self.headers: dict[str, Mapping[str, str]] = {}
+        self.lock = threading.Lock()
+        self.url = ""
+
+    def answer(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        path = handler.path
+        with self.lock:
+            self.asked[path] += 1
+            self.headers[path] = dict(handler.headers)
+            trouble = self.troubles[path].pop(0) if self.troubles[path] else None
+        made = self.answers.get(path)
+        if made is None:
+            return status(404)(handler, b"")
+        content = made(body) if callable(made) else made
+        (trouble or _well)(handler, content)
+
+    def always(self, path: str, trouble: Trouble) -> None:
+        self.troubles[path] = [trouble] * 1000
+
+
+@contextmanager
+def running() -> Iterator[Forge]:
+    """A forge with its address in `url`."""
+    forge = Forge()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            forge.answer(self, b"")
+
+        def do_POST(self) -> None:
+            forge.answer(self, self.rfile.read(int(self.headers["Content-Length"])))
+
+        def log_message(self, *_args: object) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    forge.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield forge
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _well(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def status(code: int, said: str = "", **headers: str) -> Trouble:
+    """An error status, with what a forge would say in JSON."""
+
+    def trouble(handler: BaseHTTPRequestHandler, _content: bytes) -> None:
+        body = json.dumps({"message": said}).encode()
+        handler.send_response(code)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return trouble
+
+
+def cut(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """Promise all, send half, hang up."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content[: len(content) // 2])
+    handler.wfile.flush()
+    handler.connection.close()
+
+
+def short(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """Send half and call it all."""
+    _well(handler, content[: len(content) // 2])
+
+
+def wrong(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """As many bytes, others."""
+    _well(handler, bytes(len(content)))
+
+
+def silent(handler: BaseHTTPRequestHandler, _content: bytes) -> None:
+    """Accept, and say nothing."""
+    time.sleep(1.0)
+
+
+def trickling(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """A byte now and then: never silent for long, never done."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    try:
+        for i in range(200):
+            handler.wfile.write(content[i : i + 1])
+            handler.wfile.flush()
+            time.sleep(0.02)
+    except OSError:
+        pass
+
+
+def clip(seed: int) -> bytes:
+    """A short WAV that no other seed gives."""
+    buffer = io.BytesIO()
+    noise = 0.1 * np.random.default_rng(seed).standard_normal(800)
+    soundfile.write(buffer, noise, 16_000, format="WAV")
+    return buffer.getvalue()
+
+
+def pointer(content: bytes) -> bytes:
+    """What Git holds in place of a file that Git LFS holds."""
+    oid = hashlib.sha256(content).hexdigest()
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n".encode()
+
+
+def tar_gz(files: Mapping[str, bytes]) -> bytes:
+    """An archive as a forge makes it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def zipped(files: Mapping[str, bytes]) -> bytes:
+    """A ZIP file."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def serve_git_lfs(forge: Forge, repository: str, audio: Mapping[str, bytes], tables: Mapping[str, bytes]) -> None:
+    """Make the forge hold a repository: its archive with pointers, the batch API, the objects."""
+    files = {f"repo-main/AudioWAV/{name}": pointer(content) for name, content in audio.items()}
+    files |= {f"repo-main/{name}": content for name, content in tables.items()}
+    files["repo-main/AudioMP3/1001_DFA_ANG_XX.mp3"] = pointer(b"mp3")
+    forge.answers[f"/{repository}/archive.tar.gz"] = tar_gz(files)
+    by_oid = {hashlib.sha256(content).hexdigest(): content for content in audio.values()}
+
+    def batch(body: bytes) -> bytes:
+        wanted = json.loads(body)
+        assert wanted["operation"] == "download"
+        objects = []
+        for item in wanted["objects"]:
+            oid = item["oid"]
+            if oid in by_oid:
+                assert item["size"] == len(by_oid[oid])
+                action = {"href": f"{forge.url}/{repository}/objects/{oid}", "header": {"X-Token": "abc"}}
+                objects.append({"oid": oid, "size": item["size"], "actions": {"download": action}})
+            else:
+                objects.append({"oid": oid, "size": 0, "error": {"code": 404, "message": "no such object"}})
+        return json.dumps({"transfer": "basic", "objects": objects}).encode()
+
+    forge.answers[f"/{repository}.git/info/lfs/objects/batch"] = batch
+    for oid, content in by_oid.items():
+        forge.answers[f"/{repository}/objects/{oid}"] = content

@@ -1,0 +1,274 @@
+"""Planted leaks of each kind are found, and an honest split is found clean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from ser_bench.audit.checkpoint import check_checkpoint
+from ser_bench.audit.finding import Audit, Finding
+from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
+from ser_bench.audit.scaler import Scaler, check_scaler, stored_scaler
+from ser_bench.types import CLEAN, VARIANTS, Clip, FloatArray, Predictions, Row, Split, clean_rows
+
+SPEAKERS, SENTENCES, LABELS = 6, ("DFA", "IEO"), ("angry", "sad")
+
+
+def corpus() -> dict[str, Clip]:
+    clips = [
+        Clip(f"s{s}_{sentence}_{label}", Path(), label, f"s{s}", sentence, digest=f"{s}{sentence}{label}")
+        for s in range(SPEAKERS)
+        for sentence in SENTENCES
+        for label in LABELS
+    ]
+    return {clip.id: clip for clip in clips}
+
+
+def of(clips: dict[str, Clip], *speakers: int) -> list[str]:
+    return [clip.id for clip in clips.values() if clip.speaker in {f"s{s}" for s in speakers}]
+
+
+def honest(clips: dict[str, Clip]) -> Split:
+    train = tuple(Row(clip_id, variant) for clip_id in of(clips, 0, 1, 2, 3) for variant in VARIANTS)
+    return Split("speaker", 0, 3, train, clean_rows(of(clips, 4)), clean_rows(of(clips, 5)))
+
+
+def shares(split: Split, clips: dict[str, Clip]) -> dict[str, float | None]:
+    return {finding.name: finding.share for finding in overlaps(split, clips)}
+
+
+def convicted(split: Split, clips: dict[str, Clip], *more: Finding) -> tuple[str, ...]:
+    return Audit(split.protocol, len(split.test), (*overlaps(split, clips), *more)).leaks
+
+
+def test_an_honest_split_is_clean_and_says_so():
+    clips = corpus()
+    audit = Audit("speaker", 4, tuple(overlaps(honest(clips), clips)))
+    assert (audit.tag, audit.convicted, audit.unannounced) == ("clean", False, ())
+    assert audit.verdict.startswith("clean: no clip, augmented sibling, identical audio or speaker of the 4 test rows")
+    assert shares(honest(clips), clips)["sentence"] == 1.0  # shared by the design of the corpus, and stated
+
+
+def test_a_test_clip_in_training_is_found():
+    clips = corpus()
+    split = honest(clips)
+    leaking = replace(split, train=(*split.train, Row("s5_DFA_sad")))
+    assert shares(leaking, clips)["clip"] == pytest.approx(1 / 4)
+    assert shares(leaking, clips)["sibling"] == 0.0
+    assert {"clip", "speaker"} <= set(convicted(leaking, clips))
+
+
+def test_an_augmented_sibling_in_training_is_found():
+    clips = corpus()
+    split = honest(clips)
+    leaking = replace(split, train=(*split.train, Row("s5_DFA_sad", "noise"), Row("s5_IEO_sad", "pitch")))
+    assert shares(leaking, clips)["sibling"] == pytest.approx(2 / 4)
+    assert "sibling" in convicted(leaking, clips)
+
+
+def test_the_papers_protocol_is_convicted_of_what_it_announces():
+    clips = corpus()
+    rows = [Row(clip_id, variant) for clip_id in clips for variant in VARIANTS]
+    split = Split("paper", 0, 1, tuple(rows[::2]), (), tuple(rows[1::2]))
+    audit = Audit("paper", len(split.test), tuple(overlaps(split, clips)))
+    assert audit.leaks == ("clip", "sibling", "speaker") and audit.unannounced == ()
+    assert "all test rows have another variant of their clip in training" in audit.verdict
+    assert "split=paper announces it" in audit.verdict
+    pretending = replace(audit, protocol="speaker")
+    assert pretending.unannounced == audit.leaks and "does not announce" in pretending.verdict
+
+
+def test_a_shared_speaker_is_a_leak_that_split_clip_announces_and_split_speaker_does_not():
+    clips = corpus()
+    rows = clean_rows(clips)
+    split = Split("clip", 0, 2, rows[::2], (), rows[1::2])
+    audit = Audit("clip", len(split.test), tuple(overlaps(split, clips)))
+    assert audit.leaks == ("speaker",) and audit.unannounced == ()
+    assert replace(audit, protocol="speaker").unannounced == ("speaker",)
+    assert "all test rows have their speaker in training" in audit.verdict
+
+
+def test_identical_bytes_under_another_name_are_found_and_their_near_identity_is_not_told_twice():
+    clips = corpus()
+    clips["s5_DFA_sad"] = replace(clips["s5_DFA_sad"], digest=clips["s0_DFA_sad"].digest)
+    split = honest(clips)
+    assert convicted(split, clips) == ("identical_audio",)
+    assert shares(split, clips)["identical_audio"] == pytest.approx(1 / 4)
+    assert near_identical(split, clips, [("s5_DFA_sad", "s0_DFA_sad")]).share == 0.0
+    unknown = {clip_id: replace(clip, digest="") for clip_id, clip in clips.items()}
+    assert convicted(split, unknown) == ()
+
+
+def test_nearly_identical_audio_is_counted_by_test_row_and_a_clip_is_not_its_own_copy():
+    clips = corpus()
+    found = near_identical(honest(clips), clips, [("s5_DFA_sad", "s0_IEO_sad"), ("s5_DFA_sad", "s1_IEO_sad")])
+    assert found.leak and found.share == pytest.approx(1 / 4)
+    assert not near_identical(honest(clips), clips, [("s5_DFA_sad", "s5_DFA_sad")]).leak
+
+
+@pytest.mark.parametrize("protocol", ["sentence", "speaker_sentence"])
+def test_a_shared_sentence_convicts_where_the_protocol_promises_new_ones(protocol):
+    clips = corpus()
+    split = replace(honest(clips), protocol=protocol)
+    assert "sentence" in convicted(split, clips)
+    apart = replace(
+        split,
+        train=tuple(row for row in split.train if "DFA" in row.clip_id),
+        test=tuple(row for row in split.test if "IEO" in row.clip_id),
+    )
+    assert "sentence" not in convicted(apart, clips) and shares(apart, clips)["sentence"] == 0.0
+
+
+def test_unknown_sentences_are_not_checked():
+    clips = {clip_id: replace(clip, sentence="") for clip_id, clip in corpus().items()}
+    assert shares(honest(clips), clips)["sentence"] is None
+
+
+def test_test_clips_among_validation_rows_are_found():
+    clips = corpus()
+    split = honest(clips)
+    leaking = replace(split, val=(*split.val, split.test[0]))
+    assert convicted(leaking, clips) == ("val_clip", "val_speaker")
+
+
+# ---- predictions
+
+
+def predictions(split: Split, clips: dict[str, Clip]) -> Predictions:
+    n = len(split.test)
+    truth = tuple(clips[row.clip_id].emotion for row in split.test)
+    even = np.full((n, 2), 0.5, np.float32)
+    nothing = np.zeros(n, np.float32)
+    return Predictions(split.test, truth, LABELS, even, np.zeros(n, bool), nothing, nothing)
+
+
+def test_predictions_of_other_rows_or_with_another_truth_are_found():
+    clips = corpus()
+    split = honest(clips)
+    stored = predictions(split, clips)
+    assert not predictions_match(split, stored, clips, limited=False).leak
+    fewer = stored.take([0, 2])
+    assert predictions_match(split, fewer, clips, limited=False).leak  # the easy rows alone
+    assert not predictions_match(split, fewer, clips, limited=True).leak
+    assert "2 of 4" in predictions_match(split, fewer, clips, limited=True).text
+    relabelled = replace(stored, truth=tuple(reversed(stored.truth)))
+    assert predictions_match(split, relabelled, clips, limited=True).leak
+    strange = replace(stored, rows=(split.train[0], *stored.rows[1:]))
+    assert predictions_match(split, strange, clips, limited=True).leak
+
+
+# ---- scaler
+
+
+def read(rows: Sequence[Row]) -> FloatArray:
+    """[N, 5] features: the speaker shifts them, the variant too; the last column never varies."""
+    out = np.empty((len(rows), 5), np.float32)
+    for values, row in zip(out, rows, strict=True):
+        rng = np.random.default_rng([ord(c) for c in row.clip_id + row.variant])
+        values[:4] = rng.normal(-300 + 5 * int(row.clip_id[1]) + 3 * VARIANTS.index(row.variant), 20, 4)
+        values[4] = 7.0
+    return out
+
+
+def fitted(rows: Sequence[Row]) -> Scaler:
+    values = read(rows).astype(np.float64)
+    std = values.std(axis=0)
+    return Scaler(values.mean(axis=0).astype(np.float32), np.where(std == 0, 1.0, std).astype(np.float32))
+
+
+def test_the_scaler_of_training_rows_passes_and_one_of_all_rows_is_named():
+    split = honest(corpus())
+    assert check_scaler(fitted(split.train), split, read).share == 0.0
+    everything = check_scaler(fitted([*split.train, *split.val, *split.test]), split, read)
+    assert everything.leak and "training, validation and test" in everything.text
+    both = check_scaler(fitted([*split.train, *split.test]), split, read)
+    assert both.leak and "training and test rows" in both.text
+    one_too_many = check_scaler(fitted([*split.train, split.test[0]]), split, read)
+    assert one_too_many.leak and "not those of the training rows" in one_too_many.text
+
+
+def test_a_scaler_without_test_rows_is_no_leak():
+    split = honest(corpus())
+    clean = [row for row in split.train if row.variant == CLEAN]
+    assert not check_scaler(fitted(clean), split, read).leak
+    assert "validation" in check_scaler(fitted([*split.train, *split.val]), split, read).text
+    assert not check_scaler(fitted([*split.train, *split.val]), split, read).leak
+
+
+def test_a_wrong_spread_alone_convicts():
+    split = honest(corpus())
+    scaler = fitted(split.train)
+    assert check_scaler(Scaler(scaler.mean, scaler.std * 1.001), split, read).leak
+
+
+def test_without_scaler_or_features_nothing_is_claimed(tmp_path):
+    split = honest(corpus())
+    assert check_scaler(None, split, read).share is None
+    assert check_scaler(fitted(split.train), split, None).share is None
+    assert stored_scaler(tmp_path) is None
+    save_file({"mean": np.zeros(3, np.float32), "scale": np.ones(3, np.float32)}, tmp_path / "a.safetensors")
+    stored = stored_scaler(tmp_path)
+    assert stored is not None and stored.std.tolist() == [1, 1, 1]
+
+
+# ---- checkpoint
+
+VAL = {1: 1.5, 2: 1.2, 3: 1.3, 4: 1.4}
+TEST = {"loss": {1: 1.6, 2: 1.5, 3: 1.1, 4: 1.3}, "accuracy": {1: 0.2, 2: 0.3, 3: 0.6, 4: 0.5}, "uar": {}}
+
+
+def of_epoch(loss: float) -> Predictions:
+    clips = corpus()
+    split = honest(clips)
+    p = float(np.exp(-loss))
+    probabilities = np.array(
+        [[p, 1 - p] if clips[row.clip_id].emotion == "angry" else [1 - p, p] for row in split.test]
+    )
+    return replace(predictions(split, clips), probabilities=probabilities.astype(np.float32))
+
+
+def test_the_lowest_validation_loss_and_the_last_epoch_are_honest_choices():
+    anything = of_epoch(1.0)
+    assert check_checkpoint(2, 10, VAL, {}, anything).share == 0.0
+    assert check_checkpoint(4, 10, VAL, {}, anything).share == 0.0
+    assert check_checkpoint(4, 4, {}, TEST, of_epoch(1.3)).share == 0.0
+    assert check_checkpoint(None, 4, {}, {}, anything).share is None
+    tied = {1: 1.5, 2: 1.2, 3: 1.2000004}
+    assert not check_checkpoint(3, 10, tied | {4: 1.4}, {}, anything).leak
+
+
+def test_a_checkpoint_chosen_on_test_rows_is_found():
+    found = check_checkpoint(3, 4, {}, TEST, of_epoch(1.1))
+    assert found.leak and "best by test loss and accuracy" in found.text
+    assert check_checkpoint(3, 10, VAL, {}, of_epoch(1.1)).leak
+
+
+def test_a_training_stopped_without_validation_rows_is_found():
+    assert check_checkpoint(4, 30, {}, TEST, of_epoch(1.3)).leak
+
+
+def test_predictions_tell_their_epoch_whatever_the_run_says():
+    found = check_checkpoint(4, 4, {}, TEST, of_epoch(1.1))
+    assert found.leak and "test loss of epoch 3" in found.text
+
+
+# ---- forms
+
+
+def test_the_json_and_the_text_hold_every_answer():
+    clips = corpus()
+    split = honest(clips)
+    audit = Audit("speaker", 4, (*overlaps(split, clips), check_scaler(None, split, None)), ("without the audio",))
+    content = json.loads(audit.as_json())
+    assert content["verdict"] == audit.verdict and content["convicted"] is False
+    assert [finding["name"] for finding in content["findings"]] == [finding.name for finding in audit.findings]
+    for finding in audit.findings:
+        assert finding.name in audit.as_text() and finding.text in audit.as_text()
+    assert "without the audio" in audit.as_text()
+    assert "leak/scaler" not in audit.metrics and audit.metrics["leak/clip"] == 0.0

@@ -1,0 +1,125 @@
+"""What is pooled, what is tested, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score
+
+from ser_bench.compare import compare
+from ser_bench.errors import NotComparableError, RunNotFoundError
+from ser_bench.series import latest_comparable
+from ser_bench.types import Clip
+from tests.unit.stored_runs import make_clips, predict, store
+
+CLIPS = make_clips(20)
+
+
+def half(which: int) -> dict[str, Clip]:
+    return {clip_id: clip for clip_id, clip in CLIPS.items() if int(clip.speaker[1:]) % 2 == which}
+
+
+def test_folds_are_pooled_and_every_clip_counts_once(tmp_path: Path) -> None:
+    parts = [predict(half(fold), 0.7, fold) for fold in (0, 1)]
+    runs = [store(tmp_path, "cnn", part, half(fold), fold) for fold, part in enumerate(parts)]
+    found = compare(runs)
+    assert (len(found.clips), found.speakers, found.folds) == (len(CLIPS), 20, (0, 1))
+    truth = [t for part in parts for t in part.truth]
+    said = [s for part in parts for s in part.predicted]
+    assert found.lines[0].uar.value == pytest.approx(balanced_accuracy_score(truth, said))
+    assert found.lines[0].fit_s == 120
+
+
+def test_seeds_are_one_series_with_the_mean_and_each_figure(tmp_path: Path) -> None:
+    seeds = [predict(CLIPS, 0.7, seed) for seed in (1, 2, 3)]
+    runs = [store(tmp_path, "cnn", p, CLIPS, seed=i, params={"seed": str(i)}) for i, p in enumerate(seeds)]
+    other = store(tmp_path, "llm", predict(CLIPS, 0.4, 9), CLIPS)
+    found = compare([*runs, other])
+    assert [line.series.name for line in found.lines] == ["cnn", "llm"]
+    each = [balanced_accuracy_score(p.truth, p.predicted) for p in seeds]
+    assert found.lines[0].uar_by_seed == pytest.approx(each)
+    assert found.lines[0].uar.value == pytest.approx(np.mean(each))
+    assert found.lines[1].difference is not None and found.lines[1].difference.mcnemar_p is None
+
+
+def test_only_common_clips_count_in_the_same_order(tmp_path: Path) -> None:
+    whole, part = predict(CLIPS, 0.6, 0), predict(CLIPS, 0.6, 1)
+    some = list(range(len(CLIPS) - 1, 20, -1))
+    runs = [store(tmp_path, "cnn", whole, CLIPS), store(tmp_path, "llm", part.take(some), CLIPS)]
+    found = compare(runs)
+    assert len(found.clips) == len(some)
+    assert found.lines[0].predictions.rows == found.lines[1].predictions.rows
+    assert tuple(found.clips.index) == tuple(row.clip_id for row in found.lines[0].predictions.rows)
+
+
+def test_every_pair_is_tested_and_adjusted_over_all(tmp_path: Path) -> None:
+    runs = [
+        store(tmp_path, m, predict(CLIPS, s, i), CLIPS) for i, (m, s) in enumerate([("a", 0.8), ("b", 0.5), ("c", 0.5)])
+    ]
+    found = compare(runs, baseline="b")
+    assert [line.series.name for line in found.lines] == ["b", "a", "c"]
+    assert [(pair.first, pair.second) for pair in found.pairs] == [("b", "a"), ("b", "c"), ("a", "c")]
+    for pair in found.pairs:
+        assert pair.difference.p is not None and pair.adjusted_p is not None and pair.adjusted_p >= pair.difference.p
+    assert found.lines[1].adjusted_p == found.pairs[0].adjusted_p and found.lines[1].adjusted_p < 0.05
+    one = found.line("a").uar.value - found.line("b").uar.value
+    assert found.lines[1].difference is not None
+    assert found.lines[1].difference.interval.value == pytest.approx(one)
+
+
+@pytest.mark.parametrize(("speakers", "models", "tested"), [(6, 2, True), (6, 3, False), (7, 3, True), (5, 2, False)])
+def test_no_p_value_that_so_few_speakers_cannot_support(
+    tmp_path: Path, speakers: int, models: int, tested: bool
+) -> None:
+    clips = make_clips(speakers)
+    found = compare([store(tmp_path, f"m{i}", predict(clips, 0.5, i), clips) for i in range(models)])
+    assert {pair.difference.p is not None for pair in found.pairs} == {tested}
+
+
+@pytest.mark.parametrize("tag", ["partition", "labels", "corpus_digest", "protocol"])
+def test_what_differs_is_named_and_refused(tmp_path: Path, tag: str) -> None:
+    one = store(tmp_path, "cnn", predict(CLIPS, 0.5, 0), CLIPS)
+    two = store(tmp_path, "llm", predict(CLIPS, 0.5, 1), CLIPS, **{tag: "other"})
+    with pytest.raises(NotComparableError, match=f"{one.run_id}.*{two.run_id}.*differ in {tag}.*other"):
+        compare([one, two])
+
+
+def test_no_common_fold_and_no_such_baseline_are_refused(tmp_path: Path) -> None:
+    one = store(tmp_path, "cnn", predict(half(0), 0.5, 0), half(0), fold=0)
+    two = store(tmp_path, "llm", predict(half(1), 0.5, 1), half(1), fold=1)
+    with pytest.raises(NotComparableError, match="no fold was run by all of cnn, llm"):
+        compare([one, two])
+    with pytest.raises(RunNotFoundError, match="no run of the baseline 'svm'; there are cnn"):
+        compare([one], baseline="svm")
+    with pytest.raises(RunNotFoundError, match="no finished run"):
+        compare([])
+
+
+def test_settings_tell_series_apart_but_not_those_of_groups_that_a_predictor_does_not_read(tmp_path: Path) -> None:
+    def run(rate: str, prompt: str) -> object:
+        params = {"trainer.learning_rate": rate, "llm.prompt": prompt}
+        return store(tmp_path, "cnn", predict(CLIPS, 0.5, 0), CLIPS, params=params)
+
+    names = [line.series.name for line in compare([run("1e-3", "a"), run("1e-4", "b")]).lines]  # type: ignore[list-item]
+    assert names == ["cnn trainer.learning_rate=1e-3", "cnn trainer.learning_rate=1e-4"]
+
+
+def test_a_key_that_an_older_version_did_not_have_is_a_key_not_set(tmp_path: Path) -> None:
+    one = store(tmp_path, "cnn", predict(half(0), 0.5, 0), half(0), fold=0)
+    two = store(tmp_path, "cnn", predict(half(1), 0.5, 0), half(1), fold=1, params={"split.test_root": "null"})
+    assert [line.series.name for line in compare([one, two]).lines] == ["cnn"]
+
+
+def test_the_latest_of_each_model_with_its_folds_and_seeds(tmp_path: Path) -> None:
+    p = predict(CLIPS, 0.5, 0)
+    old = store(tmp_path, "cnn", p, CLIPS, start_time=1, params={"trainer.max_epochs": "5"})
+    new = [store(tmp_path, "cnn", p, CLIPS, fold=f, seed=s, start_time=5 + f, params={"trainer.max_epochs": "9"})
+           for f in (0, 1) for s in (0, 1)]  # fmt: skip
+    llm = store(tmp_path, "llm", p, CLIPS, start_time=2)
+    shuffled = store(tmp_path, "cnn", p, CLIPS, start_time=20, shuffle_labels="true")
+    elsewhere = replace(store(tmp_path, "llm", p, CLIPS, start_time=3), tags=llm.tags | {"partition": "another"})
+    chosen = latest_comparable([old, *new, llm, shuffled, elsewhere])
+    assert {run.run_id for run in chosen} == {run.run_id for run in [*new, llm]}

@@ -1,0 +1,104 @@
+"""The private copies of espeak-ng: reproducible, independent of each other, and clear about what they lack."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from ser_bench.corpora import espeak
+from ser_bench.corpora.espeak import Delivery, Synthesizer
+from ser_bench.errors import CorpusError
+
+TEXT = "The airplane is almost full"
+# f1 flutters and f2 breathes: what is random in espeak-ng, in two voices.
+VOICES = ("en-us+f1", "en-us+f2")
+
+
+def spoken(seed: int = 0) -> list[np.ndarray]:
+    with Synthesizer(seed) as synthesizer:
+        return [synthesizer.say(TEXT, voice) for voice in VOICES]
+
+
+def test_a_fresh_synthesizer_speaks_bit_for_bit_alike() -> None:
+    for first, second in zip(spoken(), spoken(), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_another_seed_breathes_otherwise() -> None:
+    assert not np.array_equal(spoken(0)[1], spoken(1)[1])
+
+
+def test_synthesizers_in_threads_do_not_disturb_each_other() -> None:
+    alone = spoken()
+    with ThreadPoolExecutor(4) as pool:
+        for together in pool.map(lambda _: spoken(), range(8)):
+            for first, second in zip(alone, together, strict=True):
+                np.testing.assert_array_equal(first, second)
+
+
+def test_speech_is_16_bit_at_22050_hz_and_not_silent() -> None:
+    with Synthesizer() as synthesizer:
+        samples = synthesizer.say(TEXT, "en-us+m3")
+        assert synthesizer.sample_rate_hz == 22_050
+    assert samples.dtype == np.int16
+    assert 1.0 < len(samples) / 22_050 < 3.0
+    assert np.abs(samples).max() > 3_000
+
+
+def test_faster_is_shorter_and_pauses_are_longer() -> None:
+    with Synthesizer() as synthesizer:
+        slow, fast, halting = (
+            len(synthesizer.say(TEXT, "en-us+m3", delivery))
+            for delivery in (Delivery(rate_wpm=120), Delivery(rate_wpm=240), Delivery(rate_wpm=240, word_gap=20))
+        )
+    assert slow > 1.5 * fast
+    assert halting > fast + 0.2 * 22_050
+
+
+def test_pitch_moves_f0_and_range_its_spread() -> None:
+    def f0(delivery: Delivery) -> np.ndarray:
+        import parselmouth
+
+        with Synthesizer() as synthesizer:
+            samples = synthesizer.say(TEXT, "en-us+m3", delivery) / 32768
+        track = parselmouth.Sound(samples, 22_050).to_pitch(pitch_floor=50, pitch_ceiling=500)
+        hz = track.selected_array["frequency"]
+        return 12 * np.log2(hz[hz > 0])
+
+    plain = f0(Delivery(range=30))
+    higher = f0(Delivery(pitch=80, range=30))
+    assert 4 < np.median(higher) - np.median(plain) < 7
+    assert f0(Delivery(range=90)).std() > 1.5 * f0(Delivery(range=10)).std()
+
+
+def test_unknown_voice_is_named() -> None:
+    with Synthesizer() as synthesizer, pytest.raises(CorpusError, match="no voice 'xx\\+f1'"):
+        synthesizer.say(TEXT, "xx+f1")
+
+
+def test_a_delivery_out_of_range_is_refused() -> None:
+    with pytest.raises(ValueError, match="rate_wpm=20 is outside 80 to 450"):
+        Delivery(rate_wpm=20)
+
+
+def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    with pytest.raises(CorpusError, match=r"pip install 'ser-bench\[demo\]'"):
+        Synthesizer()
+
+
+def test_a_library_that_does_not_load_is_one_clear_error(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    broken = tmp_path / "libespeak-ng.so"
+    broken.write_bytes(b"not a library")
+    monkeypatch.setattr(espeak, "_locate", lambda: (broken, tmp_path))
+    with pytest.raises(CorpusError, match="cannot be loaded"):
+        Synthesizer()
+
+
+def test_closing_twice_is_harmless() -> None:
+    synthesizer = Synthesizer()
+    synthesizer.close()
+    synthesizer.close()

@@ -1,0 +1,42 @@
+"""The command line around runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ser_bench import sweep, tracking
+from ser_bench.config import TrackingConfig
+from ser_bench.sweep import multirun_first
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["model=cnn"], ["model=cnn"]),
+        (["corpus=cremad", "-m", "model=cnn,llm"], ["-m", "corpus=cremad", "model=cnn,llm"]),
+        (["model=cnn,llm", "--multirun"], ["--multirun", "model=cnn,llm"]),
+    ],
+)
+def test_the_multirun_flag_may_stand_anywhere(words: list[str], expected: list[str]) -> None:
+    assert multirun_first(words) == expected
+
+
+def test_a_sweep_is_closed_whatever_becomes_of_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / sweep.PARENT_FILE).write_text("the parent")
+    child = tmp_path / "0"
+    child.mkdir()
+    (child / sweep.RESULT_FILE).write_text('{"status": "finished"}')
+    closed = []
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sweep, "_sweep_dir", tmp_path)
+    monkeypatch.setattr(sweep, "_tracking", TrackingConfig(experiment="x"))
+    monkeypatch.setattr(sweep, "_report", fails)
+    monkeypatch.setattr(tracking, "end_parent", lambda _cfg, run_id, status: closed.append((run_id, status)))
+    with pytest.raises(ZeroDivisionError):
+        sweep._close_sweep(False)
+    assert closed == [("the parent", "FINISHED")]

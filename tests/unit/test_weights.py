@@ -1,0 +1,285 @@
+"""Weights come from the cache, the hub or a wheel, in this order, and never with other bytes than the table's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+
+from ser_bench import weights
+from ser_bench.errors import WeightsError
+from ser_bench.weights.table import File, Weights, Wheel
+
+MODEL = b"the numbers " * 5_000
+CONFIG = b'{"layers": 1}'
+
+
+def _file(path: str, content: bytes, parts: int = 1) -> File:
+    return File(path, len(content), hashlib.sha256(content).hexdigest(), parts)
+
+
+TOY = Weights(
+    name="toy",
+    repo="someone/toy",
+    revision="abc",
+    licence="MIT",
+    files=(_file("model.bin", MODEL), _file("1_Pooling/config.json", CONFIG)),
+    wheels=(Wheel("toy-weights==1.0", "toy_weights/data"),),
+)
+SPLIT_TOY = Weights(
+    name="split-toy",
+    repo="someone/split-toy",
+    revision="abc",
+    licence="MIT",
+    files=(_file("model.bin", MODEL, parts=2), _file("config.json", CONFIG)),
+    wheels=(Wheel("toy-part1==1.0", "toy_part1/data"), Wheel("toy-part2==1.0", "toy_part2/data")),
+    single=True,
+)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Serves `files`; a path that is not among them is a 404."""
+
+    files: dict[str, bytes] = {}  # noqa: RUF012
+    asked: list[str] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        Hub.asked.append(self.path)
+        content = Hub.files.get(self.path)
+        self.send_response(200 if content is not None else 404)
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.end_headers()
+        self.wfile.write(content or b"")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cache of its own, a hub on loopback that has nothing yet, and an index that has nothing at all."""
+    server = HTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Hub.files, Hub.asked = {}, []
+    monkeypatch.setenv("SER_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        huggingface_hub, "hf_hub_url", lambda repo, path, revision: f"http://127.0.0.1:{server.server_port}/{path}"
+    )
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(weights, "TABLE", {"toy": TOY, "split-toy": SPLIT_TOY})
+    monkeypatch.setattr(weights, "download_wheel", _no_wheel)
+    yield
+    server.shutdown()
+
+
+def _no_wheel(requirement: str, into: Path) -> Path:
+    raise weights._SourceError(f"pip: No matching distribution found for {requirement}")
+
+
+def _wheels(monkeypatch: pytest.MonkeyPatch, contents: dict[str, dict[str, bytes]]) -> list[str]:
+    """An index that holds these wheels; returns the list that notes what was asked of it."""
+    asked: list[str] = []
+
+    def download(requirement: str, into: Path) -> Path:
+        asked.append(requirement)
+        into.mkdir(parents=True)
+        path = into / f"{requirement.split('==')[0]}-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w") as zipped:
+            for name, content in contents[requirement].items():
+                zipped.writestr(name, content)
+        return path
+
+    monkeypatch.setattr(weights, "download_wheel", download)
+    return asked
+
+
+def _toy_wheel(model: bytes = MODEL) -> dict[str, dict[str, bytes]]:
+    code = b"raise SystemExit('code of a wheel was run')"
+    inside = {"toy_weights/data/model.bin": model, "toy_weights/data/1_Pooling/config.json": CONFIG}
+    return {"toy-weights==1.0": {"toy_weights/__init__.py": code, **inside}}
+
+
+def _left_over() -> list[str]:
+    return sorted(p.name for p in weights.folder().rglob("*")) if weights.folder().exists() else []
+
+
+def test_hub_is_asked_before_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    Hub.files = {"/model.bin": MODEL, "/1_Pooling/config.json": CONFIG}
+    asked = _wheels(monkeypatch, _toy_wheel())
+    home = weights.fetch("toy")
+    assert (home / "model.bin").read_bytes() == MODEL
+    assert (home / "1_Pooling" / "config.json").read_bytes() == CONFIG
+    assert Hub.asked == ["/model.bin", "/1_Pooling/config.json"]
+    assert not asked
+
+
+def test_wheel_is_fetched_when_the_hub_has_nothing_and_its_code_does_not_come_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = _wheels(monkeypatch, _toy_wheel())
+    home = weights.fetch("toy")
+    assert (home / "model.bin").read_bytes() == MODEL
+    assert Hub.asked == ["/model.bin"], "one attempt"
+    assert asked == ["toy-weights==1.0"]
+    assert not list(home.rglob("*.py"))
+    assert _left_over() == [".verified.json", "1_Pooling", "config.json", "model.bin", "toy"]
+
+
+def test_cache_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _wheels(monkeypatch, _toy_wheel())
+    assert weights.find("toy") is None
+    home = weights.fetch("toy")
+    Hub.asked.clear()
+    assert weights.fetch("toy") == home == weights.find("toy")
+    assert not Hub.asked
+    assert len(asked) == 1
+
+
+def test_parts_are_joined_and_a_single_file_is_returned_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    halves = MODEL[:777], MODEL[777:]
+    _wheels(
+        monkeypatch,
+        {
+            "toy-part1==1.0": {"toy_part1/data/model.bin.part1": halves[0], "toy_part1/data/config.json": CONFIG},
+            "toy-part2==1.0": {"toy_part2/data/model.bin.part2": halves[1]},
+        },
+    )
+    path = weights.fetch("split-toy")
+    assert path.name == "model.bin"
+    assert path.read_bytes() == MODEL
+
+
+def test_wrong_bytes_from_the_hub_are_refused_and_the_wheel_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    Hub.files = {"/model.bin": MODEL[:-1] + b"!", "/1_Pooling/config.json": CONFIG}
+    _wheels(monkeypatch, _toy_wheel())
+    assert (weights.fetch("toy") / "model.bin").read_bytes() == MODEL
+
+
+def test_wrong_bytes_everywhere_are_refused_and_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    Hub.files = {"/model.bin": b"not it", "/1_Pooling/config.json": CONFIG}
+    _wheels(monkeypatch, _toy_wheel(model=b"other numbers"))
+    with pytest.raises(WeightsError, match=r"model.bin has sha256 .* refused.*model.bin has sha256 .* refused"):
+        weights.fetch("toy")
+    assert _left_over() == []
+
+
+def test_no_source_gives_one_line_that_says_what_was_tried_and_what_to_do() -> None:
+    with pytest.raises(WeightsError) as caught:
+        weights.fetch("toy")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "answered 404" in message
+    assert "No matching distribution found for toy-weights==1.0" in message
+    assert "ser-bench weights fetch" in message
+    assert "someone/toy" in message
+
+
+def test_offline_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    Hub.files = {"/model.bin": MODEL, "/1_Pooling/config.json": CONFIG}
+    with pytest.raises(WeightsError, match="HF_HUB_OFFLINE is set"):
+        weights.fetch("toy")
+    assert not Hub.asked
+
+
+def test_copy_in_the_hubs_own_cache_is_used_even_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    for file, content in zip(TOY.files, (MODEL, CONFIG), strict=True):
+        (tmp_path / file.path).parent.mkdir(exist_ok=True)
+        (tmp_path / file.path).write_bytes(content)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda _, path, **__: str(tmp_path / path))
+    assert (weights.fetch("toy") / "model.bin").read_bytes() == MODEL
+
+
+def test_damaged_cache_is_found_out_and_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _wheels(monkeypatch, _toy_wheel())
+    home = weights.fetch("toy")
+    (home / "model.bin").write_bytes(b"x" * len(MODEL))
+    assert weights.find("toy") is None
+    assert (weights.fetch("toy") / "model.bin").read_bytes() == MODEL
+    (home / "1_Pooling" / "config.json").unlink()
+    assert weights.find("toy") is None
+    weights.fetch("toy")
+    assert len(asked) == 3
+
+
+def test_files_copied_by_hand_are_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    home = weights.folder() / "toy"
+    (home / "1_Pooling").mkdir(parents=True)
+    (home / "model.bin").write_bytes(MODEL)
+    (home / "1_Pooling" / "config.json").write_bytes(CONFIG)
+    assert weights.find("toy") == home
+    assert set(json.loads((home / weights.MARKER).read_text())) == {"model.bin", "1_Pooling/config.json"}
+    monkeypatch.setattr(weights.hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
+    assert weights.find("toy") == home
+
+
+def test_unwritable_cache_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked = tmp_path / "a file, not a folder"
+    blocked.write_text("")
+    monkeypatch.setenv("SER_BENCH_CACHE", str(blocked))
+    with pytest.raises(WeightsError, match="SER_BENCH_CACHE"):
+        weights.fetch("toy")
+
+
+def test_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(WeightsError, match="toy, split-toy"):
+        weights.fetch("gpt-5")
+
+
+def _fetch_at_once(barrier: multiprocessing.synchronize.Barrier, answers: multiprocessing.queues.Queue[str]) -> None:
+    barrier.wait()
+    answers.put(str(weights.fetch("toy")))
+
+
+def test_several_processes_may_fetch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    _wheels(monkeypatch, _toy_wheel())
+    fork = multiprocessing.get_context("fork")
+    barrier, answers = fork.Barrier(4), fork.Queue()
+    children = [fork.Process(target=_fetch_at_once, args=(barrier, answers)) for _ in range(4)]
+    for child in children:
+        child.start()
+    assert {answers.get(timeout=60) for _ in children} == {str(weights.folder() / "toy")}
+    for child in children:
+        child.join()
+    assert weights.find("toy") is not None
+    assert not [name for name in _left_over() if name.startswith(".half")]
+
+
+def test_pip_downloads_a_wheel_by_the_users_own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    with zipfile.ZipFile(tmp_path / "toy_weights-1.0-py3-none-any.whl", "w") as zipped:
+        info = "toy_weights-1.0.dist-info"
+        zipped.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: toy-weights\nVersion: 1.0\nRequires-Dist: nowhere\n"
+        )
+        zipped.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        zipped.writestr(f"{info}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    path = weights.download_wheel("toy-weights==1.0", tmp_path / "into")
+    assert path.name == "toy_weights-1.0-py3-none-any.whl"
+    with pytest.raises(weights._SourceError, match=r"No matching distribution found for toy-weights==2\.0"):
+        weights.download_wheel("toy-weights==2.0", tmp_path / "into2")
+
+
+def test_table_pins_every_file_and_the_sizes_that_the_design_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert set(weights.TABLE) == {"whisper-tiny.en", "whisper-base", "all-MiniLM-L6-v2", "SmolLM2-135M-Instruct-Q4_1"}
+    for name, entry in weights.TABLE.items():
+        assert entry.name == name
+        assert len(entry.revision) == 40
+        assert entry.licence in ("MIT", "Apache-2.0")
+        assert entry.wheels
+        assert all("==" in wheel.requirement for wheel in entry.wheels)
+        assert all(len(file.sha256) == 64 for file in entry.files)
+        assert entry.files[0].size == max(file.size for file in entry.files)
