@@ -61,12 +61,12 @@ def pool_by_hand(x: np.ndarray, size: int, stride: int) -> np.ndarray:
 @pytest.mark.parametrize(("size", "stride"), [(5, 2), (3, 2), (2, 2), (4, 3), (2, 1), (3, 1), (1, 3)])
 def test_pooling_pads_as_keras_does(length: int, size: int, stride: int) -> None:
     x = np.random.default_rng(length).normal(size=length) - 5  # all below 0: padding with zeros would show
-    pooled = SameMaxPool(size, stride)(torch.from_numpy(x).view(1, 1, length))
+    pooled = SameMaxPool(size, stride)(torch.from_numpy(x).view(1, 1, 1, length))
     np.testing.assert_array_equal(pooled.numpy().ravel(), pool_by_hand(x, size, stride))
 
 
 def test_flatten_puts_channels_of_one_frame_together() -> None:
-    x = torch.arange(6.0).view(1, 2, 3)  # 2 channels, 3 frames
+    x = torch.arange(6.0).view(1, 2, 1, 3)  # 2 channels, 3 frames
     assert FlattenTimeMajor()(x).tolist() == [[0, 3, 1, 4, 2, 5]]
 
 

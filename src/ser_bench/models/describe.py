@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from ser_bench.config import CnnConfig, Config
 from ser_bench.errors import ConfigError
 from ser_bench.models import predictor_class
-from ser_bench.models.network import FlattenTimeMajor, KerasBatchNorm, PaperCNN, SameMaxPool, count_parameters
+from ser_bench.models.network import FlattenTimeMajor, KerasBatchNorm, PaperCNN, SameConv, SameMaxPool, count_parameters
 
 KERAS_NAMES: dict[type[nn.Module], str] = {
-    nn.Conv1d: "Conv1D",
+    SameConv: "Conv1D",
     KerasBatchNorm: "BatchNormalization",
     SameMaxPool: "MaxPooling1D",
     nn.Dropout: "Dropout",
@@ -62,7 +62,7 @@ def layer_table(cfg: Config, labels_count: int) -> LayerTable:
 
         def note(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
             if type(module) in KERAS_NAMES:
-                shape = tuple(output.transpose(1, 2).shape if output.dim() == 3 else output.shape)[1:]
+                shape = tuple(output.squeeze(2).transpose(1, 2).shape if output.dim() == 4 else output.shape)[1:]
                 rows.append(LayerRow(KERAS_NAMES[type(module)], shape, count_parameters(module)[0]))
 
         for layer in network.layers:
