@@ -27,6 +27,7 @@ check: $(INSTALLED) ## ruff, mypy --strict, and the direction of imports
 
 bench: $(INSTALLED) ## ratios against named references, measured side by side
 	$(BIN)/python benchmarks/comparison.py
+	$(BIN)/python benchmarks/network.py
 	$(BIN)/python benchmarks/features.py
 	$(BIN)/python benchmarks/asr.py
 
