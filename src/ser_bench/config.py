@@ -33,6 +33,7 @@ from ser_bench.schema import (
     TrackingConfig,
     TrainerConfig,
 )
+from ser_bench.schema_crnn import CrnnConfig, LogMelConfig
 
 __all__ = [
     "PROJECT_ROOT",
@@ -44,11 +45,13 @@ __all__ = [
     "Config",
     "ControlConfig",
     "CorpusConfig",
+    "CrnnConfig",
     "Engine",
     "FeaturesConfig",
     "LabelSet",
     "LlmConfig",
     "LlmModelConfig",
+    "LogMelConfig",
     "MfccOrder",
     "OnBadClip",
     "Pad",
@@ -72,6 +75,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SCHEMAS: dict[str, type] = {
     "schema/config": Config,
     "schema/model/cnn": CnnConfig,
+    "schema/model/crnn": CrnnConfig,
     "schema/model/llm": LlmModelConfig,
     "schema/model/majority": ControlConfig,
     "schema/model/prior": ControlConfig,

@@ -190,6 +190,9 @@ class Inputs(Protocol):
     def spectral(self, rows: Sequence[Row]) -> FloatArray:
         """[N, 2376] at the paper's settings: ZCR | RMS | MFCC, not standardised."""
 
+    def log_mel(self, rows: Sequence[Row], cfg: Any) -> FloatArray:
+        """[N, T, B] log-mel spectrograms of the clean clips, dB, not standardised; `cfg` is a LogMelConfig."""
+
     def transcripts(self, rows: Sequence[Row]) -> list[str]:
         """What the recogniser heard in the clean clip."""
 

@@ -20,6 +20,8 @@ from tests.unit.fake_inputs import LABELS, TINY, FakeInputs, compose_config, row
 TRAIN, VAL, TEST = rows(0, 48), rows(100, 12), rows(200, 31)
 VARIANTS = tuple(Row(row.clip_id, "noise") for row in TRAIN)
 NETWORKS = ("cnn", "cnn_text")
+SMALL = {"crnn": ["model.channels=[4,4]", "model.recurrent=4", "model.attention=4", "model.log_mel.duration_s=0.3"]}
+"""Settings that make a predictor quick."""
 KEY_VARIABLE = "SER_BENCH_TEST_KEY"
 
 each = pytest.mark.parametrize("name", models.REGISTRY)
@@ -55,7 +57,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, Fa
         def made(name: str, inputs: FakeInputs) -> Case:
             folder = tmp_path_factory.mktemp(name)
             tiny = TINY if name in NETWORKS else [word for word in TINY if not word.startswith("model.")]
-            cfg = compose_config(f"model={name}", *tiny, "trainer.max_epochs=1")
+            cfg = compose_config(f"model={name}", *tiny, *SMALL.get(name, ()), "trainer.max_epochs=1")
             llm = LlmConfig(name="fake", model="m", base_url=server.base_url, api_key_env=KEY_VARIABLE, max_retries=0)
             cfg = replace(cfg, llm=llm, cache_dir=str(folder / "cache"))
             predictor = models.build(cfg, LABELS, inputs, folder, lambda epoch, metrics: None)

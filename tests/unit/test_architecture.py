@@ -14,6 +14,7 @@ ORDER = [
         "errors",
         "choices",
         "schema",
+        "schema_crnn",
         "config",
         "cache",
         "predictions",

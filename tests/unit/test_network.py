@@ -90,6 +90,14 @@ def test_totals_are_the_papers() -> None:
     assert "7,192,710" in text and "7,188,358" in text and len({len(line) for line in text.splitlines()}) == 1
 
 
+def test_the_crnns_layers_add_up_and_stay_below_a_million() -> None:
+    table = layer_table(compose_config("experiment=none", "model=crnn"), 6)
+    assert sum(row.parameters for row in table.layers) == table.total
+    assert table.trainable < 1_000_000
+    assert table.layers[0].layer == "Conv2D" and table.layers[0].output == (110, 32, 24)
+    assert (table.layers[-1].layer, table.layers[-1].output) == ("Dense", (6,))
+
+
 def test_a_predictor_without_layers_has_no_table() -> None:
     with pytest.raises(ConfigError, match="model=cnn"):
         layer_table(compose_config("experiment=none", "model=llm"), 6)

@@ -23,7 +23,7 @@ CHUNK_ROWS = 512
 
 Array = npt.NDArray[np.float64]
 Read = Callable[[Sequence[Row]], FloatArray]
-"""Rows → raw features [N, D]."""
+"""Rows → raw features [N, D], or [N · T, D] where a scaler is one for all T frames of a clip."""
 PARTS = ("training (clean)", "training (augmented)", "validation", "test")
 ALLOWED: Mapping[str, tuple[int, ...]] = {
     "training": (0, 1),
@@ -59,12 +59,13 @@ class Moments:
     @classmethod
     def of(cls, rows: Sequence[Row], read: Read, width: int) -> Self:
         """Of the features of these rows, read a few hundred at a time."""
-        total, squares = np.zeros(width), np.zeros(width)
+        count, total, squares = 0, np.zeros(width), np.zeros(width)
         for start in range(0, len(rows), CHUNK_ROWS):
             values = read(rows[start : start + CHUNK_ROWS])
+            count += len(values)
             total += values.sum(axis=0, dtype=np.float64)
             squares += np.square(values, dtype=np.float64).sum(axis=0)
-        return cls(len(rows), total, squares)
+        return cls(count, total, squares)
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(self.count + other.count, self.total + other.total, self.squares + other.squares)

@@ -11,7 +11,7 @@ from ser_bench.audit.checkpoint import check_checkpoint
 from ser_bench.audit.finding import Audit, Finding
 from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
 from ser_bench.audit.scaler import Read, Scaler, check_scaler, stored_scaler
-from ser_bench.config import Config
+from ser_bench.config import Config, CrnnConfig
 from ser_bench.errors import CorpusError
 from ser_bench.features import fingerprint, spectral
 from ser_bench.features.store import Features
@@ -139,6 +139,9 @@ def _reader(cfg: Config, scaler: Scaler | None, features: Features | None) -> Re
     """What gives the raw features that a scaler of this width is for: spectral, text, or both, as they are joined."""
     if scaler is None or features is None:
         return None
+    if isinstance(cfg.model, CrnnConfig):
+        log_mel = cfg.model.log_mel
+        return lambda rows: features.log_mel(rows, log_mel).reshape(-1, log_mel.bands)
     sound, text = spectral.length(cfg.features), cfg.text.dim
 
     def both(rows: Sequence[Row]) -> FloatArray:

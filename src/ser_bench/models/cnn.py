@@ -24,6 +24,7 @@ from ser_bench.features import spectral
 from ser_bench.models import training
 from ser_bench.models.batches import RowData
 from ser_bench.models.network import FeaturesToProbabilities, PaperCNN, count_parameters
+from ser_bench.models.recipe import PLAIN, Recipe
 from ser_bench.models.standardizer import Standardizer
 from ser_bench.types import EpochLog, FloatArray, Inputs, Predictions, Row
 
@@ -49,9 +50,14 @@ class Cnn:
         self.inputs = inputs
         self.work_dir = work_dir
         self.on_epoch = on_epoch
-        self._model_cfg: CnnConfig = cfg.model
-        self._network: PaperCNN | None = None
+        self._model_cfg = cfg.model
+        self._network: nn.Module | None = None
         self._standardizer: Standardizer | None = None
+
+    @classmethod
+    def input_shape(cls, cfg: Config) -> tuple[int, ...]:
+        """Of one row of features."""
+        return (cls.input_length(cfg),)
 
     @classmethod
     def input_length(cls, cfg: Config) -> int:
@@ -62,6 +68,23 @@ class Cnn:
         """[N, D] raw features of these rows."""
         return self.inputs.spectral(rows)
 
+    def _fitted_standardizer(self, features: FloatArray) -> Standardizer:
+        """Of the training rows' features."""
+        return Standardizer.fit(features)
+
+    def _new_network(self, width: int) -> nn.Module:
+        """Untrained; `width` is the length of the features' last axis."""
+        return PaperCNN.from_config(self._model_cfg, width, len(self.labels))
+
+    def _recipe(self) -> Recipe:
+        """The paper's training."""
+        return PLAIN
+
+    @staticmethod
+    def _stored_settings(described: Mapping[str, Any]) -> Any:
+        """The network's settings, from the JSON that `save` wrote."""
+        return CnnConfig(**described)
+
     def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
         """Train on `train`, choose the epoch on `val`, and draw `test`'s curve.
 
@@ -69,14 +92,14 @@ class Cnn:
         `fit/epochs`, `fit/best_epoch` (the epoch kept, from 1), `params/total` and `params/trainable`.
         """
         features = self._checked_features(train)
-        self._standardizer = Standardizer.fit(features)
+        self._standardizer = self._fitted_standardizer(features)
         pl.seed_everything(self.cfg.seed, workers=True, verbose=False)
         shuffle = np.random.default_rng(self.cfg.seed) if self.cfg.shuffle_labels else None
         data = self._dataset(train, features, shuffle)
         curves = {training.VAL: self._dataset(val, self._checked_features(val), shuffle)} if val else {}
         if test:
             curves[training.TEST_CURVE] = self._dataset(test, self._checked_features(test), None)
-        network = PaperCNN.from_config(self._model_cfg, features.shape[1], len(self.labels))
+        network = self._new_network(features.shape[-1])
         outcome = training.train(
             network,
             RowData(data, curves, self.cfg.trainer.batch_size, self.cfg.seed),
@@ -84,6 +107,7 @@ class Cnn:
             self.cfg.trainer,
             self.work_dir,
             self.on_epoch,
+            self._recipe(),
         )
         self._network = network.eval()
         total, trainable = count_parameters(network)
@@ -163,8 +187,8 @@ class Cnn:
                 f"{cls.name} for {', '.join(labels)}; choose the run that was trained on these labels"
             )
         predictor = cls(cfg, labels, inputs, folder, lambda epoch, metrics: None)
-        predictor._model_cfg = CnnConfig(**description["network"])
-        network = PaperCNN.from_config(predictor._model_cfg, description["inputs"], len(labels))
+        predictor._model_cfg = cls._stored_settings(description["network"])
+        network = predictor._new_network(description["inputs"])
         scaler = Standardizer(tensors.pop("mean").numpy(), tensors.pop("std").numpy())
         network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in tensors.items()})
         predictor._network, predictor._standardizer = network.eval(), scaler
@@ -172,13 +196,13 @@ class Cnn:
 
     def _checked_features(self, rows: Sequence[Row]) -> FloatArray:
         features = self._features(rows)
-        finite = np.isfinite(features).all(axis=1)
+        finite = np.isfinite(features).all(axis=tuple(range(1, features.ndim)))
         if not finite.all():
             bad = rows[int(finite.argmin())]
             raise SerBenchError(f"clip {bad.clip_id} ({bad.variant}): its features are not finite; check the file")
-        if self._standardizer is not None and features.shape[1] != len(self._standardizer.mean):
+        if self._standardizer is not None and features.shape[-1] != len(self._standardizer.mean):
             raise SerBenchError(
-                f"{features.shape[1]} features a clip, but {self.name} was trained on {len(self._standardizer.mean)}; "
+                f"{features.shape[-1]} features a clip, but {self.name} was trained on {len(self._standardizer.mean)}; "
                 "use the features and text settings of its run"
             )
         return features

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ser_bench.config import CnnConfig, Config
+from ser_bench.config import CnnConfig, Config, CrnnConfig
 from ser_bench.errors import ConfigError
 from ser_bench.models import predictor_class
+from ser_bench.models.crnn_network import AttentivePooling, Crnn
 from ser_bench.models.network import FlattenTimeMajor, KerasBatchNorm, PaperCNN, SameConv, SameMaxPool, count_parameters
 
 KERAS_NAMES: dict[type[nn.Module], str] = {
@@ -19,6 +20,11 @@ KERAS_NAMES: dict[type[nn.Module], str] = {
     nn.Dropout: "Dropout",
     FlattenTimeMajor: "Flatten",
     nn.Linear: "Dense",
+    nn.Conv2d: "Conv2D",
+    nn.BatchNorm2d: "BatchNormalization",
+    nn.Dropout2d: "SpatialDropout2D",
+    nn.GRU: "Bidirectional GRU",
+    AttentivePooling: "AttentivePooling",
 }
 """A ReLU has no line of its own: Keras counts it to the layer before."""
 
@@ -29,7 +35,7 @@ class LayerRow:
 
     Attributes:
         layer: Keras's name of the layer.
-        output: shape without the batch axis, in Keras's order (length, channels).
+        output: shape without the batch axis, in Keras's order (length, channels), or (time, bands, channels).
         parameters: all of them, running means and variances included.
     """
 
@@ -53,21 +59,27 @@ def layer_table(cfg: Config, labels_count: int) -> LayerTable:
     Raises:
         ConfigError: the chosen predictor is not a network.
     """
-    if not isinstance(cfg.model, CnnConfig):
-        raise ConfigError(f"model={cfg.model.name} has no layers of its own to list; try model=cnn or model=cnn_text")
-    inputs = predictor_class(cfg.model.name).input_length(cfg)
+    if not isinstance(cfg.model, CnnConfig | CrnnConfig):
+        raise ConfigError(f"model={cfg.model.name} has no layers of its own to list; try model=cnn, cnn_text or crnn")
+    inputs: tuple[int, ...] = predictor_class(cfg.model.name).input_shape(cfg)
+    network: PaperCNN | Crnn
     with torch.device("meta"):  # shapes without memory: the widest network is listed at once
-        network = PaperCNN.from_config(cfg.model, inputs, labels_count).eval()
+        if isinstance(cfg.model, CnnConfig):
+            network = PaperCNN.from_config(cfg.model, inputs[-1], labels_count).eval()
+        else:
+            network = Crnn(cfg.model, inputs[-1], labels_count).eval()
         rows: list[LayerRow] = []
 
-        def note(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        def note(module: nn.Module, _: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
             if type(module) in KERAS_NAMES:
-                shape = tuple(output.squeeze(2).transpose(1, 2).shape if output.dim() == 4 else output.shape)[1:]
+                out = output if isinstance(output, Tensor) else output[0]
+                # Keras counts time (and bands), then channels; the paper's maps have one row only.
+                shape = tuple(out.permute(0, 2, 3, 1).squeeze(1).shape if out.dim() == 4 else out.shape)[1:]
                 rows.append(LayerRow(KERAS_NAMES[type(module)], shape, count_parameters(module)[0]))
 
         for layer in network.layers:
             layer.register_forward_hook(note)
-        network(torch.zeros(1, inputs))
+        network(torch.zeros(1, *inputs))
     total, trainable = count_parameters(network)
     return LayerTable(tuple(rows), total, trainable)
 

@@ -29,6 +29,7 @@ from ser_bench.config import TrainerConfig
 from ser_bench.errors import CacheError, ConfigError, InterruptedRunError, SerBenchError
 from ser_bench.models.batches import RowData, epoch_seed
 from ser_bench.models.progress import EpochReport, Tally
+from ser_bench.models.recipe import PLAIN, Recipe
 from ser_bench.types import EpochLog
 
 VAL, TEST_CURVE = "val", "test_curve"
@@ -47,12 +48,13 @@ class Outcome:
 
 
 class Training(pl.LightningModule):
-    """Cross-entropy and Adam over a network; tallies of the epoch in `tallies`, by name of the part."""
+    """A network under a recipe; tallies of the epoch in `tallies`, by name of the part."""
 
     def __init__(
-        self, network: nn.Module, classes: int, curves: tuple[str, ...], cfg: TrainerConfig, seed: int
+        self, network: nn.Module, classes: int, curves: tuple[str, ...], cfg: TrainerConfig, seed: int, recipe: Recipe
     ) -> None:
         super().__init__()
+        self.recipe = recipe
         self.network = network
         self.curves = curves
         self.cfg = cfg
@@ -61,8 +63,12 @@ class Training(pl.LightningModule):
         self._follow_device = nn.ModuleList(self.tallies.values())  # a ModuleDict takes no key called "train"
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam as Keras sets it up."""
-        return torch.optim.Adam(self.network.parameters(), lr=self.cfg.learning_rate, eps=self.cfg.adam_eps)
+        """Adam as Keras sets it up, or what the recipe makes of it."""
+        cfg = self.cfg
+        chosen: OptimizerLRScheduler = self.recipe.optimizer(
+            self.network, cfg.learning_rate, cfg.adam_eps, cfg.max_epochs
+        )
+        return chosen
 
     def on_train_epoch_start(self) -> None:
         """Make dropout of this epoch depend on the epoch alone, and forget the last epoch's tallies."""
@@ -76,7 +82,9 @@ class Training(pl.LightningModule):
         Raises:
             SerBenchError: the loss is not finite.
         """
-        loss = self._tallied("train", batch)
+        x, y = batch
+        logits, loss = self.recipe.step(self.network, x, y)
+        self.tallies["train"].add(logits.detach(), y, loss.detach())
         if not torch.isfinite(loss):
             raise SerBenchError(
                 f"the training loss became {loss.item()} in epoch {self.current_epoch + 1}; lower "
@@ -86,19 +94,14 @@ class Training(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Tally one batch of a curve."""
-        self._tallied(self.curves[dataloader_idx], batch)
+        x, y = batch
+        logits = self.network(x).float()
+        self.tallies[self.curves[dataloader_idx]].add(logits, y, functional.cross_entropy(logits, y))
 
     def on_validation_epoch_end(self) -> None:
         """Give early stopping and the choice of checkpoint the validation loss, and nothing of the test rows."""
         if VAL in self.tallies:
             self.log(MONITOR, self.tallies[VAL].loss)
-
-    def _tallied(self, name: str, batch: Batch) -> Tensor:
-        x, y = batch
-        logits = self.network(x).float()
-        loss = functional.cross_entropy(logits, y)
-        self.tallies[name].add(logits.detach(), y, loss.detach())
-        return loss
 
 
 def train(
@@ -108,6 +111,7 @@ def train(
     cfg: TrainerConfig,
     work_dir: Path,
     on_epoch: EpochLog,
+    recipe: Recipe = PLAIN,
 ) -> Outcome:
     """Train `network` in place, or finish what `work_dir` holds the start of.
 
@@ -124,7 +128,7 @@ def train(
     has_val = VAL in data.curves
     last, best = work_dir / "last.ckpt", work_dir / "best.ckpt"
     stopping = EarlyStopping(MONITOR, patience=cfg.patience) if has_val and cfg.patience is not None else None
-    module = Training(network, classes, tuple(data.curves), cfg, data.seed)
+    module = Training(network, classes, tuple(data.curves), cfg, data.seed, recipe)
     report = EpochReport(module.tallies, cfg.max_epochs, cfg.progress, on_epoch)
     if not (last.exists() and _finished(_read(last), cfg, stopping)):
         callbacks: list[Callback] = [report, *([stopping] if stopping else [])]
