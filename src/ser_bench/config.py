@@ -33,7 +33,7 @@ from ser_bench.schema import (
     TrackingConfig,
     TrainerConfig,
 )
-from ser_bench.schema_crnn import CrnnConfig, LogMelConfig
+from ser_bench.schema_networks import CrnnConfig, LogMelConfig, MlpConfig
 
 __all__ = [
     "PROJECT_ROOT",
@@ -53,6 +53,7 @@ __all__ = [
     "LlmModelConfig",
     "LogMelConfig",
     "MfccOrder",
+    "MlpConfig",
     "OnBadClip",
     "Pad",
     "PitchConfig",
@@ -75,6 +76,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SCHEMAS: dict[str, type] = {
     "schema/config": Config,
     "schema/model/cnn": CnnConfig,
+    "schema/model/mlp": MlpConfig,
     "schema/model/crnn": CrnnConfig,
     "schema/model/llm": LlmModelConfig,
     "schema/model/majority": ControlConfig,

@@ -14,7 +14,7 @@ ORDER = [
         "errors",
         "choices",
         "schema",
-        "schema_crnn",
+        "schema_networks",
         "config",
         "cache",
         "predictions",

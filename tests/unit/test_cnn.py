@@ -14,6 +14,7 @@ from ser_bench.errors import SerBenchError
 from ser_bench.models import predictor_class
 from ser_bench.models.cnn import Cnn
 from ser_bench.models.cnn_text import CnnText
+from ser_bench.models.mlp import Mlp
 from ser_bench.models.standardizer import Standardizer
 from ser_bench.types import FloatArray, Row
 from tests.unit.fake_inputs import LABELS, TINY, FakeInputs, compose_config, rows
@@ -45,6 +46,13 @@ def build(cls: type[Cnn], cfg: Config, work_dir: Path, inputs: FakeInputs | None
 def accuracy(predictor: Cnn) -> float:
     predictions = predictor.predict(TEST)
     return float(np.mean(np.array(predictions.truth) == np.array(predictions.predicted)))
+
+
+def test_one_hidden_layer_learns_and_has_that_many_parameters(tmp_path: Path) -> None:
+    predictor = build(Mlp, compose_config("model=mlp", "model.hidden=7", *TINY[:1], *TINY[3:]), tmp_path)
+    facts = predictor.fit(MORE, VAL)
+    assert facts["params/trainable"] == 40 * 7 + 7 + 7 * 3 + 3
+    assert accuracy(predictor) > 0.8
 
 
 @pytest.mark.parametrize("cls", [Cnn, CnnText])

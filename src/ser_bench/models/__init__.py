@@ -13,6 +13,7 @@ from ser_bench.types import EpochLog, Inputs, Predictor
 REGISTRY: dict[str, str] = {
     "cnn": "ser_bench.models.cnn:Cnn",
     "cnn_text": "ser_bench.models.cnn_text:CnnText",
+    "mlp": "ser_bench.models.mlp:Mlp",
     "crnn": "ser_bench.models.crnn:CrnnPredictor",
     "llm": "ser_bench.models.llm:Llm",
     "majority": "ser_bench.models.controls:Majority",

@@ -1,10 +1,19 @@
-"""Names, types and units of the keys of `model=crnn`."""
+"""Names, types and units of the keys of the networks beside the paper's: `mlp`, `crnn`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from omegaconf import MISSING
+
+
+@dataclass
+class MlpConfig:
+    """One hidden layer over the paper's features (`mlp`)."""
+
+    name: str = "mlp"
+    hidden: int = 512
+    """Units of the hidden layer."""
 
 
 @dataclass
