@@ -91,8 +91,9 @@ def serve(otherwise: Callable[[dict[str, Any]], Reply] | None = None) -> Iterato
                 fake.times.append(time.monotonic())
                 fake.under_way += 1
                 fake.most_under_way = max(fake.most_under_way, fake.under_way)
-                reply = fake.queue.popleft() if fake.queue else fake.otherwise(body)
+                queued = fake.queue.popleft() if fake.queue else None
             try:
+                reply = queued or fake.otherwise(body)
                 time.sleep(reply.delay_s)
                 self.send(reply)
             except OSError:

@@ -87,10 +87,9 @@ class Batch:
         """
         keys = [self._key(messages) for messages in prompts]
         unique = dict(zip(keys, prompts, strict=True))
-        self._answers = self._stored(unique)
+        self._answers, self.tally = {}, Tally()
         self._failed_in_a_row, self._stopped = 0, False
-        self.tally = Tally(cached=len(self._answers))
-        self.tally.reasons.update(answer.reason for answer in self._answers.values() if answer.reason)
+        self._count_cached(self._stored(unique))
         pending = {key: messages for key, messages in unique.items() if key not in self._answers}
         if pending:
             self._ask_pending(pending, len(unique))
@@ -150,8 +149,12 @@ class Batch:
         """Ask for one after another until none is left or the run has to stop."""
         while not self._stopped and (item := next(queue, None)) is not None:
             key, messages = item
-            answer = await request.ask(connection, service, self._cfg, self._labels, messages)
-            self._keep(key, answer)
+            answer = self._stored([key]).get(key)  # another process may have asked meanwhile
+            if answer is not None:
+                self._count_cached({key: answer})
+            else:
+                answer = await request.ask(connection, service, self._cfg, self._labels, messages)
+                self._keep(key, answer)
             bar.update()
             state = {"retried": self.tally.retried, "usd": f"{self.tally.paid_usd:.2f}"} | self.tally.reasons
             bar.set_postfix(state, refresh=False)
@@ -159,16 +162,26 @@ class Batch:
                 raise LLMError(answer.text)
 
     def _keep(self, key: str, answer: Answer) -> None:
-        """To the disk first, so that nothing paid for is lost; a failure is no answer and is asked for again."""
+        """To the disk first, so that nothing paid for is lost; a failure is no answer and is asked for again.
+
+        Where another process has stored an answer to the same question meanwhile, that one counts for both: a model
+        does not answer twice alike, and the same question must have one answer.
+        """
+        used = answer
         if self._cfg.cache is CacheMode.readwrite and not answer.failed:
-            self._cache.write_json(key, answer.to_json())
-        self._answers[key] = answer
+            used = Answer.from_json(self._cache.write_first_json(key, answer.to_json()))
+        self._answers[key] = used
         self._failed_in_a_row = self._failed_in_a_row + 1 if answer.failed else 0
         self.tally.requests += answer.requests
         self.tally.retried += answer.retries
         self.tally.paid_usd += cost_usd(answer, self._cfg)
-        if answer.reason:
-            self.tally.reasons[answer.reason] += 1
+        if used.reason:
+            self.tally.reasons[used.reason] += 1
+
+    def _count_cached(self, found: Mapping[str, Answer]) -> None:
+        self._answers.update(found)
+        self.tally.cached += len(found)
+        self.tally.reasons.update(answer.reason for answer in found.values() if answer.reason)
 
 
 def cost_usd(answer: Answer, cfg: LlmConfig) -> float:
