@@ -20,6 +20,7 @@ from ser_bench.llm import batch as batches
 from ser_bench.llm import client, service
 from ser_bench.llm.answer import Answer
 from ser_bench.llm.batch import Batch
+from ser_bench.llm.question import Question
 from tests import fake_openai as fake
 
 KEY = "sk-test-Very0Secret1Key2"
@@ -45,8 +46,8 @@ def make(cfg: LlmConfig, folder, labels=LABELS, digest="prompt") -> Batch:
     return Batch(cfg, labels, Cache(folder), service.identity(cfg), digest, lambda: service.open_service(cfg))
 
 
-def messages(*texts: str) -> list[list[dict[str, str]]]:
-    return [[{"role": "system", "content": "Say."}, {"role": "user", "content": text}] for text in texts]
+def messages(*texts: str) -> list[Question]:
+    return [Question(({"role": "system", "content": "Say."}, {"role": "user", "content": text})) for text in texts]
 
 
 def ask_one(server, cfg, folder, *replies: fake.Reply) -> tuple[Answer, Batch]:

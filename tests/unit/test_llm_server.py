@@ -32,8 +32,11 @@ from ser_bench.llm import prompt as prompts
 from ser_bench.llm import request, server, service
 from ser_bench.llm.answer import Answer
 from ser_bench.llm.batch import Batch
+from ser_bench.llm.question import Question
+from ser_bench.llm.request import Session
 from ser_bench.llm.server import LocalServer
 from ser_bench.llm.service import Service
+from ser_bench.llm.tokens import counter
 
 LABELS = ("angry", "disgust", "fearful", "happy", "neutral", "sad")
 PITCH = Pitch(210.0, 205.0, 35.0, 120.0, 330.0, 17.5, 0.6)
@@ -69,7 +72,8 @@ def ask(where: Service, cfg: LlmConfig, transcript: str, pitch: Pitch | None = P
 
     async def one() -> Answer:
         async with where.connect(cfg) as connection:
-            return await request.ask(connection, where, cfg, LABELS, messages)
+            session = Session(connection, where, cfg, LABELS, counter(cfg.model))
+            return await request.ask(session, Question(tuple(messages)))
 
     return asyncio.run(one())
 
@@ -162,7 +166,7 @@ def test_stops_when_told_to_at_once(gguf):
 
 
 def test_ctrl_c_while_it_answers(gguf, tmp_path):
-    asked = [prompts.load("paper").messages(LABELS, f"Sentence {n}.", PITCH) for n in range(500)]
+    asked = [Question(tuple(prompts.load("paper").messages(LABELS, f"Sentence {n}.", PITCH))) for n in range(500)]
     batch = Batch(CFG, LABELS, Cache(tmp_path), "local", "paper", lambda: service.open_service(CFG, 1))
 
     def press() -> None:

@@ -228,6 +228,20 @@ def test_empty_test_part(cfg, tmp_path):
     assert len(found.rows) == 0 and found.probabilities.shape == (0, 3)
 
 
+def test_dry_run_needs_no_key_and_asks_nothing(server, cfg, tmp_path, monkeypatch):
+    monkeypatch.delenv("SER_BENCH_TEST_KEY")
+    model = build(with_llm(cfg, dry_run=True, limit=6), tmp_path)
+    model.fit(clean_rows(CLIPS), ())
+    found = model.estimate(tuple(Row(clip_id, variant) for clip_id in CLIPS for variant in ("clean", "noise")))
+    assert (found.clips, found.cached) == (6, 0) and found.tokens_in > 6 * 50
+    assert not server.asked
+
+
+def test_budget_without_prices_stops_before_anything_is_transcribed(cfg, tmp_path):
+    with pytest.raises(ConfigError, match=r"llm\.price_in_usd"):
+        build(with_llm(cfg, budget_usd=1.0, price_in_usd=0.0, price_out_usd=0.0), tmp_path).fit((), ())
+
+
 def test_missing_key_stops_before_anything_is_transcribed(cfg, tmp_path, monkeypatch):
     monkeypatch.delenv("SER_BENCH_TEST_KEY")
     with pytest.raises(LLMError, match="SER_BENCH_TEST_KEY"):

@@ -16,6 +16,7 @@ from string import Template
 
 from ser_bench.errors import ConfigError
 from ser_bench.features.pitch import Pitch
+from ser_bench.llm.question import Message
 from ser_bench.types import digest_of
 
 FOLDER = resources.files("ser_bench") / "llm" / "prompts"
@@ -23,8 +24,6 @@ SECTION = re.compile(r"^\[(system|user)\]\n", re.MULTILINE)
 FIXED = frozenset({"labels"})
 PER_CLIP = frozenset({"transcript", "pitch"})
 NO_VOICE = "no voiced speech in this recording"
-
-Message = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,14 @@ from ser_bench.cache import Cache
 from ser_bench.config import Config, cache_dir
 from ser_bench.errors import ConfigError
 from ser_bench.llm import prompt as prompts
-from ser_bench.llm import service
+from ser_bench.llm import purse, service
 from ser_bench.llm.answer import Answer
-from ser_bench.llm.batch import Batch, Tally, cost_usd
+from ser_bench.llm.batch import Batch, cost_usd
+from ser_bench.llm.estimate import Estimate, estimate
+from ser_bench.llm.progress import Tally
+from ser_bench.llm.question import Question
 from ser_bench.llm.subset import subset
-from ser_bench.types import EpochLog, FloatArray, Inputs, Predictions, Row
+from ser_bench.types import Clip, EpochLog, FloatArray, Inputs, Predictions, Row
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +79,16 @@ class Llm:
             LLMError: no key, or no local server.
             WeightsError: the local model cannot be brought here.
         """
-        service.check(self._cfg.llm)
+        purse.check_prices(self._cfg.llm)
+        if not self._cfg.llm.dry_run:
+            service.check(self._cfg.llm)
         return {}
+
+    def estimate(self, rows: Sequence[Row]) -> Estimate:
+        """What `predict` of these rows would ask, cost and take; asks nothing and needs no key."""
+        clips = self._chosen(rows)
+        questions, batch = self._questions([Row(clip_id) for clip_id in clips]), self._batch()
+        return estimate(questions, batch.stored(questions), self._labels, False, self._cfg.llm, batch.counter)
 
     def predict(self, rows: Sequence[Row]) -> Predictions:
         """Predictions of all rows, or of those that `llm.limit` chooses; variants of a clip share one answer.
@@ -86,9 +97,7 @@ class Llm:
             LLMError: the service cannot be used; answers until then are kept in the cache.
             InterruptedRunError: Ctrl-C; likewise.
         """
-        clips = {clip.id: clip for clip in self._inputs.clips(rows)}
-        if self._cfg.llm.limit is not None:
-            clips = subset(list(clips.values()), self._cfg.llm.limit, self._cfg.llm.seed)
+        clips = self._chosen(rows)
         rows = [row for row in rows if row.clip_id in clips]
         answers, tally = self._answers([Row(clip_id) for clip_id in clips])
         self._facts = facts(list(answers.values()), tally, self._labels, self._cfg)
@@ -98,12 +107,20 @@ class Llm:
         """Counts, tokens, cost and the share of each answer of the last `predict`; see `facts` in this module."""
         return self._facts
 
-    def _answers(self, rows: Sequence[Row]) -> tuple[dict[str, Answer], Tally]:
-        """Clip id → answer, and what it took."""
+    def _chosen(self, rows: Sequence[Row]) -> dict[str, Clip]:
+        """The clips of these rows, or the subset of them that `llm.limit` asks for."""
+        clips = {clip.id: clip for clip in self._inputs.clips(rows)}
+        limit = self._cfg.llm.limit
+        return clips if limit is None else subset(list(clips.values()), limit, self._cfg.llm.seed)
+
+    def _questions(self, rows: Sequence[Row]) -> list[Question]:
+        """One a clean row."""
         heard = zip(self._inputs.transcripts(rows), self._inputs.pitch(rows), strict=True)
-        messages = [self._prompt.messages(self._labels, transcript, pitch) for transcript, pitch in heard]
+        return [Question(tuple(self._prompt.messages(self._labels, words, pitch))) for words, pitch in heard]
+
+    def _batch(self) -> Batch:
         llm = self._cfg.llm
-        batch = Batch(
+        return Batch(
             llm,
             self._labels,
             Cache(cache_dir(self._cfg) / "llm"),
@@ -111,7 +128,11 @@ class Llm:
             self._prompt.digest,
             lambda: service.open_service(llm, self._cfg.trainer.threads),
         )
-        answers = batch.ask(messages) if messages else []
+
+    def _answers(self, rows: Sequence[Row]) -> tuple[dict[str, Answer], Tally]:
+        """Clip id → answer, and what it took."""
+        batch = self._batch()
+        answers = batch.ask(self._questions(rows)) if rows else []
         return {row.clip_id: answer for row, answer in zip(rows, answers, strict=True)}, batch.tally
 
     def _predictions(self, rows: Sequence[Row], answers: Mapping[str, Answer]) -> Predictions:

@@ -1,0 +1,96 @@
+"""Tokens of a prompt before it is sent: counted where the model's own table is at hand, else estimated.
+
+tiktoken fetches its tables from the network when they are not on disk. Here it may not: nothing is asked of anybody
+before a run begins, so a table that is not there leads to the estimate.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+PER_MESSAGE, PER_REPLY = 3, 3
+"""What OpenAI's chat format adds to the text: around each message, and before the answer."""
+PIECE = re.compile(r"[^\W\d_]+|\d{1,3}|[^\w\s]|_|\n+")
+"""Words, up to three digits, single marks: most tokenizers cut there, and keep common words whole."""
+BYTES_PER_TOKEN = 8
+"""Of a word: longer ones come in two tokens or more."""
+ESTIMATE = "an estimate: tiktoken and its table of this model are not at hand"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounter:
+    """Counts tokens.
+
+    Attributes:
+        how: in words, to be shown beside every figure that rests on it.
+        exact: True where the model's own table counts.
+        of_text: tokens of a text.
+    """
+
+    how: str
+    exact: bool
+    of_text: Callable[[str], int]
+
+    def count(self, messages: Iterable[Mapping[str, Any]], extra: str = "") -> int:
+        """Tokens of a prompt, with what a chat format adds; `extra` is sent beside the messages (a schema)."""
+        texts = [str(message["content"]) for message in messages]
+        return sum(self.of_text(text) + PER_MESSAGE for text in texts) + PER_REPLY + self.of_text(extra)
+
+    def at_most(self, messages: Iterable[Mapping[str, Any]], extra: str = "") -> int:
+        """Tokens that a prompt cannot exceed: no token of text is shorter than a byte."""
+        messages = list(messages)
+        if self.exact:
+            return self.count(messages, extra)
+        text = sum(len(str(message["content"]).encode()) + PER_MESSAGE for message in messages)
+        return text + PER_REPLY + len(extra.encode())
+
+
+def counter(model: str) -> TokenCounter:
+    """The best counter that this machine has for a model; never fetches anything."""
+    try:
+        encode = _tiktoken_encode(model)
+        return TokenCounter(f"counted with tiktoken for {model}", True, lambda text: len(encode(text)))
+    except (ImportError, KeyError, OSError, ValueError):
+        return TokenCounter(ESTIMATE, False, estimated)
+
+
+def estimated(text: str) -> int:
+    """A guess at the tokens of a text: one a word, a mark, or three digits, more for long words.
+
+    >>> estimated("The airplane is almost full."), estimated("mean 210 Hz")
+    (6, 3)
+    """
+    return sum(math.ceil(len(piece.encode()) / BYTES_PER_TOKEN) for piece in PIECE.findall(text))
+
+
+def text_of(value: Any) -> str:
+    """A schema or the like as it is sent; "" for none."""
+    return json.dumps(value, ensure_ascii=False) if value else ""
+
+
+def _tiktoken_encode(model: str) -> Callable[[str], list[int]]:
+    """The encoder of a model from tables on disk.
+
+    Raises:
+        ImportError: tiktoken is not installed.
+        KeyError: it does not know the model.
+        OSError: its table is not on disk.
+    """
+    tiktoken: Any = import_module("tiktoken")
+    loading: Any = import_module("tiktoken.load")
+
+    def refuse(path: str) -> bytes:
+        raise OSError(f"{path} is not on disk")
+
+    fetch, loading.read_file = loading.read_file, refuse
+    try:
+        encoding = tiktoken.encoding_for_model(model)
+    finally:
+        loading.read_file = fetch
+    return lambda text: list(encoding.encode(text, disallowed_special=()))
