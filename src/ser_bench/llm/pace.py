@@ -13,8 +13,8 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-BURST_S = 1.0
-"""So much of the allowance that was not used is kept."""
+BURST_S = 0.3
+"""So much of the allowance that was not used is kept: what a busy machine sleeps too long."""
 SHARE = 0.97
 """Of a limit that was learnt: clocks and networks are not exact."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0

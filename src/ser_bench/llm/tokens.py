@@ -16,8 +16,8 @@ from typing import Any
 
 PER_MESSAGE, PER_REPLY = 3, 3
 """What OpenAI's chat format adds to the text: around each message, and before the answer."""
-PIECE = re.compile(r"[^\W\d_]+|\d{1,3}|[^\w\s]|_|\n+")
-"""Words, up to three digits, single marks: most tokenizers cut there, and keep common words whole."""
+PIECE = re.compile(r"[^\W\d_]+|\d{1,3}|[^\w\s]{1,3}|_|\n+")
+"""Words, up to three digits, up to three marks: most tokenizers cut there, and keep common words whole."""
 BYTES_PER_TOKEN = 8
 """Of a word: longer ones come in two tokens or more."""
 ESTIMATE = "an estimate: tiktoken and its table of this model are not at hand"
@@ -61,7 +61,7 @@ def counter(model: str) -> TokenCounter:
 
 
 def estimated(text: str) -> int:
-    """A guess at the tokens of a text: one a word, a mark, or three digits, more for long words.
+    """A guess at the tokens of a text: one a word, three marks or three digits, more for long words.
 
     >>> estimated("The airplane is almost full."), estimated("mean 210 Hz")
     (6, 3)
