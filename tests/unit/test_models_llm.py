@@ -204,6 +204,36 @@ def test_one_answer_without_probabilities_makes_all_one_hot_and_says_so(server, 
     assert "3 of 4" in caplog.text and model.facts()["llm/without_probabilities"] == 1
 
 
+def test_samples_give_the_probabilities_that_a_service_does_not_tell(server, cfg, tmp_path):
+    drawn = with_llm(cfg, samples=3, temperature=1.0, seed=7)
+
+    def otherwise(body):  # the third draw, with the third seed, is another one
+        return fake.label("happy" if body["seed"] == 9 else "sad")
+
+    server.otherwise = otherwise
+    model = build(drawn, tmp_path)
+    rows = clean_rows(list(CLIPS)[:4])
+    found = model.predict(rows)
+    assert found.source == "samples" and found.gives_probabilities and set(found.predicted) == {"sad"}
+    assert found.probabilities[0] == pytest.approx([1 / 12, 4 / 12, 7 / 12], abs=1e-5)
+    assert Counter(body["seed"] for body in server.asked) == {7: 4, 8: 4, 9: 4}
+    facts = model.facts()
+    assert facts["llm/source/samples"] == 1 and facts["llm/way/schema"] == 4
+    assert (facts["llm/asked"], facts["llm/answered"], facts["llm/requests"]) == (4, 4, 12)
+    assert facts["llm/cost_usd"] == pytest.approx(12 * 0.00035) == facts["llm/paid_usd"]
+    again = build(drawn, tmp_path)
+    np.testing.assert_array_equal(again.predict(rows).probabilities, found.probabilities)
+    assert len(server.asked) == 12 and again.facts()["llm/paid_usd"] == 0
+
+
+def test_no_samples_are_paid_for_where_logprobs_are_told(server, cfg, tmp_path):
+    server.otherwise = lambda body: fake.completion(
+        '{"emotion":"happy"}', logprobs=logprobs(happy=0.5, sad=0.3, ang=0.2)
+    )
+    found = build(with_llm(cfg, samples=5, temperature=1.0), tmp_path).predict(clean_rows(list(CLIPS)[:3]))
+    assert found.source == "logprobs" and len(server.asked) == 3
+
+
 def test_abstentions_do_not_make_the_rest_one_hot(server, cfg, tmp_path):
     server.queue.append(fake.completion("well"))
     server.otherwise = lambda body: fake.completion(
