@@ -26,6 +26,10 @@ class LlmConfig:
     context_tokens: int = 1_024
     """Only `local`: prompt and answer together."""
     prompt: str = "paper"
+    shots: int = 1
+    """Examples of each label, for a prompt that shows some; from training rows alone."""
+    shuffle_order: bool = False
+    """List the labels in another order for every clip (seeded), against a model's liking for a place in the list."""
     answer_format: AnswerFormat = AnswerFormat.auto
     """What holds the service to the form of the answer; `auto`: the strictest way that it accepts."""
     temperature: float = 0.0
@@ -57,5 +61,7 @@ class LlmConfig:
     """US dollars per million prompt tokens."""
     price_out_usd: float = 0.0
     """US dollars per million answer tokens."""
+    price_audio_in_usd: float = 0.0
+    """US dollars per million tokens of sound in a prompt."""
     price_date: str = ""
     seed: int = 0

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ser_bench import config
+from ser_bench.features.prosody import NOTHING
 from ser_bench.types import Clip, FloatArray, Row
 
 LABELS = ("anger", "fear", "sadness")
@@ -58,6 +59,9 @@ class FakeInputs:
 
     def pitch(self, rows: Sequence[Row]) -> list[Any]:
         return [None for _ in rows]
+
+    def prosody(self, rows: Sequence[Row]) -> list[Any]:
+        return [NOTHING for _ in rows]
 
     def votes(self, rows: Sequence[Row]) -> list[Mapping[str, int] | None]:
         """Up to five votes a label; three rows in ten are tied, and one in ten has no votes."""

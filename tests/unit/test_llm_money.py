@@ -77,8 +77,8 @@ def test_counts_with_tiktoken_where_its_table_is_on_disk(monkeypatch):
     fake_tiktoken(monkeypatch, on_disk=True)
     found = tokens.counter("gpt-4o")
     assert found.exact and "tiktoken" in found.how
-    messages = [{"role": "system", "content": "a b c"}, {"role": "user", "content": "d e"}]
-    assert found.count(messages, "f") == 6 + 2 * 3 + 3 == found.at_most(messages, "f")
+    one = Question(({"role": "system", "content": "a b c"}, {"role": "user", "content": "d e"}))
+    assert found.count(one, "f") == 6 + 2 * 3 + 3 == found.at_most(one, "f")
 
 
 @pytest.mark.parametrize(("model", "on_disk"), [("gpt-4o", False), ("qwen", True)])
@@ -99,8 +99,8 @@ def test_without_tiktoken_it_says_that_it_estimates(monkeypatch):
 def test_bound_is_one_that_no_tokenizer_of_bytes_can_exceed(monkeypatch, text):
     monkeypatch.setitem(sys.modules, "tiktoken", None)
     found = tokens.counter("m")
-    messages = [{"role": "user", "content": text}]
-    assert found.count(messages) <= found.at_most(messages) == len(text.encode()) + 6
+    one = Question(({"role": "user", "content": text},))
+    assert found.count(one) <= found.at_most(one) == len(text.encode()) + 6
 
 
 def test_estimate_counts_only_what_is_left_to_ask(cfg, tmp_path):
@@ -109,7 +109,7 @@ def test_estimate_counts_only_what_is_left_to_ask(cfg, tmp_path):
     asked = [*questions(10), questions(10)[9]]
     found = estimate(asked, batch.stored(asked), LABELS, False, cfg, batch.counter)
     assert (found.clips, found.cached) == (11, 4)
-    one = batch.counter.count(asked[0].messages, tokens.text_of(schema(LABELS)))
+    one = batch.counter.count(asked[0], tokens.text_of(schema(LABELS)))
     assert found.tokens_in == 6 * one, "the same question is asked once"
     assert (found.tokens_out, found.tokens_out_most) == (6 * 10, 6 * 16), "as long as the answers that are known"
     assert found.usd == pytest.approx((found.tokens_in * 2.5 + 60 * 10) / 1e6)

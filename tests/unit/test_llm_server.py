@@ -67,12 +67,13 @@ def place(local: LocalServer) -> Service:
     return Service("local", local.base_url, None, local.key, service.LOCAL_MOST_LOGPROBS, is_llama_cpp=True)
 
 
-def ask(where: Service, cfg: LlmConfig, transcript: str, pitch: Pitch | None = PITCH) -> Answer:
-    messages = prompts.load("paper").messages(LABELS, transcript, pitch)
+def ask(where: Service, cfg: LlmConfig, transcript: str, pitch: Pitch | None = PITCH, prompt: str = "paper") -> Answer:
+    messages = prompts.load(prompt).messages(LABELS, transcript, pitch, "compared with others:\n- loudness: louder")
+    reason = prompts.load(prompt).reason
 
     async def one() -> Answer:
         async with where.connect(cfg) as connection:
-            session = Session(connection, where, cfg, LABELS, counter(cfg.model))
+            session = Session(connection, where, cfg, LABELS, counter(cfg.model), reason)
             return await request.ask(session, Question(tuple(messages)))
 
     return asyncio.run(one())
@@ -133,6 +134,15 @@ def test_transcript_that_gives_orders_does_not_change_the_form(running, transcri
     found = ask(place(running), CFG, transcript, None)
     assert set(json.loads(found.text)) == {"emotion"} and found.label in LABELS
     assert found.probabilities is not None
+
+
+def test_reason_follows_the_label_and_does_not_move_its_probabilities(running):
+    found = ask(place(running), CFG, "The surface is slick.", prompt="explain")
+    assert found.label in LABELS and found.probabilities is not None, found.text
+    value = json.loads(found.text)
+    assert list(value) == ["emotion", "reason"] and value["emotion"] == found.label
+    assert answers.said_reason(found.text) == " ".join(value["reason"].split())
+    assert found.way == "grammar" and found.tokens_out > 5
 
 
 def test_json_schema_constrains_the_same_server_as_any_service(running, monkeypatch):
@@ -236,4 +246,5 @@ def test_missing_package_names_the_command(monkeypatch):
 def test_grammar_ends_what_the_opening_began():
     assert answers.ending(["sad"]) == 'root ::= "sad\\"}"'
     assert answers.OPENING + 'sad"}' == '{"emotion":"sad"}'
+    assert answers.ending(["sad"], reason=True).startswith('root ::= ("sad\\",\\"reason\\":\\"") [^')
     assert answers.ending(['a"b', "wü"]) == 'root ::= "a\\\\\\"b\\"}" | "wü\\"}"'

@@ -32,7 +32,8 @@ class Answer:
         label: one of the labels, or "" for an abstention.
         reason: one of `REASONS` or `FAILED` where there is no label, else "".
         probabilities: P(label) in the order of the labels, or None where the server did not tell them.
-        tokens_in: tokens of the prompt.
+        tokens_in: tokens of the prompt, those of sound included.
+        tokens_audio: tokens of sound in it.
         tokens_out: tokens of the answer.
         latency_s: seconds from sending to answer, its retries included; requests at the same time overlap.
         requests: HTTP requests that it took.
@@ -50,6 +51,7 @@ class Answer:
     requests: int = 0
     retries: int = 0
     way: str = ""
+    tokens_audio: int = 0
 
     @property
     def failed(self) -> bool:
@@ -99,6 +101,7 @@ def read(completion: dict[str, Any], labels: Sequence[str], way: str = "schema",
     known: dict[str, Any] = {
         "tokens_in": _count(usage, "prompt_tokens"),
         "tokens_out": _count(usage, "completion_tokens"),
+        "tokens_audio": _audio_tokens(usage),
         "way": way,
     }
     opening = OPENING if way == "grammar" else ""
@@ -165,10 +168,17 @@ def said_reason(text: str) -> str:
     return " ".join(said.split()) if isinstance(said, str) else ""
 
 
-def price_usd(usage: Any, cfg: LlmConfig) -> float:
+def price_usd(tokens_in: int, tokens_out: int, tokens_audio: int, cfg: LlmConfig) -> float:
+    """US dollars for tokens at the configuration's prices; `tokens_audio` of `tokens_in` are sound."""
+    text = tokens_in - tokens_audio
+    paid = text * cfg.price_in_usd + tokens_audio * cfg.price_audio_in_usd + tokens_out * cfg.price_out_usd
+    return paid / 1e6
+
+
+def paid_usd(completion: dict[str, Any], cfg: LlmConfig) -> float:
     """US dollars for what a completion's `usage` counts."""
-    paid_in, paid_out = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    return (paid_in * cfg.price_in_usd + paid_out * cfg.price_out_usd) / 1e6
+    usage = completion.get("usage")
+    return price_usd(_count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), _audio_tokens(usage), cfg)
 
 
 def tokens_of(choice: dict[str, Any]) -> list[Token]:
@@ -200,3 +210,7 @@ def _bytes(token: dict[str, Any]) -> bytes:
 def _count(usage: Any, name: str) -> int:
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if isinstance(value, int) else 0
+
+
+def _audio_tokens(usage: Any) -> int:
+    return _count(usage.get("prompt_tokens_details") if isinstance(usage, dict) else None, "audio_tokens")

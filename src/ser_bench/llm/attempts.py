@@ -11,8 +11,7 @@ import openai
 
 from ser_bench.config import LlmConfig
 from ser_bench.errors import LLMError
-from ser_bench.llm import client
-from ser_bench.llm.answer import price_usd
+from ser_bench.llm import answer, client
 from ser_bench.llm.pace import Pace, backoff_s, retry_after_s
 from ser_bench.llm.purse import Purse
 
@@ -69,7 +68,7 @@ class Attempts:
             self._pace.learn(raw.headers)
             completion = _json(raw.text)
             if completion is not None:
-                paid_usd = price_usd(completion.get("usage"), self._cfg)
+                paid_usd = answer.paid_usd(completion, self._cfg)
             return completion
         except openai.APIStatusError as error:
             paid_usd = 0.0  # a refusal is not charged

@@ -14,7 +14,7 @@ from ser_bench.cache import Cache
 from ser_bench.config import AnswerFormat, CacheMode, LlmConfig
 from ser_bench.errors import InterruptedRunError, LLMError, LLMStoppedError
 from ser_bench.llm import request
-from ser_bench.llm.answer import Answer
+from ser_bench.llm.answer import Answer, price_usd
 from ser_bench.llm.progress import Progress, Tally
 from ser_bench.llm.purse import Purse
 from ser_bench.llm.question import Question
@@ -197,4 +197,4 @@ class Batch:
 
 def cost_usd(answer: Answer, cfg: LlmConfig) -> float:
     """US dollars: tokens times the prices in the configuration."""
-    return (answer.tokens_in * cfg.price_in_usd + answer.tokens_out * cfg.price_out_usd) / 1e6
+    return price_usd(answer.tokens_in, answer.tokens_out, answer.tokens_audio, cfg)

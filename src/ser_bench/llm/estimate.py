@@ -77,7 +77,8 @@ def estimate(
     """The estimate for questions of which some are answered already; equal questions are asked once."""
     form = tokens.text_of(answers.schema(labels, reason))
     pending = {json.dumps(q.identity()): q for q, known in zip(questions, stored, strict=True) if known is None}
-    tokens_in = sum(counter.count(question.messages, form) for question in pending.values())
+    tokens_in = sum(counter.count(question, form) for question in pending.values())
+    sound = sum(tokens.sound_tokens(question) for question in pending.values())
     one_most = int(request.parameters(cfg, reason)["max_tokens"])
     known = [answer for answer in stored if answer is not None]
     one = _usual_length(known, labels, reason, counter)
@@ -89,8 +90,8 @@ def estimate(
         tokens_in=tokens_in,
         tokens_out=out,
         tokens_out_most=out_most,
-        usd=(tokens_in * cfg.price_in_usd + out * cfg.price_out_usd) / 1e6,
-        usd_most=(tokens_in * cfg.price_in_usd + out_most * cfg.price_out_usd) / 1e6,
+        usd=answers.price_usd(tokens_in, out, sound, cfg),
+        usd_most=answers.price_usd(tokens_in, out_most, sound, cfg),
         seconds=seconds,
         counted=counter.how,
         timed=timed,

@@ -28,6 +28,9 @@ LOGPROBS_STEP = 10
 REASON_TOKENS = 96
 """What a reason in one sentence adds to an answer, at most."""
 
+SOUND_MARGIN = 2
+"""A recording counts for so many times its usual tokens before the budget: services differ."""
+
 
 @dataclass
 class Session:
@@ -100,7 +103,7 @@ async def _answer(session: Session, question: Question, attempts: Attempts) -> A
     while True:
         body = sent | ways.body(way, question, labels, session.reason)
         try:
-            completion = await attempts.send(body, *_size(session, body))
+            completion = await attempts.send(body, *_size(session, question, body))
         except openai.APIStatusError as error:
             lower = ways.below(way, session.cfg, error)
             if lower is None:
@@ -124,12 +127,12 @@ def _step_down(session: Session, way: str, lower: str) -> str:
     return session.way if ways.STEPS.index(session.way) >= ways.STEPS.index(lower) else lower
 
 
-def _size(session: Session, body: dict[str, Any]) -> tuple[int, float]:
+def _size(session: Session, question: Question, body: dict[str, Any]) -> tuple[int, float]:
     """(Tokens of prompt and answer for the pace, US dollars that the request can cost at most)."""
-    form = tokens.text_of(body.get("response_format"))
-    expected = session.counter.count(body["messages"], form) + body["max_tokens"]
-    most = session.counter.at_most(body["messages"], form)
-    return expected, (most * session.cfg.price_in_usd + body["max_tokens"] * session.cfg.price_out_usd) / 1e6
+    form, counter, out = tokens.text_of(body.get("response_format")), session.counter, body["max_tokens"]
+    sound = SOUND_MARGIN * tokens.sound_tokens(question)
+    most_usd = answers.price_usd(counter.at_most(question, form) + sound, out, sound, session.cfg)
+    return counter.count(question, form) + out, most_usd
 
 
 def _failure(error: openai.APIError, session: Session) -> Answer:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+from ser_bench.llm.question import Question
 
 PER_MESSAGE, PER_REPLY = 3, 3
 """What OpenAI's chat format adds to the text: around each message, and before the answer."""
@@ -37,18 +39,22 @@ class TokenCounter:
     exact: bool
     of_text: Callable[[str], int]
 
-    def count(self, messages: Iterable[Mapping[str, Any]], extra: str = "") -> int:
+    def count(self, question: Question, extra: str = "") -> int:
         """Tokens of a prompt, with what a chat format adds; `extra` is sent beside the messages (a schema)."""
-        texts = [str(message["content"]) for message in messages]
-        return sum(self.of_text(text) + PER_MESSAGE for text in texts) + PER_REPLY + self.of_text(extra)
+        text = sum(self.of_text(message["content"]) + PER_MESSAGE for message in question.messages)
+        return text + PER_REPLY + self.of_text(extra) + sound_tokens(question)
 
-    def at_most(self, messages: Iterable[Mapping[str, Any]], extra: str = "") -> int:
-        """Tokens that a prompt cannot exceed: no token of text is shorter than a byte."""
-        messages = list(messages)
+    def at_most(self, question: Question, extra: str = "") -> int:
+        """Tokens of text that a prompt cannot exceed: none is shorter than a byte. Sound comes besides."""
         if self.exact:
-            return self.count(messages, extra)
-        text = sum(len(str(message["content"]).encode()) + PER_MESSAGE for message in messages)
+            return self.count(question, extra) - sound_tokens(question)
+        text = sum(len(message["content"].encode()) + PER_MESSAGE for message in question.messages)
         return text + PER_REPLY + len(extra.encode())
+
+
+def sound_tokens(question: Question) -> int:
+    """Tokens of the recording; 0 where none is sent."""
+    return 0 if question.sound is None else question.sound.tokens
 
 
 def counter(model: str) -> TokenCounter:

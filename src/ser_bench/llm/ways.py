@@ -54,7 +54,7 @@ def body(way: str, question: Question, labels: Sequence[str], reason: bool) -> d
     model, which takes four times the tokens, and near-ties between layouts then move the probabilities of the labels.
     So the answer is begun for it, and a grammar allows the rest of the same object.
     """
-    messages: list[Any] = list(question.messages)
+    messages = question.to_send()
     if way == GRAMMAR:
         begun = {"role": "assistant", "content": answers.OPENING}
         return {"messages": [*messages, begun], "extra_body": {"grammar": answers.ending(labels, reason)}}

@@ -1,6 +1,7 @@
-"""The language model as a predictor: transcript and pitch of the clean clip in one prompt, one label back.
+"""The language model as a predictor: what is known of the clean clip in one prompt, one label back.
 
-Nothing is learnt: training and validation rows are never shown to the model.
+The model learns nothing. Some prompts tell a voice against what is usual in training rows, or show examples of them;
+validation rows are never looked at.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import numpy as np
 from ser_bench.cache import Cache
 from ser_bench.config import Config, cache_dir
 from ser_bench.errors import ConfigError
+from ser_bench.llm import brief, purse, samples, service
 from ser_bench.llm import prompt as prompts
-from ser_bench.llm import purse, samples, service
 from ser_bench.llm.answer import Answer
 from ser_bench.llm.batch import Batch, cost_usd
 from ser_bench.llm.estimate import Estimate, estimate
@@ -46,6 +47,7 @@ class Llm:
         self._labels = labels
         self._inputs = inputs
         self._prompt = prompts.load(cfg.llm.prompt)
+        self._brief = brief.Brief()
         self._facts: dict[str, float] = {}
 
     @classmethod
@@ -56,6 +58,8 @@ class Llm:
             raise ConfigError(f"{folder}: this predictor was asked for {stored['labels']}, not {list(labels)}")
         predictor = cls(cfg, labels, inputs, folder, lambda epoch, values: None)
         predictor._prompt = prompts.Prompt(**stored["prompt"])
+        if "brief" in stored:  # runs of older versions have none
+            predictor._brief = brief.Brief.from_json(stored["brief"])
         return predictor
 
     def save(self, folder: Path) -> None:
@@ -65,15 +69,19 @@ class Llm:
             "labels": list(self._labels),
             "prompt": asdict(self._prompt),
             "prompt_digest": self._prompt.digest,
+            "brief": self._brief.to_json(),
             "llm": settings,
         }
         text = json.dumps(stored, indent=2, ensure_ascii=False)
         (folder / SETTINGS_FILE).write_text(text, encoding="utf-8")
 
     def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
-        """Nothing is learnt; a missing key, package or model is found before an hour of transcription.
+        """Norms and examples, where the prompt wants them; the model learns nothing.
+
+        A missing key, package or model is found first, before an hour of transcription.
 
         Raises:
+            ConfigError: a budget without prices, samples that cannot differ, a label without examples.
             LLMError: no key, or no local server.
             WeightsError: the local model cannot be brought here.
         """
@@ -81,13 +89,17 @@ class Llm:
         samples.check(self._cfg.llm)
         if not self._cfg.llm.dry_run:
             service.check(self._cfg.llm)
+        seed = self._cfg.seed if self._cfg.shuffle_labels else None
+        self._brief = brief.learn(self._prompt, self._labels, train, self._inputs, self._cfg.llm, seed)
         return {}
 
     def estimate(self, rows: Sequence[Row]) -> Estimate:
         """What `predict` of these rows would ask, cost and take; asks nothing and needs no key."""
         clips = self._chosen(rows)
         questions, batch = self._questions([Row(clip_id) for clip_id in clips]), self._batch()
-        return estimate(questions, batch.stored(questions), self._labels, False, self._cfg.llm, batch.counter)
+        return estimate(
+            questions, batch.stored(questions), self._labels, self._prompt.reason, self._cfg.llm, batch.counter
+        )
 
     def predict(self, rows: Sequence[Row]) -> Predictions:
         """Predictions of all rows, or of those that `llm.limit` chooses; variants of a clip share one answer.
@@ -114,8 +126,7 @@ class Llm:
 
     def _questions(self, rows: Sequence[Row]) -> list[Question]:
         """One a clean row."""
-        heard = zip(self._inputs.transcripts(rows), self._inputs.pitch(rows), strict=True)
-        return [Question(tuple(self._prompt.messages(self._labels, words, pitch))) for words, pitch in heard]
+        return brief.questions(self._prompt, self._brief, self._labels, rows, self._inputs, self._cfg.llm)
 
     def _batch(self) -> Batch:
         llm = self._cfg.llm
@@ -126,6 +137,7 @@ class Llm:
             service.identity(llm),
             self._prompt.digest,
             lambda: service.open_service(llm, self._cfg.trainer.threads),
+            self._prompt.reason,
         )
 
     def _answers(self, rows: Sequence[Row]) -> tuple[dict[str, Answer], str, Tally]:
