@@ -23,6 +23,10 @@ class Reply:
     delay_s: float = 0.0
     cut: bool = False
     """Promise more bytes than are sent, then hang up."""
+    body_delay_s: float = 0.0
+    """Between the headers and the first byte of the body."""
+    drip_s: float = 0.0
+    """Between one byte of the body and the next."""
 
 
 def completion(
@@ -91,8 +95,9 @@ def serve(otherwise: Callable[[dict[str, Any]], Reply] | None = None) -> Iterato
                 fake.times.append(time.monotonic())
                 fake.under_way += 1
                 fake.most_under_way = max(fake.most_under_way, fake.under_way)
-                reply = fake.queue.popleft() if fake.queue else fake.otherwise(body)
+                queued = fake.queue.popleft() if fake.queue else None
             try:
+                reply = queued or fake.otherwise(body)
                 time.sleep(reply.delay_s)
                 self.send(reply)
             except OSError:
@@ -108,7 +113,10 @@ def serve(otherwise: Callable[[dict[str, Any]], Reply] | None = None) -> Iterato
                 self.send_header(name, value)
             self.send_header("content-length", str(len(raw) + (100 if reply.cut else 0)))
             self.end_headers()
-            self.wfile.write(raw)
+            time.sleep(reply.body_delay_s)
+            for piece in [raw] if not reply.drip_s else [raw[i : i + 1] for i in range(len(raw))]:
+                self.wfile.write(piece)
+                time.sleep(reply.drip_s)
             if reply.cut:
                 self.close_connection = True
 

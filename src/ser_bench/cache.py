@@ -8,11 +8,13 @@ counts; an entry whose digest does not fit is removed and made again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from ser_bench.errors import CacheError
 from ser_bench.types import digest_of
 
 DIGEST_BYTES = 16
+NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV)
 
 
 class Cache:
@@ -56,6 +59,24 @@ class Cache:
         Raises:
             CacheError: the folder cannot be written (full disk, read-only).
         """
+        self._place(key, payload, Path.replace)
+
+    def write_first(self, key: str, payload: bytes) -> bytes:
+        """Store the payload unless another process was first; return what is stored, whoever wrote it.
+
+        For what is not the same when it is computed again: all who ask for the key then go on with one value.
+
+        Raises:
+            CacheError: as `write`.
+        """
+        self._place(key, payload, _link)
+        stored = self.read(key)
+        if stored is not None:
+            return stored
+        self.write(key, payload)  # the entry that stood in the way was damaged, and `read` has removed it
+        return payload
+
+    def _place(self, key: str, payload: bytes, move: Callable[[Path, Path], object]) -> None:
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,11 +84,10 @@ class Cache:
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(_digest(payload) + payload)
-                Path(name).replace(path)
-            except BaseException:
+                move(Path(name), path)
+            finally:
                 with contextlib.suppress(OSError):
                     Path(name).unlink()
-                raise
         except OSError as error:
             raise CacheError(
                 f"{self.folder}: cannot write to the cache ({error.strerror}). "
@@ -94,8 +114,25 @@ class Cache:
         """Store a JSON value."""
         self.write(key, json.dumps(value, ensure_ascii=False).encode())
 
+    def write_first_json(self, key: str, value: Any) -> Any:
+        """As `write_first`, for a JSON value."""
+        return json.loads(self.write_first(key, json.dumps(value, ensure_ascii=False).encode()))
+
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / key[2:]
+
+
+def _link(half: Path, path: Path) -> None:
+    """Move into place unless something is there; a file system without hard links gets the last writer's entry."""
+    try:
+        path.hardlink_to(half)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+        if not path.exists():
+            half.replace(path)
 
 
 def _digest(payload: bytes) -> bytes:

@@ -60,3 +60,12 @@ class CacheMode(Enum):
     off = "off"
     read = "read"
     readwrite = "readwrite"
+
+
+class AnswerFormat(Enum):
+    """What holds a language model to the form of its answer."""
+
+    auto = "auto"
+    schema = "schema"
+    json = "json"
+    text = "text"

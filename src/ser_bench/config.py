@@ -13,8 +13,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from platformdirs import user_cache_dir
 
-from ser_bench.choices import CacheMode, Engine, LabelSet, MfccOrder, OnBadClip, Pad, Protocol
+from ser_bench.choices import AnswerFormat, CacheMode, Engine, LabelSet, MfccOrder, OnBadClip, Pad, Protocol
 from ser_bench.errors import ConfigError
+from ser_bench.llm_schema import LlmConfig
 from ser_bench.schema import (
     AsrConfig,
     AugmentConfig,
@@ -23,7 +24,6 @@ from ser_bench.schema import (
     ControlConfig,
     CorpusConfig,
     FeaturesConfig,
-    LlmConfig,
     LlmModelConfig,
     PitchConfig,
     SizeConfig,
@@ -38,6 +38,7 @@ from ser_bench.schema_networks import CrnnConfig, LogMelConfig, MlpConfig
 __all__ = [
     "PROJECT_ROOT",
     "SCHEMAS",
+    "AnswerFormat",
     "AsrConfig",
     "AugmentConfig",
     "CacheMode",

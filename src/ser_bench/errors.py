@@ -41,6 +41,10 @@ class LLMError(SerBenchError):
     """A language-model service that cannot be used: no key, wrong key, unknown model, unreachable server."""
 
 
+class LLMStoppedError(LLMError):
+    """A run that a budget or a deadline stopped: what was answered is kept, and the same command goes on."""
+
+
 class TrackingError(SerBenchError):
     """A tracking store that cannot be reached or written."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ser_bench import __version__, audit, corpora, models, splits, tracking
@@ -23,7 +25,10 @@ UNSCIENTIFIC: dict[str, set[str]] = {
     "features": {"batch_clips", "device"},
     "asr": {"batch_size", "device"},
     "text": {"batch_size", "api_key_env", "base_url"},
-    "llm": {"max_concurrency", "timeout_s", "max_retries", "cache", "api_key_env", "price_date"},
+    "llm": {
+        *("max_concurrency", "timeout_s", "deadline_s", "run_deadline_s", "max_retries", "requests_per_minute"),
+        *("tokens_per_minute", "cache", "api_key_env", "price_date", "budget_usd", "dry_run", "context_tokens"),
+    },
     "trainer": {"name", "accelerator", "devices", "threads", "progress"},
     "size": {"name"},
     "augment": {"name"},
@@ -46,6 +51,8 @@ def run(cfg: Config, parent: str | None = None) -> Outcome:
     corpus = corpora.load(cfg)
     split = splits.make(corpus, cfg.split, cfg.augment.variants)
     announce(cfg, corpus, split)
+    if cfg.llm.dry_run and "llm" in models.predictor_class(cfg.model.name).groups:
+        return rehearse(cfg, corpus, split)
     key, groups = run_key(cfg, corpus, split), models.predictor_class(cfg.model.name).groups
     done = None if cfg.force else tracking.find_finished(cfg, key)
     if done is not None:
@@ -77,6 +84,17 @@ def run(cfg: Config, parent: str | None = None) -> Outcome:
         log.info("audit    %s", audit.audit_and_log(stored, corpus.by_id, features).verdict)
     summarise(cfg, active.run_id, predictions, scores)
     return Outcome(active.run_id, scores)
+
+
+def rehearse(cfg: Config, corpus: Corpus, split: Split) -> Outcome:
+    """Say what a run would ask of a language model, and what that would cost; ask nothing, and log no run."""
+    with tempfile.TemporaryDirectory() as scratch:
+        features = Features(cfg, corpus.by_id, corpus.language)
+        predictor: Any = models.build(cfg, corpus.labels, features, Path(scratch), lambda epoch, values: None)
+        predictor.fit(split.train, split.val)
+        for line in predictor.estimate(split.test).lines(cfg.llm):
+            log.info("%s", line)
+    return Outcome("", {}, skipped=True)
 
 
 def score(predictions: Predictions, protocol: Protocol, speakers: Mapping[str, str]) -> dict[str, float]:

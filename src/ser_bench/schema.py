@@ -7,7 +7,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from ser_bench.choices import CacheMode, Engine, LabelSet, MfccOrder, OnBadClip, Pad, Protocol
+from ser_bench.choices import Engine, LabelSet, MfccOrder, OnBadClip, Pad, Protocol
+from ser_bench.llm_schema import LlmConfig
 
 
 @dataclass
@@ -172,38 +173,6 @@ class TextConfig:
     batch_size: int = 64
     api_key_env: str = "OPENAI_API_KEY"
     base_url: str | None = None
-
-
-@dataclass
-class LlmConfig:
-    """A chat-completions service and how it is asked."""
-
-    name: str = MISSING
-    model: str = MISSING
-    base_url: str | None = None
-    """null: OpenAI's, or, for `local`, the server that is started in the process."""
-    api_key_env: str | None = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the key; null: no key is needed."""
-    local: bool = False
-    """True: start a llama.cpp server on loopback."""
-    gguf: str | None = None
-    """Only `local`: another model file."""
-    prompt: str = "paper"
-    temperature: float = 0.0
-    max_tokens: int = 16
-    top_logprobs: int = 20
-    timeout_s: float = 60.0
-    max_retries: int = 4
-    max_concurrency: int = 8
-    limit: int | None = None
-    """Ask about this many test clips only, stratified by label and speaker; null: all."""
-    cache: CacheMode = CacheMode.readwrite
-    price_in_usd: float = 0.0
-    """US dollars per million prompt tokens."""
-    price_out_usd: float = 0.0
-    """US dollars per million answer tokens."""
-    price_date: str = ""
-    seed: int = 0
 
 
 @dataclass

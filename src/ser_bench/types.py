@@ -202,6 +202,9 @@ class Inputs(Protocol):
     def pitch(self, rows: Sequence[Row]) -> list[Any]:
         """`features.pitch.Pitch` of each clean clip, None where nothing is voiced."""
 
+    def prosody(self, rows: Sequence[Row]) -> list[Any]:
+        """`features.prosody.Prosody` of each clean clip."""
+
     def votes(self, rows: Sequence[Row]) -> list[Mapping[str, int] | None]:
         """Emotion → people who heard it in the clean clip, None for a clip that nobody was asked about."""
 

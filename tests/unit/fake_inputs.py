@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from ser_bench import config
 from ser_bench.features import logmel
+from ser_bench.features.prosody import NOTHING
 from ser_bench.types import Clip, FloatArray, Row
 
 LABELS = ("anger", "fear", "sadness")
@@ -69,6 +70,9 @@ class FakeInputs:
 
     def pitch(self, rows: Sequence[Row]) -> list[Any]:
         return [None for _ in rows]
+
+    def prosody(self, rows: Sequence[Row]) -> list[Any]:
+        return [NOTHING for _ in rows]
 
     def votes(self, rows: Sequence[Row]) -> list[Mapping[str, int] | None]:
         """Up to five votes a label; three rows in ten are tied, and one in ten has no votes."""

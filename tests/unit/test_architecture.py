@@ -13,6 +13,7 @@ ORDER = [
         "types",
         "errors",
         "choices",
+        "llm_schema",
         "schema",
         "schema_networks",
         "config",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -37,6 +40,45 @@ def test_a_damaged_entry_is_absent_and_removed(tmp_path: Path, damage: str) -> N
     path.write_bytes({"flip": blob[:-1] + b"X", "cut": blob[:-5], "empty": b""}[damage])
     assert cache.read(key) is None
     assert not path.exists()
+
+
+def test_the_first_writer_wins_and_the_second_gets_what_is_stored(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    key = cache.key(x=1)
+    assert cache.write_first_json(key, {"label": "sad"}) == {"label": "sad"}
+    assert cache.write_first_json(key, {"label": "happy"}) == {"label": "sad"} == cache.read_json(key)
+    assert not list(tmp_path.rglob(".half-*"))
+
+
+def test_a_damaged_first_entry_wins_nothing(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    key = cache.key(x=1)
+    cache.write(key, b"first")
+    path = next(p for p in tmp_path.rglob("*") if p.is_file())
+    path.write_bytes(path.read_bytes()[:-1])
+    assert cache.write_first(key, b"second") == b"second" == cache.read(key)
+
+
+def test_many_threads_that_write_at_once_go_on_with_one_value(tmp_path: Path) -> None:
+    cache, start = Cache(tmp_path), Barrier(16)
+
+    def write(number: int) -> bytes:
+        start.wait()
+        return cache.write_first("ab12", b"%d" % number)
+
+    with ThreadPoolExecutor(16) as pool:
+        found = set(pool.map(write, range(16)))
+    assert found == {cache.read("ab12")}
+
+
+def test_a_file_system_without_hard_links_keeps_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    cache = Cache(tmp_path)
+    assert cache.write_first("ab12", b"one") == b"one"
+    assert cache.write_first("ab12", b"two") == b"one"
 
 
 def test_a_read_only_or_full_cache_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

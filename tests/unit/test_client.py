@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,7 @@ from ser_bench.llm import batch as batches
 from ser_bench.llm import client, service
 from ser_bench.llm.answer import Answer
 from ser_bench.llm.batch import Batch
+from ser_bench.llm.question import Question
 from tests import fake_openai as fake
 
 KEY = "sk-test-Very0Secret1Key2"
@@ -44,8 +46,8 @@ def make(cfg: LlmConfig, folder, labels=LABELS, digest="prompt") -> Batch:
     return Batch(cfg, labels, Cache(folder), service.identity(cfg), digest, lambda: service.open_service(cfg))
 
 
-def messages(*texts: str) -> list[list[dict[str, str]]]:
-    return [[{"role": "system", "content": "Say."}, {"role": "user", "content": text}] for text in texts]
+def messages(*texts: str) -> list[Question]:
+    return [Question(({"role": "system", "content": "Say."}, {"role": "user", "content": text})) for text in texts]
 
 
 def ask_one(server, cfg, folder, *replies: fake.Reply) -> tuple[Answer, Batch]:
@@ -331,6 +333,34 @@ def test_ctrl_c_cancels_what_is_pending_and_keeps_what_is_answered(server, cfg, 
     labels = [a.label for a in batch.ask(messages(*map(str, range(40))))]
     assert labels == ["sad"] * 5 + ["happy"] * 35
     assert batch.tally.requests == 35
+
+
+def test_two_that_ask_the_same_at_once_go_on_with_one_answer(server, cfg, tmp_path):
+    both_here, lock, given = threading.Barrier(2), threading.Lock(), iter(["sad", "happy"])
+
+    def otherwise(body):
+        both_here.wait(20)
+        with lock:
+            return fake.label(next(given))
+
+    server.otherwise = otherwise
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda batch: batch.ask(messages("a")), [make(cfg, tmp_path), make(cfg, tmp_path)])
+    assert len(server.asked) == 2 and one == other
+    assert make(cfg, tmp_path).ask(messages("a")) == one and len(server.asked) == 2
+
+
+def test_what_another_process_was_told_meanwhile_is_not_asked_again(server, cfg, tmp_path):
+    def otherwise(body):
+        if body["messages"][1]["content"] == "a" and len(server.asked) == 1:
+            make(replace(cfg, seed=cfg.seed), tmp_path).ask(messages("b"))
+        return fake.label("sad")
+
+    server.otherwise = otherwise
+    batch = make(replace(cfg, max_concurrency=1), tmp_path)
+    assert [answer.label for answer in batch.ask(messages("a", "b"))] == ["sad", "sad"]
+    assert len(server.asked) == 2
+    assert (batch.tally.cached, batch.tally.requests, batch.tally.paid_usd) == (1, 1, pytest.approx(0.00035))
 
 
 def test_damaged_entry_is_asked_for_again(server, cfg, tmp_path):

@@ -32,8 +32,11 @@ from ser_bench.llm import prompt as prompts
 from ser_bench.llm import request, server, service
 from ser_bench.llm.answer import Answer
 from ser_bench.llm.batch import Batch
+from ser_bench.llm.question import Question
+from ser_bench.llm.request import Session
 from ser_bench.llm.server import LocalServer
 from ser_bench.llm.service import Service
+from ser_bench.llm.tokens import counter
 
 LABELS = ("angry", "disgust", "fearful", "happy", "neutral", "sad")
 PITCH = Pitch(210.0, 205.0, 35.0, 120.0, 330.0, 17.5, 0.6)
@@ -64,12 +67,14 @@ def place(local: LocalServer) -> Service:
     return Service("local", local.base_url, None, local.key, service.LOCAL_MOST_LOGPROBS, is_llama_cpp=True)
 
 
-def ask(where: Service, cfg: LlmConfig, transcript: str, pitch: Pitch | None = PITCH) -> Answer:
-    messages = prompts.load("paper").messages(LABELS, transcript, pitch)
+def ask(where: Service, cfg: LlmConfig, transcript: str, pitch: Pitch | None = PITCH, prompt: str = "paper") -> Answer:
+    messages = prompts.load(prompt).messages(LABELS, transcript, pitch, "compared with others:\n- loudness: louder")
+    reason = prompts.load(prompt).reason
 
     async def one() -> Answer:
         async with where.connect(cfg) as connection:
-            return await request.ask(connection, where, cfg, LABELS, messages)
+            session = Session(connection, where, cfg, LABELS, counter(cfg.model), reason)
+            return await request.ask(session, Question(tuple(messages)))
 
     return asyncio.run(one())
 
@@ -131,6 +136,15 @@ def test_transcript_that_gives_orders_does_not_change_the_form(running, transcri
     assert found.probabilities is not None
 
 
+def test_reason_follows_the_label_and_does_not_move_its_probabilities(running):
+    found = ask(place(running), CFG, "The surface is slick.", prompt="explain")
+    assert found.label in LABELS and found.probabilities is not None, found.text
+    value = json.loads(found.text)
+    assert list(value) == ["emotion", "reason"] and value["emotion"] == found.label
+    assert answers.said_reason(found.text) == " ".join(value["reason"].split())
+    assert found.way == "grammar" and found.tokens_out > 5
+
+
 def test_json_schema_constrains_the_same_server_as_any_service(running, monkeypatch):
     # What `llm.base_url=` does with somebody else's llama.cpp: the general way, without grammar or opening.
     monkeypatch.setenv("SER_BENCH_TEST_KEY", running.key)
@@ -162,7 +176,7 @@ def test_stops_when_told_to_at_once(gguf):
 
 
 def test_ctrl_c_while_it_answers(gguf, tmp_path):
-    asked = [prompts.load("paper").messages(LABELS, f"Sentence {n}.", PITCH) for n in range(500)]
+    asked = [Question(tuple(prompts.load("paper").messages(LABELS, f"Sentence {n}.", PITCH))) for n in range(500)]
     batch = Batch(CFG, LABELS, Cache(tmp_path), "local", "paper", lambda: service.open_service(CFG, 1))
 
     def press() -> None:
@@ -232,4 +246,5 @@ def test_missing_package_names_the_command(monkeypatch):
 def test_grammar_ends_what_the_opening_began():
     assert answers.ending(["sad"]) == 'root ::= "sad\\"}"'
     assert answers.OPENING + 'sad"}' == '{"emotion":"sad"}'
+    assert answers.ending(["sad"], reason=True).startswith('root ::= ("sad\\",\\"reason\\":\\"") [^')
     assert answers.ending(['a"b', "wü"]) == 'root ::= "a\\\\\\"b\\"}" | "wü\\"}"'

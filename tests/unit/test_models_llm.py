@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from ser_bench import predictions as stored_predictions
 from ser_bench.config import Config, LlmConfig, TrainerConfig
 from ser_bench.errors import ConfigError, LLMError
 from ser_bench.features.pitch import Pitch
+from ser_bench.features.prosody import NOTHING, Prosody
 from ser_bench.llm import prompt as prompts
+from ser_bench.llm.answer import said_reason
 from ser_bench.llm.subset import subset
 from ser_bench.models.llm import SETTINGS_FILE, Llm
 from ser_bench.types import Clip, FloatArray, Row, clean_rows
@@ -53,6 +56,9 @@ class Inputs:
 
     def pitch(self, rows: Sequence[Row]) -> list[Any]:
         return [None if row.clip_id in self.silent else PITCH for row in rows]
+
+    def prosody(self, rows: Sequence[Row]) -> list[Any]:
+        return [NOTHING for _ in rows]
 
     def votes(self, rows: Sequence[Row]) -> list[Any]:
         raise AssertionError("the language model sees no votes")
@@ -204,6 +210,36 @@ def test_one_answer_without_probabilities_makes_all_one_hot_and_says_so(server, 
     assert "3 of 4" in caplog.text and model.facts()["llm/without_probabilities"] == 1
 
 
+def test_samples_give_the_probabilities_that_a_service_does_not_tell(server, cfg, tmp_path):
+    drawn = with_llm(cfg, samples=3, temperature=1.0, seed=7)
+
+    def otherwise(body):  # the third draw, with the third seed, is another one
+        return fake.label("happy" if body["seed"] == 9 else "sad")
+
+    server.otherwise = otherwise
+    model = build(drawn, tmp_path)
+    rows = clean_rows(list(CLIPS)[:4])
+    found = model.predict(rows)
+    assert found.source == "samples" and found.gives_probabilities and set(found.predicted) == {"sad"}
+    assert found.probabilities[0] == pytest.approx([1 / 12, 4 / 12, 7 / 12], abs=1e-5)
+    assert Counter(body["seed"] for body in server.asked) == {7: 4, 8: 4, 9: 4}
+    facts = model.facts()
+    assert facts["llm/source/samples"] == 1 and facts["llm/way/schema"] == 4
+    assert (facts["llm/asked"], facts["llm/answered"], facts["llm/requests"]) == (4, 4, 12)
+    assert facts["llm/cost_usd"] == pytest.approx(12 * 0.00035) == facts["llm/paid_usd"]
+    again = build(drawn, tmp_path)
+    np.testing.assert_array_equal(again.predict(rows).probabilities, found.probabilities)
+    assert len(server.asked) == 12 and again.facts()["llm/paid_usd"] == 0
+
+
+def test_no_samples_are_paid_for_where_logprobs_are_told(server, cfg, tmp_path):
+    server.otherwise = lambda body: fake.completion(
+        '{"emotion":"happy"}', logprobs=logprobs(happy=0.5, sad=0.3, ang=0.2)
+    )
+    found = build(with_llm(cfg, samples=5, temperature=1.0), tmp_path).predict(clean_rows(list(CLIPS)[:3]))
+    assert found.source == "logprobs" and len(server.asked) == 3
+
+
 def test_abstentions_do_not_make_the_rest_one_hot(server, cfg, tmp_path):
     server.queue.append(fake.completion("well"))
     server.otherwise = lambda body: fake.completion(
@@ -212,6 +248,81 @@ def test_abstentions_do_not_make_the_rest_one_hot(server, cfg, tmp_path):
     found = build(with_llm(cfg, max_concurrency=1), tmp_path).predict(clean_rows(list(CLIPS)[:3]))
     assert found.source == "logprobs"
     assert found.probabilities[0] == pytest.approx([1 / 3] * 3) and found.abstained.tolist() == [True, False, False]
+
+
+def test_reason_is_asked_for_kept_and_never_scored(server, cfg, tmp_path):
+    text = '{"emotion": "happy", "reason": "sad, they say, but loud and fast"}'
+    server.otherwise = lambda body: fake.completion(text)
+    found = build(with_llm(cfg, prompt="explain"), tmp_path).predict(clean_rows(list(CLIPS)[:2]))
+    assert found.predicted == ("happy", "happy") and found.notes == (text, text)
+    assert said_reason(found.notes[0]) == "sad, they say, but loud and fast"
+    body = server.asked[0]
+    fields = body["response_format"]["json_schema"]["schema"]
+    assert list(fields["properties"]) == fields["required"] == ["emotion", "reason"], "the emotion first: no thinking"
+    assert body["max_tokens"] > 90
+    server.otherwise = lambda body: fake.label("happy")
+    without = build(with_llm(cfg, prompt="explain", seed=1), tmp_path).predict(clean_rows(list(CLIPS)[:1]))
+    assert without.abstained.all(), "an answer of another form is none"
+
+
+def test_order_of_labels_reaches_prompt_and_schema_and_not_the_columns(server, cfg, tmp_path):
+    found = build(with_llm(cfg, shuffle_order=True), tmp_path).predict(clean_rows(CLIPS))
+    assert found.predicted == found.truth and found.labels == LABELS
+    orders = set()
+    for body in server.asked:
+        order = body["response_format"]["json_schema"]["schema"]["properties"]["emotion"]["enum"]
+        assert ", ".join(order) in body["messages"][0]["content"]
+        orders.add(tuple(order))
+    assert len(orders) > 3
+
+
+def test_sound_is_sent_once_paid_at_its_price_and_not_kept(server, cfg, tmp_path):
+    path = tmp_path / "voice.wav"
+    soundfile.write(path, np.sin(np.arange(16_000) / 10.0), 16_000)
+
+    class Heard(Inputs):
+        def clips(self, rows):
+            return [replace(CLIPS[row.clip_id], path=path, digest="d", duration_s=1.0) for row in rows]
+
+        def transcripts(self, rows):
+            raise AssertionError("this prompt tells no transcript")
+
+    def otherwise(body):
+        reply = fake.label("sad")
+        reply.body["usage"]["prompt_tokens_details"] = {"audio_tokens": 40}
+        return reply
+
+    server.otherwise = otherwise
+    hears = with_llm(cfg, prompt="audio", price_audio_in_usd=40.0, top_logprobs=0)
+    model = build(hears, tmp_path, Heard())
+    found = model.predict(clean_rows(["sad-0"]))
+    assert found.predicted == ("sad",)
+    [_, user] = server.asked[0]["messages"]
+    assert [part["type"] for part in user["content"]] == ["text", "input_audio"]
+    assert model.facts()["llm/cost_usd"] == pytest.approx((60 * 2.5 + 40 * 40.0 + 10 * 10.0) / 1e6)
+    model.predict(clean_rows(["sad-0"]))
+    assert len(server.asked) == 1
+    sent = user["content"][1]["input_audio"]["data"].encode()
+    assert all(sent not in p.read_bytes() for p in (tmp_path / "cache").rglob("*") if p.is_file())
+
+
+def test_norms_and_examples_are_stored_with_the_predictor(server, cfg, tmp_path):
+    class Measured(Inputs):
+        def prosody(self, rows):
+            return [Prosody(10.0, 6.0, -2.0, 60.0 + len(row.clip_id), 4.0, 10.0, 2.0, 8.0, 12.0) for row in rows]
+
+    shown = with_llm(cfg, prompt="few_shot")
+    train, test = clean_rows(list(CLIPS)[1:]), clean_rows(list(CLIPS)[:1])
+    server.otherwise = lambda body: fake.label("sad")
+    model = build(shown, tmp_path, Measured())
+    model.fit(train, ())
+    model.predict(test)
+    assert len(server.asked[0]["messages"]) == 2 + 2 * 3
+    folder = tmp_path / "model"
+    folder.mkdir()
+    model.save(folder)
+    Llm.load(folder, shown, LABELS, Measured()).predict(test)
+    assert len(server.asked) == 1, "the same question word for word"
 
 
 def test_limit_drops_predictions_of_whole_clips(server, cfg, tmp_path):
@@ -226,6 +337,20 @@ def test_limit_drops_predictions_of_whole_clips(server, cfg, tmp_path):
 def test_empty_test_part(cfg, tmp_path):
     found = build(cfg, tmp_path).predict(())
     assert len(found.rows) == 0 and found.probabilities.shape == (0, 3)
+
+
+def test_dry_run_needs_no_key_and_asks_nothing(server, cfg, tmp_path, monkeypatch):
+    monkeypatch.delenv("SER_BENCH_TEST_KEY")
+    model = build(with_llm(cfg, dry_run=True, limit=6), tmp_path)
+    model.fit(clean_rows(CLIPS), ())
+    found = model.estimate(tuple(Row(clip_id, variant) for clip_id in CLIPS for variant in ("clean", "noise")))
+    assert (found.clips, found.cached) == (6, 0) and found.tokens_in > 6 * 50
+    assert not server.asked
+
+
+def test_budget_without_prices_stops_before_anything_is_transcribed(cfg, tmp_path):
+    with pytest.raises(ConfigError, match=r"llm\.price_in_usd"):
+        build(with_llm(cfg, budget_usd=1.0, price_in_usd=0.0, price_out_usd=0.0), tmp_path).fit((), ())
 
 
 def test_missing_key_stops_before_anything_is_transcribed(cfg, tmp_path, monkeypatch):

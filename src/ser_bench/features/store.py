@@ -9,7 +9,7 @@ from ser_bench import asr, corpora
 from ser_bench.cache import Cache
 from ser_bench.config import Config, LogMelConfig, cache_dir
 from ser_bench.errors import ConfigError
-from ser_bench.features import logmel, pitch, spectral, text
+from ser_bench.features import logmel, pitch, prosody, spectral, text
 from ser_bench.types import Clip, FloatArray, Row
 
 
@@ -68,6 +68,13 @@ class Features:
         """F0 statistics of the clean clips, Hz; None where nothing is voiced."""
         unique = self._unique(rows)
         measured = pitch.measure(unique, self._cfg.features.pitch, Cache(self._folder / "pitch"))
+        by_id = {clip.id: value for clip, value in zip(unique, measured, strict=True)}
+        return [by_id[row.clip_id] for row in rows]
+
+    def prosody(self, rows: Sequence[Row]) -> list[prosody.Prosody]:
+        """How the clean clips were said: pitch, loudness, rate, pauses, quality of the voice."""
+        unique = self._unique(rows)
+        measured = prosody.measure(unique, self._cfg.features.pitch, Cache(self._folder / "prosody"))
         by_id = {clip.id: value for clip, value in zip(unique, measured, strict=True)}
         return [by_id[row.clip_id] for row in rows]
 

@@ -47,14 +47,12 @@ def openai_client(
 
 
 def async_client(
-    base_url: str | None, api_key_env: str | None, timeout_s: float, max_retries: int, key: str | None = None
+    base_url: str | None, api_key_env: str | None, timeout_s: float, key: str | None = None
 ) -> openai.AsyncOpenAI:
-    """As `openai_client`, for many requests at once."""
+    """As `openai_client`, for many requests at once; repeats nothing by itself (`attempts` does)."""
     http = openai.DefaultAsyncHttpxClient(trust_env=False) if is_loopback(base_url) else None
     secret = key or require_key(api_key_env)
-    return openai.AsyncOpenAI(
-        api_key=secret, base_url=base_url, timeout=timeout_s, max_retries=max_retries, http_client=http
-    )
+    return openai.AsyncOpenAI(api_key=secret, base_url=base_url, timeout=timeout_s, max_retries=0, http_client=http)
 
 
 def require_key(api_key_env: str | None) -> str:
@@ -98,6 +96,14 @@ def ends_the_run(error: openai.APIError) -> bool:
         spent = error.status_code == 429 and "insufficient_quota" in (error.code, error.type)
         return spent or (400 <= error.status_code < 500 and error.status_code not in (408, 409, 413, 429))
     return False
+
+
+def may_pass(error: openai.APIError) -> bool:
+    """True for a fault that may be gone when the request is repeated: 408, 409, 429, 5xx, connection, timeout."""
+    if isinstance(error, openai.APIStatusError):
+        passing = error.status_code in (408, 409, 429) or error.status_code >= 500
+        return passing and not ends_the_run(error)
+    return isinstance(error, openai.APIConnectionError)
 
 
 def too_long(error: openai.APIError) -> bool:

@@ -24,6 +24,8 @@ LABEL_START = re.compile(rf'"{FIELD}"\s*:\s*"'.encode())
 END = b'"'
 TOLERANCE = 0.1
 """Tokens that are not reported may at most have this share of the labels' mass: a bound, seldom reached."""
+CLOSED, GOES_ON = (b"", b"}"), (b"", b",", b',"')
+"""What may follow the label in its token: nothing yet, the end of the object; or the next field's beginning."""
 CLOSINGS = 2
 """A label may come in one token with its closing quote, or with quote and brace."""
 
@@ -44,8 +46,8 @@ class Token:
     top: tuple[tuple[bytes, float], ...]
 
 
-def distribution(tokens: Sequence[Token], labels: Sequence[str]) -> list[float] | None:
-    """P(label) for each label, sum 1; None where the report does not tell them.
+def distribution(tokens: Sequence[Token], labels: Sequence[str], goes_on: bool = False) -> list[float] | None:
+    """P(label) for each label, sum 1; None where the report does not tell them. `goes_on`: a reason follows the label.
 
     It does not where the label's place is not found, where no label has mass, or where tokens that are not reported
     could hold more than `TOLERANCE` of it. Each of these is at most as probable as the least probable reported one; a
@@ -55,7 +57,8 @@ def distribution(tokens: Sequence[Token], labels: Sequence[str]) -> list[float] 
     if place is None:
         return None
     index, lead = place
-    return _shares(tokens, index, lead, b"", [json.dumps(label, ensure_ascii=False)[1:-1].encode() for label in labels])
+    spelled = [json.dumps(label, ensure_ascii=False)[1:-1].encode() for label in labels]
+    return _shares(tokens, index, lead, b"", spelled, GOES_ON if goes_on else CLOSED)
 
 
 def _label_start(tokens: Sequence[Token]) -> tuple[int, bytes] | None:
@@ -73,7 +76,12 @@ def _label_start(tokens: Sequence[Token]) -> tuple[int, bytes] | None:
 
 
 def _shares(
-    tokens: Sequence[Token], index: int, lead: bytes, prefix: bytes, labels: Sequence[bytes]
+    tokens: Sequence[Token],
+    index: int,
+    lead: bytes,
+    prefix: bytes,
+    labels: Sequence[bytes],
+    after: tuple[bytes, ...],
 ) -> list[float] | None:
     """Shares of `labels`, all of which start with `prefix`, as decided from token `index` on; sum 1."""
     if index >= len(tokens) or not tokens[index].top:
@@ -85,7 +93,7 @@ def _shares(
     undecided = 0.0
     for text, logprob in reported:
         full = prefix + text[len(lead) :]
-        reachable = [i for i, label in enumerate(labels) if text.startswith(lead) and _leads_to(full, label)]
+        reachable = [i for i, label in enumerate(labels) if text.startswith(lead) and _leads_to(full, label, after)]
         if not reachable:
             continue
         for i in reachable:
@@ -93,7 +101,7 @@ def _shares(
         shares: list[float] | None = [1.0]
         if len(reachable) > 1:
             written = text == token.text and full != prefix
-            shares = _shares(tokens, index + 1, b"", full, [labels[i] for i in reachable]) if written else None
+            shares = _shares(tokens, index + 1, b"", full, [labels[i] for i in reachable], after) if written else None
         if shares is None:
             undecided += math.exp(logprob)
             continue
@@ -115,7 +123,7 @@ def _completed(mass: list[float], undecided: float, hidden: int, token: Token) -
     return [value / sum(completed) for value in completed]
 
 
-def _leads_to(written: bytes, label: bytes) -> bool:
-    """True where an answer that goes on with `written` can only be, or become, this label and the end of the object."""
+def _leads_to(written: bytes, label: bytes, after: tuple[bytes, ...]) -> bool:
+    """True where an answer that goes on with `written` can only be, or become, this label and what may follow it."""
     whole = label + END
-    return whole.startswith(written) or (written.startswith(whole) and written[len(whole) :].strip() in (b"", b"}"))
+    return whole.startswith(written) or (written.startswith(whole) and written[len(whole) :].strip() in after)

@@ -1,8 +1,9 @@
 """Prompts: versioned text files, rendered for one clip at a time.
 
 A file has header lines (`version: 1`), then the sections `[system]` and `[user]`. `$labels` may stand anywhere; what
-differs from clip to clip (`$transcript`, `$pitch`) only in the user section, so that the fixed part comes first and a
-server can reuse what it computed for it.
+differs from clip to clip (`$transcript`, `$pitch`, `$voice`) only in the user section, so that the fixed part comes
+first and a server can reuse what it computed for it. Other header lines: `examples: yes` shows training clips first,
+`answer: emotion, reason` asks for a reason too, `audio: yes` sends the recording itself.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from string import Template
 
 from ser_bench.errors import ConfigError
 from ser_bench.features.pitch import Pitch
+from ser_bench.llm.question import Message
 from ser_bench.types import digest_of
 
 FOLDER = resources.files("ser_bench") / "llm" / "prompts"
 SECTION = re.compile(r"^\[(system|user)\]\n", re.MULTILINE)
 FIXED = frozenset({"labels"})
-PER_CLIP = frozenset({"transcript", "pitch"})
+PER_CLIP = frozenset({"transcript", "pitch", "voice"})
+HEADER = {"examples": ("yes",), "answer": ("emotion, reason",), "audio": ("yes",)}
+"""Optional header lines and what they may say."""
 NO_VOICE = "no voiced speech in this recording"
-
-Message = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +38,33 @@ class Prompt:
         version: stated in the file; raised when its meaning changes.
         system: template of the system message.
         user: template of the user message.
+        examples: True where training clips with their emotion are shown first.
+        reason: True where the answer holds a reason too.
+        audio: True where the recording itself is sent.
     """
 
     name: str
     version: str
     system: str
     user: str
+    examples: bool = False
+    reason: bool = False
+    audio: bool = False
 
     @property
     def digest(self) -> str:
-        """Digest of both templates: what decides the wording, whatever the version says."""
-        return digest_of([self.system, self.user])
+        """Digest of both templates and of what else is sent: what decides the wording, whatever the version says."""
+        more = [name for name in ("examples", "reason", "audio") if getattr(self, name)]
+        return digest_of([self.system, self.user, *more])
 
-    def messages(self, labels: Sequence[str], transcript: str, pitch: Pitch | None) -> list[Message]:
-        """System and user message for one clip."""
+    def tells(self, name: str) -> bool:
+        """Whether the user message holds this placeholder."""
+        return name in Template(self.user).get_identifiers()
+
+    def messages(self, labels: Sequence[str], transcript: str, pitch: Pitch | None, voice: str = "") -> list[Message]:
+        """System and user message for one clip; `voice` as `norms.describe` tells it."""
         fixed = {"labels": ", ".join(labels)}
-        clip = {"transcript": quote(transcript), "pitch": describe(pitch)}
+        clip = {"transcript": quote(transcript), "pitch": describe(pitch), "voice": voice}
         return [
             {"role": "system", "content": Template(self.system).substitute(fixed)},
             {"role": "user", "content": Template(self.user).substitute(fixed | clip)},
@@ -83,9 +96,12 @@ def parse(name: str, text: str) -> Prompt:
     """
     header, *parts = SECTION.split(text.replace("\r\n", "\n"))
     sections = dict(zip(parts[::2], (part.strip() for part in parts[1::2]), strict=True))
-    version = re.search(r"^version: *(\S+)$", header, re.MULTILINE)
-    if version is None or set(sections) != {"system", "user"}:
+    said = {name: value.strip() for name, colon, value in (x.partition(":") for x in header.splitlines()) if colon}
+    if not said.get("version") or set(sections) != {"system", "user"}:
         raise ConfigError(f"prompt {name}: the file needs a line 'version: …' and the sections [system] and [user]")
+    for line, value in said.items():
+        if value not in HEADER.get(line, (value,)) or line not in (*HEADER, "version", "purpose"):
+            raise ConfigError(f"prompt {name}: '{line}: {value}' means nothing here; see the prompts in the package")
     for section, allowed in (("system", FIXED), ("user", FIXED | PER_CLIP)):
         template = Template(sections[section])
         unknown = set(template.get_identifiers()) - allowed
@@ -94,7 +110,8 @@ def parse(name: str, text: str) -> Prompt:
                 f"prompt {name}: [{section}] may hold {', '.join('$' + key for key in sorted(allowed))} "
                 f"and no other placeholder ({', '.join(sorted(unknown)) or 'a lone $'}); write $$ for a dollar sign"
             )
-    return Prompt(name, version[1], sections["system"], sections["user"])
+    asks = {"examples": "examples" in said, "reason": "answer" in said, "audio": "audio" in said}
+    return Prompt(name, said["version"], sections["system"], sections["user"], **asks)
 
 
 def quote(transcript: str) -> str:

@@ -1,117 +1,149 @@
-"""One prompt, one answer: what is sent, and what becomes of everything that can come back."""
+"""One question, one answer: what is sent, and what becomes of everything that can come back."""
 
 from __future__ import annotations
 
-import json
+import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import openai
 
 from ser_bench.config import LlmConfig
 from ser_bench.llm import answer as answers
-from ser_bench.llm import client
+from ser_bench.llm import client, tokens, ways
 from ser_bench.llm.answer import FAILED, Answer
-from ser_bench.llm.prompt import Message
+from ser_bench.llm.attempts import Attempts
+from ser_bench.llm.pace import Pace
+from ser_bench.llm.purse import Purse
+from ser_bench.llm.question import Question
 from ser_bench.llm.service import Service
+from ser_bench.llm.tokens import TokenCounter
+
+log = logging.getLogger(__name__)
 
 LOGPROBS_STEP = 10
 """Where the reported tokens do not tell the probabilities of all labels, so many times more are asked for."""
-RETRY_COUNT = "x-stainless-retry-count"
-"""Header by which the official client numbers its attempts."""
+REASON_TOKENS = 96
+"""What a reason in one sentence adds to an answer, at most."""
+
+SOUND_MARGIN = 2
+"""A recording counts for so many times its usual tokens before the budget: services differ."""
 
 
-def parameters(cfg: LlmConfig) -> dict[str, Any]:
-    """What is sent beside the messages and the schema."""
+@dataclass
+class Session:
+    """All that the questions of one run share.
+
+    Attributes:
+        connection: the client.
+        service: where it asks.
+        cfg: model, parameters, limits.
+        labels: what may be answered, in the order of the probabilities.
+        counter: of tokens, for pace and budget.
+        reason: True where the prompt asks for a reason too.
+        pace: how fast.
+        purse: for how much.
+        way: what holds the answer to its form (`ways`); steps down where the service refuses it.
+    """
+
+    connection: openai.AsyncOpenAI
+    service: Service
+    cfg: LlmConfig
+    labels: Sequence[str]
+    counter: TokenCounter
+    reason: bool = False
+    pace: Pace = field(init=False)
+    purse: Purse = field(default_factory=lambda: Purse(None))
+    way: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pace = Pace(self.cfg.requests_per_minute, self.cfg.tokens_per_minute)
+        self.way = ways.first(self.cfg, self.service.is_llama_cpp)
+
+
+def parameters(cfg: LlmConfig, reason: bool = False, sample: int = 0) -> dict[str, Any]:
+    """What is sent beside the messages and the form."""
     sent: dict[str, Any] = {
         "model": cfg.model,
         "temperature": cfg.temperature,
-        "max_tokens": cfg.max_tokens,
-        "seed": cfg.seed,
+        "max_tokens": cfg.max_tokens + (REASON_TOKENS if reason else 0),
+        "seed": cfg.seed + sample,
     }
     return sent | ({"logprobs": True, "top_logprobs": cfg.top_logprobs} if cfg.top_logprobs else {})
 
 
-async def ask(
-    connection: openai.AsyncOpenAI,
-    service: Service,
-    cfg: LlmConfig,
-    labels: Sequence[str],
-    messages: Sequence[Message],
-) -> Answer:
-    """The answer to one prompt; one with the reason `FAILED` where this request alone went wrong.
+async def ask(session: Session, question: Question) -> Answer:
+    """The answer to one question; one with the reason `FAILED` where this request alone went wrong.
 
     Raises:
+        LLMStoppedError: the budget is spent.
         LLMError: every other request would go wrong in the same way.
     """
     started = time.perf_counter()
+    attempts = Attempts(session.connection, session.cfg, session.pace, session.purse)
     try:
-        answer = await _answer(connection, service, cfg, labels, messages)
+        answer = await _answer(session, question, attempts)
     except openai.APIError as error:
-        answer = _failure(error, service, cfg)
-    text = client.redact(answer.text, service.secret)
-    return replace(answer, text=text, latency_s=time.perf_counter() - started)
+        answer = _failure(error, session)
+    return replace(
+        answer,
+        text=client.redact(answer.text, session.service.secret),
+        latency_s=time.perf_counter() - started,
+        requests=attempts.requests,
+        retries=attempts.retries,
+    )
 
 
-async def _answer(
-    connection: openai.AsyncOpenAI,
-    service: Service,
-    cfg: LlmConfig,
-    labels: Sequence[str],
-    messages: Sequence[Message],
-) -> Answer:
+async def _answer(session: Session, question: Question, attempts: Attempts) -> Answer:
     """Ask; where a service reports more logprobs on demand and not all labels were among them, ask for more."""
-    sent = parameters(cfg) | form(service, labels, messages)
-    opening = answers.OPENING if service.is_llama_cpp else ""
-    requests = retries = 0
+    service, labels, way = session.service, session.labels, session.way
+    sent = parameters(session.cfg, session.reason, question.sample)
     while True:
-        raw = await connection.chat.completions.with_raw_response.create(**sent)
-        requests, retries = requests + 1, retries + raw.retries_taken
-        sum_up = {"requests": requests + retries, "retries": retries}
-        completion = _json(raw.text)
+        body = sent | ways.body(way, question, labels, session.reason)
+        try:
+            completion = await attempts.send(body, *_size(session, question, body))
+        except openai.APIStatusError as error:
+            lower = ways.below(way, session.cfg, error)
+            if lower is None:
+                raise
+            way = _step_down(session, way, lower)
+            continue
         if completion is None:
-            return Answer(f"{service.name} sent something that is not a chat completion", reason=FAILED, **sum_up)
-        answer = replace(answers.read(completion, labels, opening), **sum_up)
+            return Answer(f"{service.name} sent something that is not a chat completion", reason=FAILED)
+        answer = answers.read(completion, labels, way, session.reason)
         top = int(sent.get("top_logprobs", 0))
         if answer.probabilities or not answer.label or not 0 < top < service.most_logprobs:
             return answer
         sent["top_logprobs"] = min(top * LOGPROBS_STEP, service.most_logprobs)
 
 
-def form(service: Service, labels: Sequence[str], messages: Sequence[Message]) -> dict[str, Any]:
-    """The messages, and what constrains the answer to the labels.
-
-    That is a JSON schema, but for our own llama.cpp: its translation of a schema leaves white space and a code fence
-    to the model, which takes four times the tokens, and near-ties between layouts then move the probabilities of the
-    labels. So the answer is begun for it, and a grammar allows the rest of the same object.
-    """
-    if not service.is_llama_cpp:
-        return {"messages": list(messages), "response_format": answers.schema(labels)}
-    begun = {"role": "assistant", "content": answers.OPENING}
-    return {"messages": [*messages, begun], "extra_body": {"grammar": answers.ending(labels)}}
+def _step_down(session: Session, way: str, lower: str) -> str:
+    """The way to go on with; all later questions begin with it."""
+    if session.way == way:
+        session.way = lower
+        log.info("llm      %s refuses the answer's form %r; asking with %r", session.service.name, way, lower)
+    return session.way if ways.STEPS.index(session.way) >= ways.STEPS.index(lower) else lower
 
 
-def _json(body: str) -> dict[str, Any] | None:
-    """The object in a body; plain, because the client's own types take four times as long for many logprobs."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+def _size(session: Session, question: Question, body: dict[str, Any]) -> tuple[int, float]:
+    """(Tokens of prompt and answer for the pace, US dollars that the request can cost at most)."""
+    form, counter, out = tokens.text_of(body.get("response_format")), session.counter, body["max_tokens"]
+    sound = SOUND_MARGIN * tokens.sound_tokens(question)
+    most_usd = answers.price_usd(counter.at_most(question, form) + sound, out, sound, session.cfg)
+    return counter.count(question, form) + out, most_usd
 
 
-def _failure(error: openai.APIError, service: Service, cfg: LlmConfig) -> Answer:
-    """An error as the answer to one prompt.
+def _failure(error: openai.APIError, session: Session) -> Answer:
+    """An error as the answer to one question.
 
     Raises:
         LLMError: it is none, it concerns them all.
     """
-    explained = client.explain(error, service.name, cfg.model, service.secret)
+    explained = client.explain(error, session.service.name, session.cfg.model, session.service.secret)
     if client.too_long(error):
-        return Answer(str(explained), reason="too_long", requests=1)
+        return Answer(str(explained), reason="too_long")
     if client.ends_the_run(error):
         raise explained from None  # the cause may repeat the key
-    retries = int(error.request.headers.get(RETRY_COUNT, "0"))
-    return Answer(str(explained), reason=FAILED, requests=retries + 1, retries=retries)
+    return Answer(str(explained), reason=FAILED)

@@ -49,7 +49,7 @@ class Service:
 
     def connect(self, cfg: LlmConfig) -> openai.AsyncOpenAI:
         """A client of this service."""
-        return client.async_client(self.base_url, self.api_key_env, cfg.timeout_s, cfg.max_retries, self.key)
+        return client.async_client(self.base_url, self.api_key_env, cfg.timeout_s, self.key)
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def open_service(cfg: LlmConfig, threads: int | None = None) -> Iterator[Service
     if not is_in_process(cfg):
         yield Service(address(cfg), cfg.base_url, cfg.api_key_env)
         return
-    with server.serve(model_file(cfg), cfg.max_concurrency, threads) as running:
+    with server.serve(model_file(cfg), cfg.max_concurrency, threads, cfg.context_tokens) as running:
         yield Service("the local server", running.base_url, None, running.key, LOCAL_MOST_LOGPROBS, is_llama_cpp=True)
 
 

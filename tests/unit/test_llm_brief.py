@@ -1,0 +1,227 @@
+"""What a prompt learns from training rows, and that it learns nothing from others."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections import Counter
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ser_bench.config import LlmConfig
+from ser_bench.errors import ConfigError
+from ser_bench.features.pitch import Pitch
+from ser_bench.features.prosody import NOTHING, Prosody
+from ser_bench.llm import brief as briefs
+from ser_bench.llm import norms as usual
+from ser_bench.llm import prompt as prompts
+from ser_bench.llm.brief import Brief
+from ser_bench.llm.norms import Norms
+from ser_bench.types import Clip, Row
+
+LABELS = ("angry", "happy", "sad")
+CFG = LlmConfig(name="x", model="m")
+PITCH = Pitch(210.0, 205.0, 35.0, 120.0, 330.0, 17.5, 0.6)
+MIDDLE = Prosody(10.0, 6.0, -2.0, 60.0, 4.0, 10.0, 2.0, 8.0, 12.0)
+SPREAD = Prosody(4.0, 2.0, 3.0, 5.0, 0.5, 6.0, 0.5, 2.0, 3.0)
+
+
+def shifted(deviations: float) -> Prosody:
+    """`MIDDLE`, moved by so many standard deviations of `around`."""
+    return Prosody(*(getattr(MIDDLE, f.name) + deviations * getattr(SPREAD, f.name) for f in fields(Prosody)))
+
+
+AROUND = [shifted(d) for d in (-1.0, 1.0)] * 10
+"""Mean `MIDDLE`, standard deviation `SPREAD`."""
+
+
+class Inputs:
+    """Clips `<speaker>-<label>-<number>`; remembers which clips it was asked about, and for what."""
+
+    def __init__(self, prosodies: dict[str, Prosody] | None = None) -> None:
+        self.prosodies = prosodies or {}
+        self.asked: dict[str, set[str]] = {}
+
+    def _note(self, what: str, rows) -> None:
+        self.asked.setdefault(what, set()).update(row.clip_id for row in rows)
+
+    def truth(self, rows):
+        self._note("truth", rows)
+        return [row.clip_id.split("-")[1] for row in rows]
+
+    def clips(self, rows):
+        return [Clip(r.clip_id, Path(f"{r.clip_id}.wav"), "", r.clip_id.split("-")[0], duration_s=2.5) for r in rows]
+
+    def transcripts(self, rows):
+        self._note("transcripts", rows)
+        return [f"Words of {row.clip_id}." for row in rows]
+
+    def pitch(self, rows):
+        self._note("pitch", rows)
+        return [PITCH for _ in rows]
+
+    def prosody(self, rows):
+        self._note("prosody", rows)
+        return [self.prosodies.get(row.clip_id, MIDDLE) for row in rows]
+
+
+def rows(speakers: str, count: int = 3) -> list[Row]:
+    return [Row(f"{s}-{label}-{n}") for s in speakers for label in LABELS for n in range(count)]
+
+
+TRAIN, TEST = rows("abcd"), rows("xy")
+
+
+@pytest.mark.parametrize(
+    ("deviations", "words"),
+    [(0.0, "as usual"), (0.4, "as usual"), (1.0, "louder"), (-1.0, "softer"), (2.0, "much louder"),
+     (-2.0, "much softer")],
+)  # fmt: skip
+def test_difference_from_the_usual_in_words_and_figures(deviations, words):
+    learnt = usual.learn(AROUND, [str(n) for n in range(20)])
+    text = usual.describe(shifted(deviations), "nobody", learnt)
+    assert f"- loudness: {words} ({5.0 * deviations:+.1f} dB)" in text
+    assert text.startswith("compared with recordings of other speakers:")
+    rate = 4.0 + 0.5 * deviations
+    assert f"({rate:.1f} syllables per second; usual 4.0)" in text
+    for unit in ("semitones)", "semitones;", "semitones per second", "% of the time", "dB;"):
+        assert unit in text
+
+
+def test_speaker_with_enough_training_recordings_is_compared_with_himself():
+    loud = [replace(one, loudness_db=one.loudness_db + 20) for one in AROUND]
+    learnt = usual.learn(AROUND + loud[: usual.OWN_CLIPS], ["a"] * 20 + ["b"] * usual.OWN_CLIPS)
+    assert set(learnt.speakers) == {"a", "b"}
+    same = replace(MIDDLE, loudness_db=80.0)
+    assert "this speaker" in usual.describe(same, "b", learnt)
+    assert "loudness: as usual (+0.0 dB)" in usual.describe(same, "b", learnt)
+    assert "loudness: much louder (+20.0 dB)" in usual.describe(same, "a", learnt)
+    few = usual.learn(AROUND, ["a"] * (usual.OWN_CLIPS - 1) + ["c"] * (21 - usual.OWN_CLIPS))
+    assert set(few.speakers) == {"c"}
+
+
+def test_what_is_not_there_is_not_told():
+    learnt = usual.learn(AROUND, ["s"] * 20)
+    assert usual.describe(NOTHING, "s", learnt) == usual.NO_VOICE
+    whispered = replace(MIDDLE, pitch_semitones=None, pitch_range_semitones=None, jitter_percent=None)
+    text = usual.describe(whispered, "s", learnt)
+    assert "pitch level" not in text and "jitter" not in text and "loudness" in text
+    assert usual.describe(MIDDLE, "s", usual.learn([NOTHING], ["s"])) == usual.NO_VOICE
+    constant = usual.learn([MIDDLE] * 12, ["s"] * 12)
+    assert "as usual" in usual.describe(shifted(3.0), "s", constant), "no spread, no distance"
+
+
+def test_norms_come_from_training_rows_alone():
+    loud = {row.clip_id: replace(MIDDLE, loudness_db=200.0) for row in TEST}
+    inputs = Inputs(loud)
+    learnt = briefs.learn(prompts.load("prosody"), LABELS, TRAIN, inputs, CFG)
+    assert learnt.norms is not None and learnt.norms.corpus["loudness_db"] == (60.0, 0.0)
+    assert inputs.asked["prosody"] == {row.clip_id for row in TRAIN}
+    asked = briefs.questions(prompts.load("prosody"), learnt, LABELS, TEST, inputs, CFG)
+    assert "truth" not in inputs.asked
+    assert (
+        "loudness" in asked[0].messages[-1]["content"] and '"Words of x-angry-0."' in asked[0].messages[-1]["content"]
+    )
+
+
+def test_variants_of_a_clip_count_once():
+    inputs = Inputs({"a-sad-0": replace(MIDDLE, loudness_db=90.0)})
+    many = [*TRAIN, *[Row("a-sad-0", variant) for variant in ("noise", "pitch", "noise_pitch")]]
+    for prompt in ("prosody", "few_shot"):
+        one, other = (briefs.learn(prompts.load(prompt), LABELS, train, inputs, CFG) for train in (TRAIN, many))
+        assert one == other
+
+
+@pytest.mark.parametrize("shots", [1, 2])
+def test_examples_are_balanced_seeded_and_of_training_rows_alone(shots):
+    inputs, cfg = Inputs(), replace(CFG, shots=shots)
+    prompt = prompts.load("few_shot")
+    learnt = briefs.learn(prompt, LABELS, TRAIN, inputs, cfg)
+    assert inputs.asked["transcripts"] <= {row.clip_id for row in TRAIN}
+    asked, answered = learnt.examples[::2], learnt.examples[1::2]
+    assert {m["role"] for m in asked} == {"user"} and {m["role"] for m in answered} == {"assistant"}
+    said = [json.loads(m["content"])["emotion"] for m in answered]
+    assert Counter(said) == dict.fromkeys(LABELS, shots)
+    shown = [next(r for r in TRAIN if r.clip_id in m["content"]) for m in asked]
+    assert [r.clip_id.split("-")[1] for r in shown] == said, "every example with its own emotion"
+    speakers = Counter(r.clip_id.split("-")[0] for r in shown)
+    assert max(speakers.values()) - min(speakers.values()) <= 1
+    assert briefs.learn(prompt, LABELS, TRAIN[::-1], Inputs(), cfg) == learnt
+    others = {str(briefs.learn(prompt, LABELS, TRAIN, Inputs(), replace(cfg, seed=s)).examples) for s in range(6)}
+    assert len(others) > 1
+    [question] = briefs.questions(prompt, learnt, LABELS, TEST[:1], inputs, cfg)
+    assert [m["role"] for m in question.messages] == ["system", *["user", "assistant"] * 3 * shots, "user"]
+    assert "x-angry-0" in question.messages[-1]["content"]
+
+
+def test_no_examples_of_a_label_is_said():
+    with pytest.raises(ConfigError, match=r"llm\.shots=4.*3 training clips of 'angry'"):
+        briefs.learn(prompts.load("few_shot"), LABELS, rows("a"), Inputs(), replace(CFG, shots=4, prompt="few_shot"))
+
+
+def test_shuffled_labels_reach_the_examples():
+    def said(shuffle_seed):
+        learnt = briefs.learn(prompts.load("few_shot"), LABELS, TRAIN, Inputs(), replace(CFG, shots=3), shuffle_seed)
+        pairs = zip(learnt.examples[::2], learnt.examples[1::2], strict=True)
+        return [json.loads(a["content"])["emotion"] in q["content"] for q, a in pairs]
+
+    assert all(said(None)) and not all(said(0))
+
+
+def test_paper_prompt_looks_at_no_training_row():
+    inputs = Inputs()
+    assert briefs.learn(prompts.load("paper"), LABELS, TRAIN, inputs, CFG) == Brief() and not inputs.asked
+
+
+@pytest.mark.parametrize("prompt", ["paper", "prosody", "few_shot"])
+def test_brief_survives_json(prompt):
+    learnt = briefs.learn(prompts.load(prompt), LABELS, rows("abcd", 12), Inputs(), CFG)
+    assert Brief.from_json(json.loads(json.dumps(learnt.to_json()))) == learnt
+    assert learnt.norms is None or isinstance(learnt.norms, Norms)
+
+
+def test_fixed_part_is_the_same_for_all_clips_unless_the_order_is_shuffled():
+    prompt, inputs = prompts.load("few_shot"), Inputs()
+    learnt = briefs.learn(prompt, LABELS, TRAIN, inputs, CFG)
+    asked = briefs.questions(prompt, learnt, LABELS, TEST, inputs, CFG)
+    assert len({json.dumps(q.messages[:-1]) for q in asked}) == 1 and {q.order for q in asked} == {()}
+
+
+def test_order_of_labels_is_shuffled_per_clip_and_seeded():
+    prompt, cfg = prompts.load("paper"), replace(CFG, shuffle_order=True)
+    many = rows("xyz", 20)
+    asked = briefs.questions(prompt, Brief(), LABELS, many, Inputs(), cfg)
+    orders = Counter(q.order for q in asked)
+    assert len(orders) == 6 and min(orders.values()) > 10
+    for question in asked:
+        assert ", ".join(question.order) in question.messages[0]["content"]
+    again = briefs.questions(prompt, Brief(), LABELS, many[::-1], Inputs(), cfg)
+    assert [q.order for q in again[::-1]] == [q.order for q in asked]
+    other = briefs.questions(prompt, Brief(), LABELS, many, Inputs(), replace(cfg, seed=1))
+    assert [q.order for q in other] != [q.order for q in asked]
+
+
+@pytest.mark.parametrize(("name", "told"), [("audio", False), ("audio_transcript", True)])
+def test_recording_is_sent_as_wav_of_16_khz(name, told, tmp_path):
+    class Sounds(Inputs):
+        def clips(self, rows):
+            return [replace(c, path=tmp_path / "a.wav", digest="d1") for c in super().clips(rows)]
+
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)
+    soundfile.write(tmp_path / "a.wav", np.stack([tone, tone], axis=1), 44_100)
+    inputs = Sounds()
+    [question] = briefs.questions(prompts.load(name), Brief(), LABELS, TEST[:1], inputs, CFG)
+    assert ("transcripts" in inputs.asked) is told, "nothing is transcribed that is not told"
+    _, user = question.to_send()
+    text, sound = user["content"]
+    assert ("Words of" in text["text"]) is told and sound["input_audio"]["format"] == "wav"
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(sound["input_audio"]["data"])))
+    assert rate == 16_000 and samples.ndim == 1 and len(samples) == 16_000
+    assert np.abs(samples).max() == pytest.approx(0.5, abs=0.02)
+    assert "d1" in json.dumps(question.identity()) and sound["input_audio"]["data"] not in str(question.identity())
+    assert question.sound is not None and question.sound.tokens == 25
