@@ -60,3 +60,10 @@ class CacheMode(Enum):
     off = "off"
     read = "read"
     readwrite = "readwrite"
+
+
+class Combine(Enum):
+    """How a fusion makes one answer of its members': a regression fitted on validation rows, or their mean."""
+
+    stack = "stack"
+    mean = "mean"

@@ -33,6 +33,7 @@ ORDER = [
         "tracking",
         "audit",
         "series",
+        "members",
         "compare",
         "report",
         "pipeline",

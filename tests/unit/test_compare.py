@@ -87,6 +87,25 @@ def test_what_differs_is_named_and_refused(tmp_path: Path, tag: str) -> None:
         compare([one, two])
 
 
+def test_folds_of_a_fusion_are_pooled_by_how_its_members_were_configured(tmp_path: Path) -> None:
+    def fusion(fold: int, word: str, settings: str) -> StoredRun:
+        params = {"model.members": f"['{word}']"}
+        return store(
+            tmp_path,
+            "fusion",
+            predict(half(fold), 0.5, fold),
+            half(fold),
+            fold,
+            params=params,
+            member_settings=settings,
+        )
+
+    alike = [fusion(0, "id-of-fold-0", "cnn-1"), fusion(1, "id-of-fold-1", "cnn-1")]
+    assert [one.folds for one in in_series(alike)] == [{0, 1}]
+    unlike = [fusion(0, "cnn", "cnn-1"), fusion(1, "cnn", "cnn-2")]
+    assert [one.name for one in in_series(unlike)] == ["fusion model.members=cnn-1", "fusion model.members=cnn-2"]
+
+
 def test_no_common_fold_and_no_such_baseline_are_refused(tmp_path: Path) -> None:
     one = store(tmp_path, "cnn", predict(half(0), 0.5, 0), half(0), fold=0)
     two = store(tmp_path, "llm", predict(half(1), 0.5, 1), half(1), fold=1)
