@@ -69,3 +69,10 @@ class AnswerFormat(Enum):
     schema = "schema"
     json = "json"
     text = "text"
+
+
+class Combine(Enum):
+    """How a fusion makes one answer of its members': a regression fitted on validation rows, or their mean."""
+
+    stack = "stack"
+    mean = "mean"

@@ -211,7 +211,7 @@ def _audit(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from ser_bench import models, tracking
+    from ser_bench import members, models, tracking
     from ser_bench.features.store import Features
     from ser_bench.types import clean_rows
 
@@ -221,7 +221,9 @@ def _predict(args: argparse.Namespace) -> int:
     run_cfg.cache_dir = cfg.cache_dir
     clips = _clips_of([Path(word) for word in args.paths if "=" not in word], run_cfg.corpus.max_duration_s)
     labels = stored.predictions().labels
-    features = Features(run_cfg, clips, run_cfg.corpus.language)
+    language = run_cfg.corpus.language
+    combined = members.restore(stored.members(), run_cfg, clips, language, labels, new_audio=True)
+    features = Features(run_cfg, clips, language, combined)
     predictor = models.load(stored.artifact("predictor"), run_cfg, labels, features)
     predictions = predictor.predict(clean_rows(clips))
     rows = [

@@ -6,6 +6,7 @@ Precedence: `conf/config.yaml`, then the experiment, then the command line.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from platformdirs import user_cache_dir
 
-from ser_bench.choices import AnswerFormat, CacheMode, Engine, LabelSet, MfccOrder, OnBadClip, Pad, Protocol
+from ser_bench.choices import AnswerFormat, CacheMode, Combine, Engine, LabelSet, MfccOrder, OnBadClip, Pad, Protocol
 from ser_bench.errors import ConfigError
 from ser_bench.llm_schema import LlmConfig
 from ser_bench.schema import (
@@ -24,6 +25,7 @@ from ser_bench.schema import (
     ControlConfig,
     CorpusConfig,
     FeaturesConfig,
+    FusionConfig,
     LlmModelConfig,
     PitchConfig,
     SizeConfig,
@@ -43,12 +45,14 @@ __all__ = [
     "AugmentConfig",
     "CacheMode",
     "CnnConfig",
+    "Combine",
     "Config",
     "ControlConfig",
     "CorpusConfig",
     "CrnnConfig",
     "Engine",
     "FeaturesConfig",
+    "FusionConfig",
     "LabelSet",
     "LlmConfig",
     "LlmModelConfig",
@@ -68,6 +72,7 @@ __all__ = [
     "cache_dir",
     "default_cache_dir",
     "register",
+    "run_here",
     "to_config",
     "to_plain",
 ]
@@ -84,6 +89,7 @@ SCHEMAS: dict[str, type] = {
     "schema/model/prior": ControlConfig,
     "schema/model/text_only": TextOnlyConfig,
     "schema/model/listeners": ControlConfig,
+    "schema/model/fusion": FusionConfig,
     "schema/size/base": SizeConfig,
     "schema/corpus/base": CorpusConfig,
     "schema/split/base": SplitConfig,
@@ -128,6 +134,18 @@ def to_plain(cfg: Config) -> dict[str, Any]:
     if not isinstance(container, dict):
         raise ConfigError("a configuration must be a mapping")
     return {str(key): value for key, value in container.items()}
+
+
+def run_here(cfg: Config, here: Config) -> Config:
+    """Another run's configuration, where files and devices are those of `here`: nothing that a figure depends on."""
+    machine = ("accelerator", "devices", "threads", "progress")
+    return replace(
+        cfg,
+        cache_dir=here.cache_dir,
+        corpus=replace(cfg.corpus, root=here.corpus.root),
+        split=replace(cfg.split, test_root=here.split.test_root),
+        trainer=replace(cfg.trainer, **{name: getattr(here.trainer, name) for name in machine}),
+    )
 
 
 def cache_dir(cfg: Config) -> Path:

@@ -6,12 +6,12 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ser_bench import __version__, audit, corpora, models, splits, tracking
+from ser_bench import __version__, audit, corpora, members, models, splits, tracking
 from ser_bench.config import Config, Protocol, to_plain
 from ser_bench.evaluation import metrics, stats
 from ser_bench.features.store import Features
@@ -51,9 +51,11 @@ def run(cfg: Config, parent: str | None = None) -> Outcome:
     corpus = corpora.load(cfg)
     split = splits.make(corpus, cfg.split, cfg.augment.variants)
     announce(cfg, corpus, split)
-    if cfg.llm.dry_run and "llm" in models.predictor_class(cfg.model.name).groups:
+    groups = models.predictor_class(cfg.model.name).groups
+    if cfg.llm.dry_run and "llm" in groups:
         return rehearse(cfg, corpus, split)
-    key, groups = run_key(cfg, corpus, split), models.predictor_class(cfg.model.name).groups
+    combined = members.resolve(cfg, corpus, split)
+    key = run_key(cfg, corpus, split, [one.run_id for one in combined])
     done = None if cfg.force else tracking.find_finished(cfg, key)
     if done is not None:
         log.info("done before: run %s (commit %s); force=true runs it again", done.run_id, done.tags.get("commit", "?"))
@@ -61,7 +63,8 @@ def run(cfg: Config, parent: str | None = None) -> Outcome:
         return Outcome(done.run_id, done.metrics, skipped=True)
 
     with tracking.start(cfg, corpus, split, key, groups, parent) as active:
-        features = Features(cfg, corpus.by_id, corpus.language)
+        features = Features(cfg, corpus.by_id, corpus.language, combined)
+        active.log_tags(members.tags_of(combined))
         predictor = models.build(cfg, corpus.labels, features, active.work_dir, active.log_epoch)
         started = time.perf_counter()
         curve_rows = split.test if cfg.split.protocol is Protocol.paper else ()
@@ -69,8 +72,9 @@ def run(cfg: Config, parent: str | None = None) -> Outcome:
         fitted = time.perf_counter()
         predictions = predictor.predict(split.test)
         predicted = time.perf_counter()
-        facts |= predictor.facts()
-        scores = score(predictions, cfg.split.protocol, {clip.id: clip.speaker for clip in corpus.clips})
+        speakers = {clip.id: clip.speaker for clip in corpus.clips}
+        facts |= {**predictor.facts(), **members.what_each_adds(predictor, predictions, speakers)}
+        scores = score(predictions, cfg.split.protocol, speakers)
         active.log_metrics(facts | scores | _timing(predictions, fitted - started, predicted - fitted))
         active.log_split(split)
         active.log_predictions(predictions, corpus.by_id)
@@ -118,9 +122,14 @@ def bounds(predictions: Predictions, speakers: Mapping[str, str], prefix: str) -
     return found
 
 
-def run_key(cfg: Config, corpus: Corpus, split: Split) -> str:
-    """Key of a result: scientific configuration, content of the corpus, partition, version of this package."""
+def run_key(cfg: Config, corpus: Corpus, split: Split, member_ids: Sequence[str] = ()) -> str:
+    """Key of a result: scientific configuration, content of the corpus, partition, version of this package.
+
+    The members of a fusion count as the runs that they are, by whatever word they were named.
+    """
     plain = to_plain(cfg)
+    if member_ids:
+        plain["model"] |= {"members": list(member_ids)}
     groups: dict[str, Any] = {"model": plain["model"]}
     for group in models.predictor_class(cfg.model.name).groups:
         groups[group] = {k: v for k, v in plain[group].items() if k not in UNSCIENTIFIC.get(group, set())}

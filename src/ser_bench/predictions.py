@@ -49,6 +49,26 @@ def from_frame(frame: pd.DataFrame) -> Predictions:
     )
 
 
+def joined(one: Predictions, other: Predictions) -> Predictions:
+    """Rows of both, first those of `one`; probabilities of two kinds are no better than one-hot ones. No notes.
+
+    Raises:
+        ValueError: the labels differ, or a row is in both.
+    """
+    if one.labels != other.labels:
+        raise ValueError(f"predictions over {one.labels} cannot be joined with those over {other.labels}")
+    return Predictions(
+        rows=one.rows + other.rows,
+        truth=one.truth + other.truth,
+        labels=one.labels,
+        probabilities=np.concatenate([one.probabilities, other.probabilities]),
+        abstained=np.concatenate([one.abstained, other.abstained]),
+        latency_s=np.concatenate([one.latency_s, other.latency_s]),
+        cost_usd=np.concatenate([one.cost_usd, other.cost_usd]),
+        source=one.source if one.source == other.source else "one_hot",
+    )
+
+
 def save(predictions: Predictions, clips: Mapping[str, Clip], path: Path) -> None:
     """Write `to_frame` as Parquet (attributes travel in the file's metadata)."""
     to_frame(predictions, clips).to_parquet(path, index=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from ser_bench.choices import Engine, LabelSet, MfccOrder, OnBadClip, Pad, Protocol
+from ser_bench.choices import Combine, Engine, LabelSet, MfccOrder, OnBadClip, Pad, Protocol
 from ser_bench.llm_schema import LlmConfig
 
 
@@ -60,6 +60,21 @@ class TextOnlyConfig:
     """As scikit-learn calls it: inverse strength of the L2 penalty."""
     max_iter: int = 1000
     """Iterations of L-BFGS at most."""
+
+
+@dataclass
+class FusionConfig:
+    """Probabilities of other finished runs, combined."""
+
+    name: str = "fusion"
+    members: list[str] = MISSING
+    """Two or more: the name of a model, which stands for its newest finished run on the same corpus, labels, partition
+    and seed, or the id of a run, or its first letters."""
+    combine: Combine = Combine.stack
+    C: float = 1.0
+    """Only `stack`: inverse strength of the L2 penalty, as scikit-learn calls it."""
+    max_iter: int = 1000
+    """Only `stack`: iterations of L-BFGS at most."""
 
 
 @dataclass

@@ -16,6 +16,9 @@ NOT_A_CONFIGURATION = (
 )
 """Parameters, by how they begin, that may differ between the runs of one series."""
 
+MUST_EQUAL = ("corpus", "protocol", "labels", "corpus_digest", "partition")
+"""Tags in which the runs of one fold agree, or were not measured on the same clips over the same labels."""
+
 
 @dataclass(frozen=True)
 class Series:
@@ -74,8 +77,8 @@ def latest_comparable(runs: Sequence[StoredRun]) -> list[StoredRun]:
     same = [run for run in same if run.tags["partition"] == partition[run.tags["fold"]]]
     newest: dict[str, dict[str, str]] = {}
     for run in same:
-        newest.setdefault(run.tags["model"], _setting(run))
-    return [run for run in same if _setting(run) == newest[run.tags["model"]]]
+        newest.setdefault(run.tags["model"], setting_of(run))
+    return [run for run in same if setting_of(run) == newest[run.tags["model"]]]
 
 
 def in_series(runs: Iterable[StoredRun]) -> list[Series]:
@@ -88,7 +91,7 @@ def in_series(runs: Iterable[StoredRun]) -> list[Series]:
         by_model.setdefault(run.tags["model"], []).append(run)
     result = []
     for model, members in by_model.items():
-        settings = [_setting(run) for run in members]
+        settings = [setting_of(run) for run in members]
         varying = sorted({k for one in settings for k in one if len({other.get(k) for other in settings}) > 1})
         grouped: dict[str, dict[int, dict[int, StoredRun]]] = {}
         for run, setting in zip(members, settings, strict=True):
@@ -99,10 +102,14 @@ def in_series(runs: Iterable[StoredRun]) -> list[Series]:
     return result
 
 
-def _setting(run: StoredRun) -> dict[str, str]:
-    """What makes this run's configuration, of the groups that its predictor reads; a key not set is a key not there."""
+def setting_of(run: StoredRun) -> dict[str, str]:
+    """What makes this run's configuration, of the groups that its predictor reads; a key not set is a key not there.
+
+    A fusion's members are named by model or by id; what counts is how they were configured.
+    """
     groups = (*run.tags["key_groups"].split(), "model", "split", "corpus")
-    return {
+    members = {"model.members": run.tags["member_settings"]} if "member_settings" in run.tags else {}
+    own = {
         name: value
         for name, value in run.params.items()
         if not name.startswith(NOT_A_CONFIGURATION)
@@ -110,6 +117,7 @@ def _setting(run: StoredRun) -> dict[str, str]:
         and value != "null"
         and ("." not in name or name.partition(".")[0] in groups)
     }
+    return own | members
 
 
 def refuse_unequal(series: Sequence[Series]) -> None:
@@ -120,7 +128,7 @@ def refuse_unequal(series: Sequence[Series]) -> None:
     for one in series:
         for run in one.all:
             other = first.setdefault(int(run.tags["fold"]), run)
-            for tag in ("corpus", "protocol", "labels", "corpus_digest", "partition"):
+            for tag in MUST_EQUAL:
                 if other.tags.get(tag) != run.tags.get(tag):
                     raise NotComparableError(
                         f"runs {other.run_id} ({other.name}) and {run.run_id} ({run.name}) differ in {tag}: "

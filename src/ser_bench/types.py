@@ -127,7 +127,7 @@ class Predictions:
         latency_s: [N] float32, seconds spent on each row (a batch's time is shared out evenly).
         cost_usd: [N] float32, US dollars paid for each row.
         source: where the probabilities come from: "softmax", "logprobs", "samples", "votes" (of listeners),
-            "priors" (shares of training labels) or "one_hot".
+            "priors" (shares of training labels), "mean" (of the members of a fusion) or "one_hot".
         notes: optional text per row (the raw answer of a language model), or empty.
     """
 
@@ -178,6 +178,21 @@ class Predictions:
         )
 
 
+class Member(Protocol):
+    """A finished run that a fusion listens to."""
+
+    @property
+    def name(self) -> str:
+        """Its model, with the first digits of its id where two members are of one model; unique in a fusion."""
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run."""
+
+    def predict(self, rows: Sequence[Row]) -> Predictions:
+        """Every row, in the order asked: as the run stored it, else as its restored predictor answers."""
+
+
 class Inputs(Protocol):
     """What a predictor may ask of the feature step, row by row and in the order asked."""
 
@@ -207,6 +222,9 @@ class Inputs(Protocol):
 
     def votes(self, rows: Sequence[Row]) -> list[Mapping[str, int] | None]:
         """Emotion → people who heard it in the clean clip, None for a clip that nobody was asked about."""
+
+    def members(self) -> Sequence[Member]:
+        """Other runs whose answers a fusion combines; () for every other predictor."""
 
 
 EpochLog = Callable[[int, Mapping[str, float]], None]

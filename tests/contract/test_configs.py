@@ -60,11 +60,18 @@ def test_size_reaches_the_networks() -> None:
     assert composed("size=half", "model=cnn_text").model.channels == [256, 256, 128, 128, 64]
 
 
+def test_every_key_of_a_fusion_can_be_set() -> None:
+    words = ["model.members=[cnn_text,0ab11646]", "model.combine=mean", "model.C=0.1", "model.max_iter=5"]
+    found = composed("model=fusion", *words).model
+    assert found == config.FusionConfig("fusion", ["cnn_text", "0ab11646"], config.Combine.mean, 0.1, 5)
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
         ("model=resnet", "cnn_text"),
         ("model.width=3", "model.width"),
+        ("model=fusion model.combine=product", "product"),
         ("seeed=1", "seeed"),
         ("on_bad_clip=maybe", "on_bad_clip"),
         ("split.protocol=random", "split.protocol"),
@@ -73,4 +80,4 @@ def test_size_reaches_the_networks() -> None:
 )
 def test_unknown_names_fail_and_are_named(override: str, said: str) -> None:
     with pytest.raises((ConfigCompositionException, MissingConfigException), match=said):
-        composed(override)
+        composed(*override.split())

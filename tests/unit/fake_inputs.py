@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from ser_bench import config
 from ser_bench.features import logmel
 from ser_bench.features.prosody import NOTHING
-from ser_bench.types import Clip, FloatArray, Row
+from ser_bench.types import Clip, FloatArray, Member, Predictions, Row
 
 LABELS = ("anger", "fear", "sadness")
 TINY = (
@@ -83,6 +83,9 @@ class FakeInputs:
             for n in numbers
         ]
 
+    def members(self) -> Sequence[Member]:
+        return (FakeMember("ear", 1.5), FakeMember("eye", 0.8))
+
     def _one(self, row: Row) -> FloatArray:
         noise = self._rng(row).normal(size=self.dim).astype(np.float32)
         centre = self.centres[LABELS.index(row.clip_id.split("-")[0])]
@@ -92,6 +95,38 @@ class FakeInputs:
     @staticmethod
     def _rng(row: Row) -> np.random.Generator:
         return np.random.default_rng([ord(c) for c in row.clip_id + row.variant])
+
+
+class FakeMember:
+    """A stored run that leans to the clip's label by `skill`; both fakes abstain on the same few clips."""
+
+    def __init__(self, name: str, skill: float) -> None:
+        self.name = name
+        self.run_id = f"{name}-run"
+        self.skill = skill
+        self.asked: list[tuple[Row, ...]] = []
+
+    def predict(self, rows: Sequence[Row]) -> Predictions:
+        self.asked.append(tuple(rows))
+        scores = np.array([self._scores(row) for row in rows], np.float64).reshape(-1, len(LABELS))
+        out = np.array([int(row.clip_id.split("-")[1]) % 29 == 0 for row in rows], dtype=np.bool_)
+        scores[out] = 0.0
+        odds = np.exp(scores)
+        return Predictions(
+            rows=tuple(rows),
+            truth=tuple(row.clip_id.split("-")[0] for row in rows),
+            labels=LABELS,
+            probabilities=(odds / odds.sum(axis=1, keepdims=True)).astype(np.float32),
+            abstained=out,
+            latency_s=np.full(len(rows), 0.25, np.float32),
+            cost_usd=np.full(len(rows), 0.5, np.float32),
+        )
+
+    def _scores(self, row: Row) -> FloatArray:
+        noise = np.random.default_rng([ord(c) for c in self.name + row.clip_id]).normal(size=len(LABELS))
+        noise[LABELS.index(row.clip_id.split("-")[0])] += self.skill
+        scores: FloatArray = noise.astype(np.float32)
+        return scores
 
 
 def rows(start: int, count: int) -> tuple[Row, ...]:

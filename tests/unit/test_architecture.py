@@ -35,6 +35,7 @@ ORDER = [
         "tracking",
         "audit",
         "series",
+        "members",
         "compare",
         "report",
         "pipeline",

@@ -9,13 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from ser_bench.audit.checkpoint import check_checkpoint
+from ser_bench.audit.combiner import check_combiner
 from ser_bench.audit.finding import Audit, Finding
+from ser_bench.audit.inherited import inherited
 from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
 from ser_bench.audit.scaler import Scaler, check_scaler, stored_scaler
+from ser_bench.config import Config
+from ser_bench.models.fusion import Fusion
 from ser_bench.types import CLEAN, VARIANTS, Clip, FloatArray, Predictions, Row, Split, clean_rows
+from tests.unit.fake_inputs import LABELS as FAKE_LABELS
+from tests.unit.fake_inputs import FakeInputs, compose_config, rows
 
 SPEAKERS, SENTENCES, LABELS = 6, ("DFA", "IEO"), ("angry", "sad")
 
@@ -272,3 +278,77 @@ def test_the_json_and_the_text_hold_every_answer():
         assert finding.name in audit.as_text() and finding.text in audit.as_text()
     assert "without the audio" in audit.as_text()
     assert "leak/scaler" not in audit.metrics and audit.metrics["leak/clip"] == 0.0
+
+
+OWN = (
+    Finding("speaker", "no speaker", 0.0),
+    Finding("near_identical_audio", "not checked: no features"),
+    Finding("scaler", "not applicable: no scaler"),
+    Finding("checkpoint", "not applicable: no epochs"),
+    Finding("predictions", "exactly the test rows", 0.0),
+)
+
+
+def members_say(question: str, *of_members: Finding) -> Finding:
+    members = {f"m{i}": (replace(one, name=question),) for i, one in enumerate(of_members)}
+    return next(one for one in inherited(OWN, members) if one.name == question)
+
+
+def test_a_fusion_leaks_what_a_member_leaks() -> None:
+    clean, leak = Finding("", "fine", 0.0), Finding("", "of test rows", 1.0, leak=True)
+    for question in ("speaker", "scaler", "checkpoint", "predictions", "near_identical_audio"):
+        found = members_say(question, clean, leak)
+        assert (found.leak, found.share, found.text) == (True, 1.0, "member m1: of test rows")
+    small = replace(leak, share=0.2)
+    assert members_say("speaker", small, leak).text == "member m1: of test rows"
+    mine = replace(OWN[0], share=0.5, leak=True)
+    assert inherited([mine], {"m0": (replace(small, name="speaker"),)}) == [mine]
+
+
+def test_a_fusion_has_its_members_answers_to_questions_of_their_own() -> None:
+    clean, open_ = Finding("", "fine", 0.0), Finding("", "not checked: gone")
+    absent = Finding("", "not applicable: none")
+    assert members_say("scaler", clean, absent) == Finding("scaler", "member m0: fine", 0.0)
+    assert members_say("scaler", clean, clean).text == "member m0: fine; member m1: fine"
+    assert members_say("scaler", clean, open_) == Finding("scaler", "member m1: not checked: gone")
+    assert members_say("scaler", absent, absent) == OWN[2]
+    assert members_say("speaker", open_, clean) == OWN[0], "its own rows answer this one"
+    assert [one.name for one in inherited(OWN, {"m0": ()})] == [one.name for one in OWN]
+
+
+def stored_fusion(folder: Path, *words: str, fitted_on: tuple[Row, ...]) -> tuple[Config, dict[str, Clip], Split]:
+    cfg, inputs = compose_config("model=fusion", *words), FakeInputs()
+    val, test = rows(100, 60), rows(200, 60)
+    fusion = Fusion(cfg, FAKE_LABELS, inputs, folder, lambda epoch, metrics: None)
+    fusion.fit((), fitted_on)
+    fusion.save(folder)
+    split = Split("speaker", 0, 2, rows(0, 30), val, test)
+    clips = {clip.id: clip for clip in inputs.clips([*split.train, *val, *test])}
+    return cfg, clips, split
+
+
+@pytest.mark.parametrize("words", [(), ("shuffle_labels=true", "seed=3")])
+def test_a_regression_of_validation_rows_is_acquitted(tmp_path: Path, words: tuple[str, ...]) -> None:
+    cfg, clips, split = stored_fusion(tmp_path, *words, fitted_on=rows(100, 60))
+    found = check_combiner(tmp_path, cfg, split, clips)
+    assert found is not None and (found.leak, found.share) == (False, 0.0) and "60 validation rows" in found.text
+
+
+def test_a_regression_that_saw_test_rows_is_convicted(tmp_path: Path) -> None:
+    cfg, clips, split = stored_fusion(tmp_path, fitted_on=rows(150, 60))
+    found = check_combiner(tmp_path, cfg, split, clips)
+    assert found is not None and found.leak and "50 rows" in found.text and "10 are test rows" in found.text
+
+
+def test_a_regression_that_was_changed_is_convicted(tmp_path: Path) -> None:
+    cfg, clips, split = stored_fusion(tmp_path, fitted_on=rows(100, 60))
+    arrays = load_file(tmp_path / "fusion.safetensors")
+    save_file(arrays | {"coefficients": 1.01 * arrays["coefficients"]}, tmp_path / "fusion.safetensors")
+    found = check_combiner(tmp_path, cfg, split, clips)
+    assert found is not None and found.leak and "not the one" in found.text
+
+
+def test_a_mean_and_other_models_have_no_combiner(tmp_path: Path) -> None:
+    cfg, clips, split = stored_fusion(tmp_path, "model.combine=mean", fitted_on=())
+    assert check_combiner(tmp_path, cfg, split, clips) is None
+    assert check_combiner(tmp_path, compose_config("model=majority"), split, clips) is None

@@ -11,7 +11,8 @@ from sklearn.metrics import balanced_accuracy_score
 
 from ser_bench.compare import compare
 from ser_bench.errors import NotComparableError, RunNotFoundError
-from ser_bench.series import latest_comparable
+from ser_bench.series import in_series, latest_comparable
+from ser_bench.tracking import StoredRun
 from ser_bench.types import Clip
 from tests.unit.stored_runs import make_clips, predict, store
 
@@ -85,6 +86,25 @@ def test_what_differs_is_named_and_refused(tmp_path: Path, tag: str) -> None:
     two = store(tmp_path, "llm", predict(CLIPS, 0.5, 1), CLIPS, **{tag: "other"})
     with pytest.raises(NotComparableError, match=f"{one.run_id}.*{two.run_id}.*differ in {tag}.*other"):
         compare([one, two])
+
+
+def test_folds_of_a_fusion_are_pooled_by_how_its_members_were_configured(tmp_path: Path) -> None:
+    def fusion(fold: int, word: str, settings: str) -> StoredRun:
+        params = {"model.members": f"['{word}']"}
+        return store(
+            tmp_path,
+            "fusion",
+            predict(half(fold), 0.5, fold),
+            half(fold),
+            fold,
+            params=params,
+            member_settings=settings,
+        )
+
+    alike = [fusion(0, "id-of-fold-0", "cnn-1"), fusion(1, "id-of-fold-1", "cnn-1")]
+    assert [one.folds for one in in_series(alike)] == [{0, 1}]
+    unlike = [fusion(0, "cnn", "cnn-1"), fusion(1, "cnn", "cnn-2")]
+    assert [one.name for one in in_series(unlike)] == ["fusion model.members=cnn-1", "fusion model.members=cnn-2"]
 
 
 def test_no_common_fold_and_no_such_baseline_are_refused(tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ def test_what_is_read_back_is_what_was_logged(cfg, key):
         run.artifact("predictor")
 
 
-@pytest.mark.parametrize("model", ["cnn", "llm"])
+@pytest.mark.parametrize("model", ["cnn", "llm", "fusion"])
 def test_every_models_configuration_comes_back_typed(tmp_path, cfg, key, model):
     other = compose_config(Path(cfg.tracking.dir), f"model={model}", "split=paper", "corpus=cremad", "llm=gpt4o")
     with begin(other, key) as active:

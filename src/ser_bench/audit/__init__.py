@@ -2,6 +2,7 @@
 
 - `finding`: an answer, and the verdict of all answers;
 - `overlap`: what of the test rows was in training; `scaler`: standardisation; `checkpoint`: the choice of the epoch;
+- `combiner`: the regression of a fusion; `inherited`: what a fusion has from its members;
 - `stored`: the same for a run in the store, with or without its audio.
 
 Nothing here asks a run what it thinks of itself: a run is convicted by its rows, its arrays and its curves.

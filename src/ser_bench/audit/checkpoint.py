@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ser_bench.audit.finding import Finding
+from ser_bench.audit.finding import NOT_APPLICABLE, Finding
 from ser_bench.types import Predictions
 
 ROUNDING = 1.5e-6
@@ -36,7 +36,7 @@ def check_checkpoint(
     test_loss = test_curves.get("loss", {})
     if kept is None:
         text = "not checked: the run does not name the epoch it kept" if val_loss or test_loss else (
-            "not applicable: the predictor is not trained by epochs"
+            f"{NOT_APPLICABLE}: the predictor is not trained by epochs"
         )  # fmt: skip
         return Finding("checkpoint", text)
     trained = max([kept, *val_loss, *test_loss])

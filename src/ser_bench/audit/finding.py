@@ -20,7 +20,9 @@ AUDIO_AND_PEOPLE = {
     "speaker": "speaker",
 }
 """Things of a test row that must not be in training, by the name of the question, in the order they are told in."""
-PROCEDURES = {"scaler": "scaler", "checkpoint": "choice of checkpoint"}
+PROCEDURES = {"scaler": "scaler", "checkpoint": "choice of checkpoint", "combiner": "combiner"}
+
+NOT_APPLICABLE = "not applicable"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Finding:
     text: str
     share: float | None = None
     leak: bool = False
+
+    @property
+    def applies(self) -> bool:
+        """False where the question does not arise for this run."""
+        return not self.text.startswith(NOT_APPLICABLE)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from ser_bench.audit.finding import Finding
+from ser_bench.audit.finding import NOT_APPLICABLE, Finding
 from ser_bench.errors import SerBenchError
 from ser_bench.types import CLEAN, FloatArray, Row, Split
 
@@ -117,7 +117,7 @@ def check_scaler(scaler: Scaler | None, split: Split, read: Read | None) -> Find
         read: gives the raw features that the scaler is for; None where they cannot be had.
     """
     if scaler is None:
-        return Finding("scaler", "not applicable: the predictor stores no scaler")
+        return Finding("scaler", f"{NOT_APPLICABLE}: the predictor stores no scaler")
     if read is None:
         return Finding("scaler", f"not checked: features of its {len(scaler.mean):,} columns are not at hand")
     clean = [row for row in split.train if row.variant == CLEAN]

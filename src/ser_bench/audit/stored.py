@@ -8,10 +8,12 @@ import numpy as np
 
 from ser_bench import corpora, models, tracking
 from ser_bench.audit.checkpoint import check_checkpoint
+from ser_bench.audit.combiner import check_combiner
 from ser_bench.audit.finding import Audit, Finding
+from ser_bench.audit.inherited import inherited
 from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
 from ser_bench.audit.scaler import Read, Scaler, check_scaler, stored_scaler
-from ser_bench.config import Config, CrnnConfig
+from ser_bench.config import Config, CrnnConfig, run_here
 from ser_bench.errors import CorpusError
 from ser_bench.features import fingerprint, spectral
 from ser_bench.features.store import Features
@@ -61,7 +63,7 @@ def audit_run(
     compute: bool = False,
     notes: Sequence[str] = (),
 ) -> Audit:
-    """All questions, asked of the stored artifacts of one run.
+    """All questions, asked of the stored artifacts of one run, and of those of its members where it is a fusion.
 
     Args:
         stored: the run.
@@ -73,7 +75,7 @@ def audit_run(
 
     Raises:
         CorpusError: the split names clips that the corpus has not.
-        TrackingError: an artifact is missing.
+        TrackingError: an artifact, or a member, is missing.
     """
     split, predictions = stored.split(), stored.predictions()
     strange = sorted({row.clip_id for row in (*split.train, *split.val, *split.test)} - set(clips))
@@ -101,7 +103,22 @@ def audit_run(
             predictions,
         ),
     ]
+    combiner = check_combiner(stored.artifact("predictor"), cfg, split, clips)
+    findings += [] if combiner is None else [combiner]
+    findings = inherited(findings, _of_members(stored, cfg, clips, features, compute))
     return Audit(split.protocol, len(split.test), tuple(findings), tuple(notes))
+
+
+def _of_members(
+    stored: StoredRun, here: Config, clips: Mapping[str, Clip], features: Features | None, compute: bool
+) -> dict[str, tuple[Finding, ...]]:
+    """Model and id of each member of a fusion → its findings, over features as its own configuration reads them."""
+    found = {}
+    for member in stored.members():
+        cfg = run_here(member.config(), here)
+        own = None if features is None else features.under(cfg)
+        found[f"{member.tags['model']} {member.run_id[:8]}"] = audit_run(member, cfg, clips, own, compute).findings
+    return found
 
 
 def log(stored: StoredRun, found: Audit) -> None:

@@ -10,16 +10,17 @@ from ser_bench.cache import Cache
 from ser_bench.config import Config, LogMelConfig, cache_dir
 from ser_bench.errors import ConfigError
 from ser_bench.features import logmel, pitch, prosody, spectral, text
-from ser_bench.types import Clip, FloatArray, Row
+from ser_bench.types import Clip, FloatArray, Member, Row
 
 
 class Features:
     """Rows → arrays, in the order asked; variants of a clip share its transcript and its pitch."""
 
-    def __init__(self, cfg: Config, clips: Mapping[str, Clip], language: str) -> None:
+    def __init__(self, cfg: Config, clips: Mapping[str, Clip], language: str, members: Sequence[Member] = ()) -> None:
         self._cfg = cfg
         self._clips = clips
         self._language = language
+        self._members = tuple(members)
         self._folder = cache_dir(cfg)
         self._transcripts: dict[str, str] = {}
         self._votes: dict[str, Mapping[str, Mapping[str, int]]] = {}
@@ -89,6 +90,14 @@ class Features:
             self._votes_of(clip.corpus or self._cfg.corpus.name).get(clip.id.removeprefix(f"{clip.corpus}:"))
             for clip in self.clips(rows)
         ]
+
+    def members(self) -> Sequence[Member]:
+        """Other runs whose answers a fusion combines; () for every other predictor."""
+        return self._members
+
+    def under(self, cfg: Config) -> Features:
+        """The same clips, read as another run's configuration reads them."""
+        return Features(cfg, self._clips, self._language)
 
     def _votes_of(self, corpus: str) -> Mapping[str, Mapping[str, int]]:
         """Clip id, as its corpus spells it → emotion → people; read once. A run may have two corpora."""

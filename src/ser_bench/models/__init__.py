@@ -20,6 +20,7 @@ REGISTRY: dict[str, str] = {
     "prior": "ser_bench.models.controls:Prior",
     "text_only": "ser_bench.models.text_only:TextOnly",
     "listeners": "ser_bench.models.listeners:Listeners",
+    "fusion": "ser_bench.models.fusion:Fusion",
 }
 """Name → class; imported when asked for, because each brings a heavy library."""
 

@@ -14,7 +14,7 @@ from ser_bench.tracking.evidence import log_audit, log_clips, stored_clips
 from ser_bench.tracking.parent import adopt, describe_run, end_parent, log_files, log_text, start_parent
 from ser_bench.tracking.run import ActiveRun, start
 from ser_bench.tracking.store import open_store, results_page
-from ser_bench.tracking.stored import StoredRun, find_finished, load_run, search
+from ser_bench.tracking.stored import StoredRun, find_finished, load_run, newest, search
 
 __all__ = [
     "ActiveRun",
@@ -28,6 +28,7 @@ __all__ = [
     "log_clips",
     "log_files",
     "log_text",
+    "newest",
     "open_store",
     "results_page",
     "search",

@@ -61,6 +61,14 @@ class ActiveRun:
         named = {facts.metric_name(name): facts.readable(float(value)) for name, value in metrics.items()}
         log_metrics(self._cfg, self.run_id, [Metric(name, value, now_ms, 0) for name, value in named.items()])
 
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """What the run can be looked up by that is known only once it is under way."""
+        from mlflow.entities import RunTag
+
+        with errors(self._cfg):
+            named = [RunTag(name, redact(value)) for name, value in tags.items()]
+            client(self._cfg).log_batch(self.run_id, tags=named)
+
     def log_split(self, split: Split) -> None:
         """Keep every row of the split as `split.json`."""
         content = {

@@ -109,6 +109,23 @@ class StoredRun:
                 f"{str(error).splitlines()[0]}"
             ) from error
 
+    def members(self) -> list[StoredRun]:
+        """The runs that a fusion combines, in its order; [] of any other run.
+
+        Raises:
+            RunNotFoundError: one of them is no longer in the store.
+        """
+        found = []
+        for run_id in self.tags.get("members", "").split():
+            try:
+                found.append(load_run(self.tracking, run_id))
+            except RunNotFoundError as error:
+                raise RunNotFoundError(
+                    f"run {self.run_id} ({self.name}) combines run {run_id}, which is no longer in this store; "
+                    "make the fusion again with force=true"
+                ) from error
+        return found
+
     @cached_property
     def _scratch(self) -> tempfile.TemporaryDirectory[str]:
         """Where artifacts of a server are downloaded to; goes with this object."""
@@ -121,6 +138,12 @@ def find_finished(cfg: Config, key: str) -> StoredRun | None:
         cfg.tracking, f"tags.key = '{key}' and attributes.status = 'FINISHED'", cfg.tracking.experiment, limit=1
     )
     return runs[0] if runs else None
+
+
+def newest(cfg: TrackingConfig, **tags: str) -> list[StoredRun]:
+    """Finished runs of the experiment with these tags (free of quotes: names and digests), newest first."""
+    query = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
+    return _search(cfg, f"{query} and attributes.status = 'FINISHED'", cfg.experiment, RUNS_PER_PAGE)
 
 
 def load_run(cfg: TrackingConfig, run_id: str) -> StoredRun:
