@@ -11,7 +11,8 @@ from sklearn.metrics import balanced_accuracy_score
 
 from ser_bench.compare import compare
 from ser_bench.errors import NotComparableError, RunNotFoundError
-from ser_bench.series import latest_comparable
+from ser_bench.series import in_series, latest_comparable
+from ser_bench.tracking import StoredRun
 from ser_bench.types import Clip
 from tests.unit.stored_runs import make_clips, predict, store
 
