@@ -73,15 +73,13 @@ def run(cfg: Config, parent: str | None = None) -> Outcome:
         predictions = predictor.predict(split.test)
         predicted = time.perf_counter()
         speakers = {clip.id: clip.speaker for clip in corpus.clips}
-        facts |= {**predictor.facts(), **members.what_each_adds(predictor, predictions, speakers)}
+        facts |= {**predictor.facts(), **_word_errors(features)}
+        facts |= members.what_each_adds(predictor, predictions, speakers)
         scores = score(predictions, cfg.split.protocol, speakers)
         active.log_metrics(facts | scores | _timing(predictions, fitted - started, predicted - fitted))
         active.log_split(split)
         active.log_predictions(predictions, corpus.by_id)
         active.log_predictor(predictor)
-        error_rate = features.word_error_rate()
-        if error_rate is not None:
-            active.log_metrics({"asr/wer": error_rate})
         tracking.log_clips(cfg.tracking, active.run_id, corpus.clips)
         active.log_epoch.flush()
         stored = tracking.load_run(cfg.tracking, active.run_id)
@@ -170,6 +168,11 @@ def summarise(cfg: Config, run_id: str, predictions: Predictions, scores: dict[s
                  scores["test_clean/accuracy"], splits.LEAKS[cfg.split.protocol])  # fmt: skip
     log.info("run      %s in MLflow experiment %s", run_id, cfg.tracking.experiment)
     log.info("browse   make ui, then %s", tracking.results_page(cfg.tracking))
+
+
+def _word_errors(features: Features) -> dict[str, float]:
+    error_rate = features.word_error_rate()
+    return {} if error_rate is None else {"asr/wer": error_rate}
 
 
 def _timing(predictions: Predictions, fit_s: float, predict_s: float) -> dict[str, float]:
