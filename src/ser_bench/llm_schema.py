@@ -23,8 +23,8 @@ class LlmConfig:
     """True: start a llama.cpp server on loopback."""
     gguf: str | None = None
     """Only `local`: another model file."""
-    context_tokens: int = 1_024
-    """Only `local`: prompt and answer together."""
+    context_tokens: int | None = None
+    """Only `local`: room for prompt and answer together; null: what the longest prompt of the run needs."""
     prompt: str = "paper"
     shots: int = 1
     """Examples of each label, for a prompt that shows some; from training rows alone."""

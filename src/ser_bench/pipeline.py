@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import tempfile
@@ -70,7 +71,8 @@ def run(cfg: Config, parent: str | None = None) -> Outcome:
         curve_rows = split.test if cfg.split.protocol is Protocol.paper else ()
         facts = dict(predictor.fit(split.train, split.val, curve_rows))
         fitted = time.perf_counter()
-        predictions = predictor.predict(split.test)
+        with tracking.traced(cfg.tracking, active.run_id) if "llm" in groups else contextlib.nullcontext():
+            predictions = predictor.predict(split.test)
         predicted = time.perf_counter()
         speakers = {clip.id: clip.speaker for clip in corpus.clips}
         facts |= {**predictor.facts(), **_word_errors(features)}

@@ -221,6 +221,8 @@ class TrackingConfig:
     dir: str = "mlruns"
     experiment: str = MISSING
     log_model: bool = True
+    trace_share: float = 0.05
+    """Share of the requests to a language model that are kept as MLflow traces, prompt and answer; 0: none."""
     timeout_s: float = 10.0
     """How long a tracking server may take to answer before a run gives up, before training."""
 

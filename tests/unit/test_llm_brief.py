@@ -20,8 +20,11 @@ from ser_bench.features.prosody import NOTHING, Prosody
 from ser_bench.llm import brief as briefs
 from ser_bench.llm import norms as usual
 from ser_bench.llm import prompt as prompts
+from ser_bench.llm import request
 from ser_bench.llm.brief import Brief
 from ser_bench.llm.norms import Norms
+from ser_bench.llm.server import CONTEXT_TOKENS
+from ser_bench.llm.tokens import counter
 from ser_bench.types import Clip, Row
 
 LABELS = ("angry", "happy", "sad")
@@ -225,3 +228,16 @@ def test_recording_is_sent_as_wav_of_16_khz(name, told, tmp_path):
     assert np.abs(samples).max() == pytest.approx(0.5, abs=0.02)
     assert "d1" in json.dumps(question.identity()) and sound["input_audio"]["data"] not in str(question.identity())
     assert question.sound is not None and question.sound.tokens == 25
+
+
+def test_own_server_gets_room_for_the_longest_prompt():
+    def needed(prompt: str, reason: bool = False, **changes) -> int:
+        cfg = replace(CFG, **changes)
+        learnt = briefs.learn(prompts.load(prompt), LABELS, TRAIN, Inputs(), cfg)
+        asked = briefs.questions(prompts.load(prompt), learnt, LABELS, TEST, Inputs(), cfg)
+        return request.context_tokens(asked, counter("m"), cfg, reason)
+
+    assert needed("paper") == CONTEXT_TOKENS
+    assert needed("few_shot", shots=4) > needed("few_shot", shots=2) > 1.4 * CONTEXT_TOKENS
+    assert needed("few_shot", shots=4) % 256 == 0
+    assert request.context_tokens([], counter("m"), CFG, False) == CONTEXT_TOKENS

@@ -168,6 +168,18 @@ def test_disagreements_are_sorted_and_differ(tmp_path: Path) -> None:
     assert (frame["cnn"].str.split().str[0] != frame["llm"].str.split().str[0]).all()
 
 
+def test_the_reason_of_a_language_model_is_shown_and_escaped(tmp_path: Path) -> None:
+    clips = make_clips(8, each=24)
+    said = predict(clips, 0.5, 1)
+    note = json.dumps({"emotion": said.predicted[0], "reason": "loud & <fast>"})
+    explained = replace(said, notes=(note,) * len(said.rows))
+    found = compare([store(tmp_path, "cnn", predict(clips, 0.7, 0), clips), store(tmp_path, "llm", explained, clips)])
+    assert all(cell.endswith("(“loud & <fast>”)") for cell in tables.disagreements(found)["llm"])
+    assert not any("“" in cell for cell in tables.disagreements(found)["cnn"])
+    page = as_html(report.Report("t", (found,)))
+    assert "loud &amp; &lt;fast&gt;" in page and "<fast>" not in page
+
+
 def test_the_table_holds_every_figure(tmp_path: Path) -> None:
     found = comparison(tmp_path, {"cnn": 0.7, "llm": 0.5})
     frame = tables.as_frame(*tables.main_table(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from ser_bench.llm.attempts import Attempts
 from ser_bench.llm.pace import Pace
 from ser_bench.llm.purse import Purse
 from ser_bench.llm.question import Question
+from ser_bench.llm.server import CONTEXT_TOKENS
 from ser_bench.llm.service import Service
 from ser_bench.llm.tokens import TokenCounter
 
@@ -28,6 +30,8 @@ LOGPROBS_STEP = 10
 REASON_TOKENS = 96
 """What a reason in one sentence adds to an answer, at most."""
 
+CONTEXT_MARGIN, CONTEXT_STEP = 1.5, 256
+"""What an estimate of tokens may be short of: small models cut figures into single digits."""
 SOUND_MARGIN = 2
 """A recording counts for so many times its usual tokens before the budget: services differ."""
 
@@ -61,6 +65,13 @@ class Session:
     def __post_init__(self) -> None:
         self.pace = Pace(self.cfg.requests_per_minute, self.cfg.tokens_per_minute)
         self.way = ways.first(self.cfg, self.service.is_llama_cpp)
+
+
+def context_tokens(questions: Sequence[Question], counter: TokenCounter, cfg: LlmConfig, reason: bool) -> int:
+    """Room that a server of our own must give each of these; `CONTEXT_TOKENS` at least."""
+    longest = max((counter.count(question) for question in questions), default=0)
+    needed = CONTEXT_MARGIN * longest + parameters(cfg, reason)["max_tokens"]
+    return max(CONTEXT_TOKENS, math.ceil(needed / CONTEXT_STEP) * CONTEXT_STEP)
 
 
 def parameters(cfg: LlmConfig, reason: bool = False, sample: int = 0) -> dict[str, Any]:

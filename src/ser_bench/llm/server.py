@@ -20,7 +20,7 @@ from ser_bench.errors import LLMError
 HOST = "127.0.0.1"
 ANY_FREE_PORT = 0
 CONTEXT_TOKENS = 1_024
-"""Per request: prompt and answer. The paper's prompt takes about 150 tokens and a minute of speech 300 more."""
+"""Per request, at least: prompt and answer. The paper's takes about 150 tokens and a minute of speech 300 more."""
 SILENT = -1
 """llama.cpp's verbosity at which nothing is printed."""
 GGUF_MAGIC = b"GGUF"

@@ -53,8 +53,10 @@ class Service:
 
 
 @contextmanager
-def open_service(cfg: LlmConfig, threads: int | None = None) -> Iterator[Service]:
-    """The service of a configuration, for the length of a `with` block.
+def open_service(
+    cfg: LlmConfig, threads: int | None = None, context_tokens: int = server.CONTEXT_TOKENS
+) -> Iterator[Service]:
+    """The service of a configuration, for the length of a `with` block; threads and context of one in this process.
 
     Raises:
         LLMError: no key, no local server, no such model file.
@@ -63,7 +65,7 @@ def open_service(cfg: LlmConfig, threads: int | None = None) -> Iterator[Service
     if not is_in_process(cfg):
         yield Service(address(cfg), cfg.base_url, cfg.api_key_env)
         return
-    with server.serve(model_file(cfg), cfg.max_concurrency, threads, cfg.context_tokens) as running:
+    with server.serve(model_file(cfg), cfg.max_concurrency, threads, cfg.context_tokens or context_tokens) as running:
         yield Service("the local server", running.base_url, None, running.key, LOCAL_MOST_LOGPROBS, is_llama_cpp=True)
 
 

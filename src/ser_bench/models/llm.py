@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ser_bench.cache import Cache
 from ser_bench.config import Config, cache_dir
 from ser_bench.errors import ConfigError
-from ser_bench.llm import brief, purse, samples, service
+from ser_bench.llm import brief, purse, request, samples, service
 from ser_bench.llm import prompt as prompts
 from ser_bench.llm.answer import Answer
 from ser_bench.llm.batch import Batch, cost_usd
@@ -26,6 +26,7 @@ from ser_bench.llm.estimate import Estimate, estimate
 from ser_bench.llm.progress import Tally
 from ser_bench.llm.question import Question
 from ser_bench.llm.subset import subset
+from ser_bench.llm.tokens import counter
 from ser_bench.models.llm_answers import facts, matrix, source_of, warn_of_one_hot
 from ser_bench.types import Clip, EpochLog, Inputs, Predictions, Row
 
@@ -114,6 +115,12 @@ class Llm:
         self._facts = facts(list(answers.values()), source, tally, self._labels, self._cfg)
         return self._predictions(rows, answers, source)
 
+    def prompt_templates(self) -> dict[str, Any]:
+        """The prompt as a registry keeps it: name, messages with placeholders, digest, version."""
+        prompt = self._prompt
+        messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": prompt.user}]
+        return {"name": prompt.name, "messages": messages, "digest": prompt.digest, "version": prompt.version}
+
     def facts(self) -> Mapping[str, float]:
         """Counts, tokens, cost and the share of each answer of the last `predict`; see `llm_answers.facts`."""
         return self._facts
@@ -128,21 +135,23 @@ class Llm:
         """One a clean row."""
         return brief.questions(self._prompt, self._brief, self._labels, rows, self._inputs, self._cfg.llm)
 
-    def _batch(self) -> Batch:
-        llm = self._cfg.llm
+    def _batch(self, questions: Sequence[Question] = ()) -> Batch:
+        llm, reason = self._cfg.llm, self._prompt.reason
+        context = request.context_tokens(questions, counter(llm.model), llm, reason)
         return Batch(
             llm,
             self._labels,
             Cache(cache_dir(self._cfg) / "llm"),
             service.identity(llm),
             self._prompt.digest,
-            lambda: service.open_service(llm, self._cfg.trainer.threads),
-            self._prompt.reason,
+            lambda: service.open_service(llm, self._cfg.trainer.threads, context),
+            reason,
         )
 
     def _answers(self, rows: Sequence[Row]) -> tuple[dict[str, Answer], str, Tally]:
         """Clip id → answer, where probabilities come from, and what it took."""
-        batch, questions = self._batch(), self._questions(rows)
+        questions = self._questions(rows)
+        batch = self._batch(questions)
         answers = batch.ask(questions) if rows else []
         tally, source = batch.tally, source_of(answers)
         if answers and source != "logprobs" and self._cfg.llm.samples > 1:

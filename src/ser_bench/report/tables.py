@@ -12,6 +12,7 @@ import pandas as pd
 from ser_bench.compare import Comparison, Line
 from ser_bench.evaluation import metrics
 from ser_bench.evaluation.ceiling import sentence_ceiling
+from ser_bench.llm.answer import said_reason
 from ser_bench.report.wording import bounds, p_value, points, share
 from ser_bench.types import Predictions
 
@@ -145,7 +146,7 @@ def risk_coverage(predictions: Predictions) -> pd.DataFrame:
 
 
 def disagreements(comparison: Comparison, count: int = 12) -> pd.DataFrame:
-    """The clips on which predictors differ most: clip, truth, and what each said with its probability.
+    """The clips on which predictors differ most: clip, truth, and what each said with its probability and its reason.
 
     Differing is the mean total variation distance, ½ Σ|p − q|, over all pairs of predictors; range [0, 1]. Clips on
     which all of them give the same label are left out.
@@ -189,7 +190,8 @@ def _said(predictions: Predictions, i: int) -> str:
     if predictions.abstained[i]:
         return "(abstained)"
     probability = f" {predictions.probabilities[i].max():.2f}" if predictions.gives_probabilities else ""
-    return f"{predictions.predicted[i]}{probability}"
+    reason = said_reason(predictions.notes[i]) if predictions.notes else ""
+    return f"{predictions.predicted[i]}{probability}" + (f" (“{reason}”)" if reason else "")
 
 
 def _optional(value: float | None) -> Cell:

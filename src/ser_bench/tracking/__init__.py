@@ -4,10 +4,11 @@
 - `run`: one run being carried out, `parent`: the run above the runs of a sweep;
 - `stored`: finding and reading what was kept; `evidence`: what an audit reads and writes;
 - `facts`: what is said of a run in tags, parameters and inputs; `source`: the commit; `secrets`: what must not be said;
+- `prompts`: MLflow's prompt registry; `traces`: requests to a language model;
 - `torch_model`: a network as an MLflow model; `memory`: the peak of a run.
 
-MLflow's active run and its global tracking URI are never used: every call names its store and its run, so that threads
-and parallel processes cannot log into each other's runs.
+MLflow's active run is never used, and its global tracking URI only by `traces`, for as long as requests are made: every
+other call names its store and its run, so that threads and parallel processes cannot log into each other's runs.
 """
 
 from ser_bench.tracking.evidence import log_audit, log_clips, stored_clips
@@ -15,6 +16,7 @@ from ser_bench.tracking.parent import adopt, describe_run, end_parent, log_files
 from ser_bench.tracking.run import ActiveRun, start
 from ser_bench.tracking.store import open_store, results_page
 from ser_bench.tracking.stored import StoredRun, find_finished, load_run, newest, search
+from ser_bench.tracking.traces import traced
 
 __all__ = [
     "ActiveRun",
@@ -35,4 +37,5 @@ __all__ = [
     "start",
     "start_parent",
     "stored_clips",
+    "traced",
 ]

@@ -22,6 +22,7 @@ from ser_bench.evaluation.metrics import confusion, score
 from ser_bench.tracking import facts, memory
 from ser_bench.tracking.epochs import EpochLog, log_metrics
 from ser_bench.tracking.parent import NOTE_TAG, PARENT_TAG, describe_run, log_text
+from ser_bench.tracking.prompts import register_prompt
 from ser_bench.tracking.secrets import redact
 from ser_bench.tracking.store import client, errors, experiment_id, tracking_dir
 from ser_bench.tracking.torch_model import log_torch_model
@@ -108,6 +109,7 @@ class ActiveRun:
         """Keep what `models.load` needs under `predictor/`, and a network as an MLflow model besides.
 
         A predictor has a network where it has a method `torch_module() -> (module, example)`: see `log_torch_model`.
+        One with a method `prompt_templates() -> dict` of arguments has a prompt: see `register_prompt`.
         """
         with tempfile.TemporaryDirectory() as scratch:
             predictor.save(Path(scratch))
@@ -117,6 +119,9 @@ class ActiveRun:
         if network is not None and self._cfg.log_model:
             module, example = network()
             log_torch_model(self._cfg, self.run_id, module, example)
+        prompt = getattr(predictor, "prompt_templates", None)
+        if prompt is not None:
+            register_prompt(self._cfg, self.run_id, **prompt())
 
     def _log_text(self, text: str, name: str) -> None:
         log_text(self._cfg, self.run_id, text, name)

@@ -1,0 +1,115 @@
+"""Prompts in MLflow's registry and requests as traces, in a real store."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+
+import mlflow
+import pytest
+
+from ser_bench import tracking
+from ser_bench.cache import Cache
+from ser_bench.config import LlmConfig, TrackingConfig
+from ser_bench.errors import ConfigError
+from ser_bench.llm import service
+from ser_bench.llm.batch import Batch
+from ser_bench.llm.question import Question
+from ser_bench.tracking import store
+from ser_bench.tracking.prompts import register_prompt
+from tests import fake_openai as fake
+
+KEY = "sk-test-Very0Secret1Key2"
+LABELS = ("happy", "sad")
+SYSTEM, USER = "One of $labels. It costs 5 $$.", "${transcript}"
+WORDING = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}]
+
+
+@pytest.fixture(scope="module")
+def where(tmp_path_factory) -> tuple[TrackingConfig, str]:
+    """(A store, an experiment in it.)"""
+    cfg = TrackingConfig(dir=str(tmp_path_factory.mktemp("store") / "mlruns"), experiment="traces", trace_share=1.0)
+    tracking.open_store(cfg)
+    return cfg, store.experiment_id(cfg, "traces")
+
+
+def new_run(where) -> str:
+    cfg, experiment = where
+    return store.client(cfg).create_run(experiment).info.run_id
+
+
+def ask(cfg: TrackingConfig, run_id: str, folder, count: int, monkeypatch) -> list[dict[str, str]]:
+    """Ask about so many clips with tracing; returns the headers that the service saw."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    logprobs = [{"token": "x", "logprob": -1.0, "bytes": None, "top_logprobs": []}]
+    text = json.dumps({"emotion": "sad", "key": KEY})
+    with fake.serve(lambda body: fake.completion(text, logprobs=logprobs)) as server:
+        llm = LlmConfig(name="fake", model="gpt-fake", base_url=server.base_url, max_concurrency=4)
+        batch = Batch(llm, LABELS, Cache(folder), "s", "p", lambda: service.open_service(llm))
+        with tracking.traced(cfg, run_id):
+            batch.ask([Question(({"role": "user", "content": f"clip {n}, {KEY}"},)) for n in range(count)])
+        return server.headers
+
+
+def traces(where, run_id: str):
+    cfg, experiment = where
+    found = store.client(cfg).search_traces(locations=[experiment], max_results=500)
+    return [trace for trace in found if trace.info.trace_metadata.get("mlflow.sourceRun") == run_id]
+
+
+def test_every_request_is_a_trace_of_its_run_without_secrets(where, tmp_path, monkeypatch):
+    run_id, before = new_run(where), mlflow.get_tracking_uri()
+    ask(where[0], run_id, tmp_path, 3, monkeypatch)
+    found = traces(where, run_id)
+    assert len(found) == 3
+    whole = "\n".join(trace.to_json() for trace in found)
+    assert all(f"clip {n}" in whole for n in range(3)), "the prompt"
+    assert "emotion" in whole and "gpt-fake" in whole, "the answer, the model"
+    assert KEY not in whole and '"logprob":' not in whole.replace("\\", "")
+    assert all(trace.info.execution_duration is not None for trace in found)
+    assert {trace.info.token_usage["input_tokens"] for trace in found} == {100}
+    assert mlflow.get_tracking_uri() == before and mlflow.active_run() is None
+    assert "MLFLOW_TRACE_SAMPLING_RATIO" not in os.environ
+    assert store.client(where[0]).get_run(run_id).info.status == "RUNNING", "the run is not touched"
+
+
+def test_switched_off_there_is_none(where, tmp_path, monkeypatch):
+    run_id = new_run(where)
+    ask(replace(where[0], trace_share=0.0), run_id, tmp_path, 3, monkeypatch)
+    assert traces(where, run_id) == []
+
+
+def test_after_the_run_nothing_is_traced_any_more(where, tmp_path, monkeypatch):
+    first, second = new_run(where), new_run(where)
+    ask(where[0], first, tmp_path / "a", 2, monkeypatch)
+    ask(replace(where[0], trace_share=0.0), second, tmp_path / "b", 2, monkeypatch)
+    assert len(traces(where, first)) == 2 and traces(where, second) == []
+
+
+def test_a_share_is_sampled(where, tmp_path, monkeypatch):
+    run_id = new_run(where)
+    ask(replace(where[0], trace_share=0.3), run_id, tmp_path, 60, monkeypatch)
+    assert 4 <= len(traces(where, run_id)) <= 36
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_is_a_share(share):
+    with pytest.raises(ConfigError, match="trace_share"), tracking.traced(TrackingConfig(trace_share=share), "r"):
+        pass
+
+
+def test_a_wording_is_registered_once_and_linked_to_its_runs(where):
+    cfg, mlflow_client = where[0], store.client(where[0])
+    one, two = new_run(where), new_run(where)
+    uri = register_prompt(cfg, one, "mine", WORDING, "d1", "1")
+    assert uri == "prompts:/ser_bench-mine/1" == register_prompt(cfg, two, "mine", WORDING, "d1", "1")
+    stored = mlflow_client.load_prompt(uri)
+    assert [m["content"] for m in stored.template] == ["One of {{labels}}. It costs 5 $.", "{{transcript}}"]
+    assert stored.tags["digest"] == "d1"
+    other = [WORDING[0], {"role": "user", "content": "Say: $transcript"}]
+    assert register_prompt(cfg, two, "mine", other, "d2", "2") == "prompts:/ser_bench-mine/2"
+    assert register_prompt(cfg, one, "mine", WORDING, "d1", "1") == uri, "an old wording is found again"
+    tags = mlflow_client.get_run(two).data.tags
+    assert (tags["prompt"], tags["prompt_digest"]) == ("ser_bench-mine/2", "d2")
+    assert json.loads(tags["mlflow.linkedPrompts"]) == [{"name": "ser_bench-mine", "version": "2"}]
