@@ -79,6 +79,7 @@ SCHEMAS: dict[str, type] = {
     "schema/model/prior": ControlConfig,
     "schema/model/text_only": TextOnlyConfig,
     "schema/model/listeners": ControlConfig,
+    "schema/model/egemaps": ControlConfig,
     "schema/size/base": SizeConfig,
     "schema/corpus/base": CorpusConfig,
     "schema/split/base": SplitConfig,

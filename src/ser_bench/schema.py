@@ -46,7 +46,7 @@ class LlmModelConfig:
 
 @dataclass
 class ControlConfig:
-    """A predictor without settings: `majority`, `prior`, `listeners`."""
+    """A predictor without settings of its own: `majority`, `prior`, `listeners`, `egemaps`."""
 
     name: str = MISSING
 

@@ -190,6 +190,9 @@ class Inputs(Protocol):
     def spectral(self, rows: Sequence[Row]) -> FloatArray:
         """[N, 2376] at the paper's settings: ZCR | RMS | MFCC, not standardised."""
 
+    def egemaps(self, rows: Sequence[Row]) -> FloatArray:
+        """[N, 88]: openSMILE's eGeMAPSv02 functionals of the whole row, not standardised."""
+
     def transcripts(self, rows: Sequence[Row]) -> list[str]:
         """What the recogniser heard in the clean clip."""
 

@@ -49,6 +49,9 @@ class FakeInputs:
         self.asked.append(tuple(rows))
         return np.array([5 + 3 * self._one(row) for row in rows], np.float32).reshape(-1, self.dim)
 
+    def egemaps(self, rows: Sequence[Row]) -> FloatArray:
+        return self.spectral(rows)
+
     def transcripts(self, rows: Sequence[Row]) -> list[str]:
         return ["" for _ in rows]
 

@@ -9,7 +9,7 @@ from ser_bench import asr, corpora
 from ser_bench.cache import Cache
 from ser_bench.config import Config, cache_dir
 from ser_bench.errors import ConfigError
-from ser_bench.features import pitch, spectral, text
+from ser_bench.features import egemaps, pitch, spectral, text
 from ser_bench.types import Clip, FloatArray, Row
 
 
@@ -41,6 +41,10 @@ class Features:
         """The same from the cache alone; None where a row is not in it."""
         cache = Cache(self._folder / "spectral")
         return spectral.cached(rows, self._clips, self._cfg.features, self._cfg.augment, cache)
+
+    def egemaps(self, rows: Sequence[Row]) -> FloatArray:
+        """[N, 88] openSMILE's eGeMAPSv02 functionals of the whole row, not standardised."""
+        return egemaps.extract(rows, self._clips, self._cfg.augment, Cache(self._folder / "egemaps"))
 
     def transcripts(self, rows: Sequence[Row]) -> list[str]:
         """What the recogniser heard in the clean clip."""

@@ -18,6 +18,7 @@ REGISTRY: dict[str, str] = {
     "prior": "ser_bench.models.controls:Prior",
     "text_only": "ser_bench.models.text_only:TextOnly",
     "listeners": "ser_bench.models.listeners:Listeners",
+    "egemaps": "ser_bench.models.egemaps:Egemaps",
 }
 """Name → class; imported when asked for, because each brings a heavy library."""
 
