@@ -16,7 +16,6 @@ from platformdirs import user_cache_dir
 
 from ser_bench.choices import AnswerFormat, CacheMode, Combine, Engine, LabelSet, MfccOrder, OnBadClip, Pad, Protocol
 from ser_bench.errors import ConfigError
-from ser_bench.llm_schema import LlmConfig
 from ser_bench.schema import (
     AsrConfig,
     AugmentConfig,
@@ -35,6 +34,8 @@ from ser_bench.schema import (
     TrackingConfig,
     TrainerConfig,
 )
+from ser_bench.schema_heads import HeadConfig
+from ser_bench.schema_llm import LlmConfig
 from ser_bench.schema_networks import CrnnConfig, LogMelConfig, MlpConfig
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "Engine",
     "FeaturesConfig",
     "FusionConfig",
+    "HeadConfig",
     "LabelSet",
     "LlmConfig",
     "LlmModelConfig",
@@ -90,6 +92,7 @@ SCHEMAS: dict[str, type] = {
     "schema/model/text_only": TextOnlyConfig,
     "schema/model/listeners": ControlConfig,
     "schema/model/fusion": FusionConfig,
+    "schema/model/egemaps": ControlConfig,
     "schema/size/base": SizeConfig,
     "schema/corpus/base": CorpusConfig,
     "schema/split/base": SplitConfig,
@@ -98,6 +101,7 @@ SCHEMAS: dict[str, type] = {
     "schema/asr/base": AsrConfig,
     "schema/text/base": TextConfig,
     "schema/llm/base": LlmConfig,
+    "schema/head/base": HeadConfig,
     "schema/trainer/base": TrainerConfig,
     "schema/tracking/base": TrackingConfig,
 }

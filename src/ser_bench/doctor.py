@@ -18,6 +18,7 @@ OPTIONAL = {
     "espeakng_loader": ("demo", "the demo corpus"),
     "xllamacpp": ("demo", "llm=local"),
     "whisper": ("whisper", "asr=whisper"),
+    "opensmile": ("egemaps", "model=egemaps; research, not commercial use"),
 }
 
 

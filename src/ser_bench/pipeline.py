@@ -32,6 +32,7 @@ UNSCIENTIFIC: dict[str, set[str]] = {
     },
     "trainer": {"name", "accelerator", "devices", "threads", "progress"},
     "size": {"name"},
+    "head": {"name"},
     "augment": {"name"},
 }
 """Keys that change how a figure is computed, not which figure: they are no part of a run's key."""

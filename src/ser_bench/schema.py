@@ -8,7 +8,8 @@ from typing import Any
 from omegaconf import MISSING
 
 from ser_bench.choices import Combine, Engine, LabelSet, MfccOrder, OnBadClip, Pad, Protocol
-from ser_bench.llm_schema import LlmConfig
+from ser_bench.schema_heads import HeadConfig
+from ser_bench.schema_llm import LlmConfig
 
 
 @dataclass
@@ -46,7 +47,7 @@ class LlmModelConfig:
 
 @dataclass
 class ControlConfig:
-    """A predictor without settings: `majority`, `prior`, `listeners`."""
+    """A predictor without settings of its own: `majority`, `prior`, `listeners`, `egemaps`."""
 
     name: str = MISSING
 
@@ -240,6 +241,7 @@ class Config:
     asr: AsrConfig = MISSING
     text: TextConfig = MISSING
     llm: LlmConfig = MISSING
+    head: HeadConfig = MISSING
     trainer: TrainerConfig = MISSING
     tracking: TrackingConfig = MISSING
     experiment_name: str = ""

@@ -208,6 +208,9 @@ class Inputs(Protocol):
     def log_mel(self, rows: Sequence[Row], cfg: Any) -> FloatArray:
         """[N, T, B] log-mel spectrograms of the clean clips, dB, not standardised; `cfg` is a LogMelConfig."""
 
+    def egemaps(self, rows: Sequence[Row]) -> FloatArray:
+        """[N, 88]: openSMILE's eGeMAPSv02 functionals of the whole row, not standardised."""
+
     def transcripts(self, rows: Sequence[Row]) -> list[str]:
         """What the recogniser heard in the clean clip."""
 

@@ -61,6 +61,9 @@ class FakeInputs:
         ]
         return np.array(drawn, np.float32).reshape(-1, *shape)
 
+    def egemaps(self, rows: Sequence[Row]) -> FloatArray:
+        return self.spectral(rows)
+
     def transcripts(self, rows: Sequence[Row]) -> list[str]:
         return ["" for _ in rows]
 

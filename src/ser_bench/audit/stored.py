@@ -153,12 +153,14 @@ def _clean_vectors(features: Features, clip_ids: Sequence[str], compute: bool) -
 
 
 def _reader(cfg: Config, scaler: Scaler | None, features: Features | None) -> Read | None:
-    """What gives the raw features that a scaler of this width is for: spectral, text, or both, as they are joined."""
+    """What gives the raw features that the scaler is for: eGeMAPS, spectral, text, or the last two joined."""
     if scaler is None or features is None:
         return None
     if isinstance(cfg.model, CrnnConfig):
         log_mel = cfg.model.log_mel
         return lambda rows: features.log_mel(rows, log_mel).reshape(-1, log_mel.bands)
+    if cfg.model.name == "egemaps":
+        return features.egemaps
     sound, text = spectral.length(cfg.features), cfg.text.dim
 
     def both(rows: Sequence[Row]) -> FloatArray:

@@ -9,7 +9,7 @@ from ser_bench import asr, corpora
 from ser_bench.cache import Cache
 from ser_bench.config import Config, LogMelConfig, cache_dir
 from ser_bench.errors import ConfigError
-from ser_bench.features import logmel, pitch, prosody, spectral, text
+from ser_bench.features import egemaps, logmel, pitch, prosody, spectral, text
 from ser_bench.types import Clip, FloatArray, Member, Row
 
 
@@ -46,6 +46,10 @@ class Features:
     def log_mel(self, rows: Sequence[Row], cfg: LogMelConfig) -> FloatArray:
         """[N, T, B] log-mel spectrograms of the clean clips, dB, not standardised."""
         return logmel.extract(self.clips(rows), cfg, Cache(self._folder / "logmel"))
+
+    def egemaps(self, rows: Sequence[Row]) -> FloatArray:
+        """[N, 88] openSMILE's eGeMAPSv02 functionals of the whole row, not standardised."""
+        return egemaps.extract(rows, self._clips, self._cfg.augment, Cache(self._folder / "egemaps"))
 
     def transcripts(self, rows: Sequence[Row]) -> list[str]:
         """What the recogniser heard in the clean clip."""

@@ -21,6 +21,7 @@ REGISTRY: dict[str, str] = {
     "text_only": "ser_bench.models.text_only:TextOnly",
     "listeners": "ser_bench.models.listeners:Listeners",
     "fusion": "ser_bench.models.fusion:Fusion",
+    "egemaps": "ser_bench.models.egemaps:Egemaps",
 }
 """Name → class; imported when asked for, because each brings a heavy library."""
 

@@ -1,0 +1,210 @@
+"""eGeMAPS functionals as openSMILE gives them, each computed once; the predictor over them, and what its audit says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from safetensors.numpy import load_file
+
+from ser_bench.audit.scaler import check_scaler, stored_scaler
+from ser_bench.audit.stored import _reader
+from ser_bench.cache import Cache
+from ser_bench.config import AugmentConfig, Config
+from ser_bench.errors import BadClipError, ConfigError, SerBenchError
+from ser_bench.features import egemaps
+from ser_bench.features.store import Features
+from ser_bench.models.egemaps import Egemaps
+from ser_bench.types import VARIANTS, Clip, FloatArray, Row, Split
+from tests.unit.fake_inputs import LABELS, FakeInputs, compose_config, rows
+
+from .signals import voice_like
+
+AUGMENT = AugmentConfig(name="paper", variants=list(VARIANTS))
+TRAIN, VAL, TEST = rows(0, 90), rows(100, 12), rows(200, 60)
+
+opensmile = pytest.importorskip("opensmile", reason="the extra egemaps is not installed")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Clip]:
+    """Three clips of unlike lengths at unlike rates."""
+    folder = tmp_path_factory.mktemp("clips")
+    for i, (seconds, rate) in enumerate([(1.0, 16_000), (0.6, 48_000), (0.8, 16_000)]):
+        soundfile.write(folder / f"clip{i}.wav", voice_like(int(seconds * rate), seed=i), rate)
+    return {path.stem: Clip(path.stem, path, "", "") for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+def forbid(samples: FloatArray) -> FloatArray:
+    raise AssertionError("computed, although it was cached")
+
+
+def test_numbers_are_opensmiles_and_in_the_order_asked(clips: dict[str, Clip], cache: Cache) -> None:
+    found = egemaps.extract([Row("clip2"), Row("clip0"), Row("clip2")], clips, AUGMENT, cache, processes=1)
+    smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
+    expected = smile.process_file(str(clips["clip0"].path))
+    assert found.shape == (3, egemaps.LENGTH) and found.dtype == np.float32
+    np.testing.assert_allclose(found[1], expected.to_numpy()[0], rtol=1e-5)
+    np.testing.assert_array_equal(found[0], found[2])
+    assert egemaps.names() == list(expected.columns)
+    assert np.abs(found[0] - found[1]).max() > 1
+
+
+def test_every_clip_is_computed_once(clips: dict[str, Clip], cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = [Row("clip0"), Row("clip1")]
+    first = egemaps.extract(wanted, clips, AUGMENT, cache)
+    monkeypatch.setattr(egemaps, "functionals", forbid)
+    np.testing.assert_array_equal(egemaps.extract(wanted[::-1], clips, AUGMENT, cache), first[::-1])
+    assert egemaps.extract([], clips, AUGMENT, cache).shape == (0, 88)
+    with pytest.raises(AssertionError, match="although"):
+        egemaps.extract([Row("clip2")], clips, AUGMENT, cache)
+
+
+def test_several_processes_give_what_one_gives(
+    clips: dict[str, Clip], cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [Row(name) for name in clips]
+    alone = egemaps.extract(wanted, clips, AUGMENT, cache, processes=1)
+    monkeypatch.setattr(egemaps, "ALONE", 0)
+    monkeypatch.setattr(egemaps, "functionals", forbid)  # in this process
+    together = egemaps.extract(wanted, clips, AUGMENT, Cache(tmp_path / "other"), processes=2)
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_variants_have_numbers_of_their_own(clips: dict[str, Clip], cache: Cache) -> None:
+    one = [Row("clip0", variant) for variant in VARIANTS]
+    found = egemaps.extract(one, clips, AUGMENT, cache)
+    assert len({values.tobytes() for values in found}) == 4
+    louder = egemaps.extract(one, clips, replace(AUGMENT, noise_amplitude=0.2), cache)
+    changed = (louder != found).any(axis=1).tolist()
+    assert changed == [False, True, False, True]
+    semitones = egemaps.names().index("F0semitoneFrom27.5Hz_sma3nz_percentile50.0")
+    higher = found[2, semitones] - found[0, semitones]
+    assert higher == pytest.approx(AUGMENT.pitch_semitones, abs=0.3)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_clip_that_is_too_short_is_named(
+    processes: int, clips: dict[str, Clip], cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(egemaps, "ALONE", 0)
+    soundfile.write(tmp_path / "short.wav", voice_like(160), 16_000)
+    more = {**clips, "short": Clip("short", tmp_path / "short.wav", "", "")}
+    with pytest.raises(BadClipError, match=r"short\.wav: 0\.01 s are too short"):
+        egemaps.extract([Row("clip0"), Row("short")], more, AUGMENT, cache, processes)
+
+
+def test_without_opensmile_the_extra_is_named_and_the_cache_still_read(
+    clips: dict[str, Clip], cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = egemaps.extract([Row("clip0")], clips, AUGMENT, cache)
+    monkeypatch.setattr("ser_bench.features.egemaps.util.find_spec", lambda name: None)
+    np.testing.assert_array_equal(egemaps.extract([Row("clip0")], clips, AUGMENT, cache), first)
+    with pytest.raises(ConfigError, match=r"ser-bench\[egemaps\]"):
+        egemaps.extract([Row("clip1")], clips, AUGMENT, cache)
+
+
+# ---- the predictor
+
+
+def build(cfg: Config, folder: Path, inputs: FakeInputs | None = None) -> Egemaps:
+    def nothing(epoch: int, metrics: Mapping[str, float]) -> None:
+        raise AssertionError("it has no epochs")
+
+    return Egemaps(cfg, LABELS, inputs or FakeInputs(), folder, nothing)
+
+
+def accuracy(predictor: Egemaps) -> float:
+    predictions = predictor.predict(TEST)
+    return float(np.mean(np.array(predictions.truth) == np.array(predictions.predicted)))
+
+
+def config(*words: str) -> Config:
+    return compose_config("experiment=none", "model=egemaps", *words)
+
+
+@pytest.mark.parametrize("head", ["logistic", "svm"])
+def test_it_learns_and_tells_what_was_chosen(head: str, tmp_path: Path) -> None:
+    predictor = build(config(f"head={head}"), tmp_path)
+    facts = predictor.fit(TRAIN, VAL)
+    assert accuracy(predictor) > 0.9
+    assert {"fit/seconds", "fit/val_uar", "params/total", f"head/{head}_c"} <= set(facts)
+
+
+def test_shuffled_labels_fall_to_chance(tmp_path: Path) -> None:
+    predictor = build(replace(config(), shuffle_labels=True), tmp_path)
+    predictor.fit(TRAIN, VAL)
+    assert accuracy(predictor) < 0.6
+
+
+def test_rows_that_are_not_clean_are_not_trained_on(tmp_path: Path) -> None:
+    noisy = tuple(Row(row.clip_id, "noise") for row in TRAIN)
+    inputs = FakeInputs()
+    with_noise, without = build(config(), tmp_path, inputs), build(config(), tmp_path)
+    with_noise.fit(TRAIN + noisy, VAL)
+    without.fit(TRAIN, VAL)
+    assert all(row.variant == "clean" for asked in inputs.asked for row in asked)
+    np.testing.assert_array_equal(with_noise.predict(TEST).probabilities, without.predict(TEST).probabilities)
+
+
+def test_it_is_not_asked_before_it_is_trained(tmp_path: Path) -> None:
+    predictor = build(config(), tmp_path)
+    with pytest.raises(SerBenchError, match="not trained"):
+        predictor.predict(TEST)
+    with pytest.raises(SerBenchError, match="not trained"):
+        predictor.save(tmp_path)
+    predictor.fit(TRAIN, ())
+    predictor.save(tmp_path)
+    (tmp_path / "head.safetensors").write_bytes(b"cut")
+    with pytest.raises(SerBenchError, match="no readable stored head"):
+        Egemaps.load(tmp_path, config(), LABELS, FakeInputs())
+    described = json.loads((tmp_path / "predictor.json").read_text())
+    (tmp_path / "predictor.json").write_text(json.dumps(described | {"predictor": "prior"}))
+    with pytest.raises(SerBenchError, match="holds prior"):
+        Egemaps.load(tmp_path, config(), LABELS, FakeInputs())
+
+
+# ---- the audit
+
+
+@pytest.mark.parametrize(("refit", "said"), [
+    ("true", "those of clean training and validation rows; no test row"),
+    ("false", "those of training rows only"),
+])  # fmt: skip
+def test_the_audit_finds_the_rows_of_its_scaler(refit: str, said: str, tmp_path: Path) -> None:
+    cfg = config(f"head.refit={refit}")
+    noisy = tuple(Row(row.clip_id, "noise") for row in TRAIN)
+    split = Split("speaker", 0, 5, TRAIN + noisy, VAL, TEST)
+
+    def saved(train: Sequence[Row], folder: Path) -> Path:
+        predictor = build(cfg, folder)
+        predictor.fit(train, VAL)
+        predictor.save(folder)
+        return folder
+
+    honest = stored_scaler(saved(split.train, tmp_path / "honest"))
+    found = check_scaler(honest, split, FakeInputs().egemaps)
+    assert not found.leak and said in found.text
+    leaky = stored_scaler(saved(TRAIN + TEST, tmp_path / "leaky"))
+    found = check_scaler(leaky, split, FakeInputs().egemaps)
+    assert found.leak and "test rows" in found.text
+
+
+def test_the_audit_reads_functionals_for_it(tmp_path: Path) -> None:
+    cfg = config()
+    predictor = build(cfg, tmp_path)
+    predictor.fit(TRAIN, VAL)
+    predictor.save(tmp_path)
+    features = Features(cfg, {}, "en")
+    assert _reader(cfg, stored_scaler(tmp_path), features) == features.egemaps
+    assert "mean" in load_file(tmp_path / "head.safetensors")
