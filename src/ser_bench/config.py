@@ -33,6 +33,7 @@ from ser_bench.schema import (
     TrackingConfig,
     TrainerConfig,
 )
+from ser_bench.schema_heads import HeadConfig
 
 __all__ = [
     "PROJECT_ROOT",
@@ -46,6 +47,7 @@ __all__ = [
     "CorpusConfig",
     "Engine",
     "FeaturesConfig",
+    "HeadConfig",
     "LabelSet",
     "LlmConfig",
     "LlmModelConfig",
@@ -85,6 +87,7 @@ SCHEMAS: dict[str, type] = {
     "schema/asr/base": AsrConfig,
     "schema/text/base": TextConfig,
     "schema/llm/base": LlmConfig,
+    "schema/head/base": HeadConfig,
     "schema/trainer/base": TrainerConfig,
     "schema/tracking/base": TrackingConfig,
 }

@@ -26,6 +26,7 @@ UNSCIENTIFIC: dict[str, set[str]] = {
     "llm": {"max_concurrency", "timeout_s", "max_retries", "cache", "api_key_env", "price_date"},
     "trainer": {"name", "accelerator", "devices", "threads", "progress"},
     "size": {"name"},
+    "head": {"name"},
     "augment": {"name"},
 }
 """Keys that change how a figure is computed, not which figure: they are no part of a run's key."""

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from ser_bench.choices import CacheMode, Engine, LabelSet, MfccOrder, OnBadClip, Pad, Protocol
+from ser_bench.schema_heads import HeadConfig
 
 
 @dataclass
@@ -254,6 +255,7 @@ class Config:
     asr: AsrConfig = MISSING
     text: TextConfig = MISSING
     llm: LlmConfig = MISSING
+    head: HeadConfig = MISSING
     trainer: TrainerConfig = MISSING
     tracking: TrackingConfig = MISSING
     experiment_name: str = ""

@@ -13,6 +13,7 @@ ORDER = [
         "types",
         "errors",
         "choices",
+        "schema_heads",
         "schema",
         "config",
         "cache",

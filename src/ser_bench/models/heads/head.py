@@ -1,0 +1,164 @@
+"""One head: the scaler, its members, and the mean of their probabilities."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from ser_bench.config import HeadConfig
+from ser_bench.errors import ConfigError, SerBenchError
+from ser_bench.models.heads.logistic import Logistic
+from ser_bench.models.heads.member import Array, Labelled, Labels, Member, log_loss
+from ser_bench.models.heads.mlp import Mlp
+from ser_bench.models.heads.svm import Svm
+
+MEMBERS: dict[str, type[Member]] = {"logistic": Logistic, "svm": Svm, "mlp": Mlp}
+"""What `head.members` may name."""
+HEAD_FILE = "head.json"
+SCALER_FILE = "head.safetensors"
+"""First of the safetensors files by name where members are `member_….safetensors`: the audit reads the scaler in it."""
+FORMAT = 1
+CONSTANT = 1e-6
+"""A column whose deviation is below this share of its mean does not vary, and is not divided."""
+
+
+class Head:
+    """Standardises [N, D] vectors by their training rows and averages the probabilities of its members.
+
+    Args:
+        cfg: the group `head`.
+        classes: how many labels; a label without training rows gets probability 0.
+        seed: of whatever is random in a member.
+
+    Raises:
+        ConfigError: `head.members` is empty, or names what is no member.
+    """
+
+    def __init__(self, cfg: HeadConfig, classes: int, seed: int = 0) -> None:
+        unknown = [name for name in cfg.members if name not in MEMBERS]
+        if unknown or not cfg.members or len(set(cfg.members)) != len(cfg.members):
+            raise ConfigError(f"head.members={list(cfg.members)}: name each of {', '.join(MEMBERS)} once at most")
+        self._cfg = cfg
+        self._classes = classes
+        self._seed = seed
+        self._scaler: tuple[Array, Array] | None = None
+        self._members: dict[str, Member] = {}
+
+    def fit(self, x_train: Array, y_train: Labels, x_val: Array, y_val: Labels) -> dict[str, float]:
+        """Choose on validation rows, fit on training rows; with `head.refit`, then fit on both at what was chosen.
+
+        Args:
+            x_train: [N, D] vectors as they are, not standardised.
+            y_train: [N] places of the labels, 0 to classes − 1.
+            x_val: [M, D]; M may be 0: then the first of the values listed in the configuration is taken.
+            y_val: [M].
+
+        Returns:
+            Facts to log: `fit/seconds`, `fit/val_uar`, `fit/val_log_loss` (both of validation rows, before the
+            refit; absent where there are none), `params/total`, and what each member chose, as `head/<member>_<what>`.
+
+        Raises:
+            ConfigError: the training rows have one label only.
+        """
+        if len(np.unique(y_train)) < 2:
+            raise ConfigError("all training rows have one label; a classifier needs two to tell apart")
+        started = time.perf_counter()
+        train, val = self._scaled(x_train, y_train, x_val, y_val)
+        self._members = {name: MEMBERS[name](self._cfg, self._classes, self._seed) for name in self._cfg.members}
+        facts: dict[str, float] = {}
+        for name, member in self._members.items():
+            facts |= {f"head/{name}_{what}": value for what, value in member.fit(train, val).items()}
+        if len(y_val):
+            facts |= _judged(self.predict_proba(x_val), y_val)
+        if len(y_val) and self._cfg.refit:
+            both, labels = np.concatenate([x_train, x_val]), np.concatenate([y_train, y_val])
+            train, _ = self._scaled(both, labels, x_val[:0], y_val[:0])
+            for member in self._members.values():
+                member.refit(train)
+        parameters = float(sum(array.size for member in self._members.values() for array in member.arrays().values()))
+        facts |= {"params/total": parameters, "params/trainable": parameters}
+        return facts | {"fit/seconds": time.perf_counter() - started}
+
+    def predict_proba(self, x: Array) -> Array:
+        """Probabilities [N, C] of vectors [N, D]; rows sum to 1.
+
+        Raises:
+            SerBenchError: not fitted, or vectors of another length than those it was fitted on.
+        """
+        scaled = self._standardised(x)
+        mean: Array = np.mean([member.predict_proba(scaled) for member in self._members.values()], axis=0)
+        return mean
+
+    def save(self, folder: Path) -> None:
+        """Write settings and numbers.
+
+        Raises:
+            SerBenchError: not fitted.
+        """
+        from safetensors.numpy import save_file
+
+        if self._scaler is None:
+            raise SerBenchError("this head is not fitted; call fit before save")
+        folder.mkdir(parents=True, exist_ok=True)
+        mean, std = self._scaler
+        save_file({"mean": mean, "std": std}, folder / SCALER_FILE)
+        described: dict[str, Any] = {"format": FORMAT, "classes": self._classes, "members": {}}
+        for name, member in self._members.items():
+            arrays = {key: np.ascontiguousarray(array) for key, array in member.arrays().items()}
+            save_file(arrays, folder / f"member_{name}.safetensors")
+            described["members"][name] = member.settings()
+        (folder / HEAD_FILE).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """A fitted head from what `save` wrote; whatever the present configuration says, it answers as it did.
+
+        Raises:
+            SerBenchError: a file is missing or cannot be read.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            described: Mapping[str, Any] = json.loads((folder / HEAD_FILE).read_text(encoding="utf-8"))
+            if described["format"] != FORMAT:
+                raise SerBenchError(f"{folder}: head stored in format {described['format']}, but {FORMAT} is read here")
+            head = cls(HeadConfig(members=list(described["members"])), int(described["classes"]))
+            scaler = load_file(folder / SCALER_FILE)
+            head._scaler = scaler["mean"], scaler["std"]
+            for name, settings in described["members"].items():
+                arrays = load_file(folder / f"member_{name}.safetensors")
+                head._members[name] = MEMBERS[name].restored(settings, arrays, head._classes)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise SerBenchError(f"{folder}: no readable stored head ({error}); run again with force=true") from error
+        return head
+
+    def _scaled(self, x_train: Array, y_train: Labels, x_val: Array, y_val: Labels) -> tuple[Labelled, Labelled]:
+        """Fit the scaler on the first pair; both pairs standardised by it."""
+        mean, std = x_train.mean(axis=0, dtype=np.float64), x_train.std(axis=0, dtype=np.float64)
+        self._scaler = mean, np.where(std > CONSTANT * np.maximum(np.abs(mean), CONSTANT), std, 1.0)
+        train, val = self._standardised(x_train), self._standardised(x_val)
+        return Labelled(train, y_train), Labelled(val, y_val)
+
+    def _standardised(self, x: Array) -> Array:
+        if self._scaler is None:
+            raise SerBenchError("this head is not fitted; call fit, or load a stored run")
+        mean, std = self._scaler
+        if x.shape[1:] != mean.shape:
+            raise SerBenchError(
+                f"{x.shape[-1]} numbers a row, but the head was fitted on {len(mean)}; use the settings of its run"
+            )
+        scaled: Array = (x - mean) / std
+        return scaled
+
+
+def _judged(probabilities: Array, truth: Labels) -> dict[str, float]:
+    """UAR and log-loss of validation rows: what settings may be chosen by."""
+    right = probabilities.argmax(axis=1) == truth
+    recalls = [right[truth == label].mean() for label in np.unique(truth)]
+    return {"fit/val_uar": float(np.mean(recalls)), "fit/val_log_loss": log_loss(probabilities, truth)}

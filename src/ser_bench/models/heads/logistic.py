@@ -1,0 +1,76 @@
+"""Multinomial logistic regression: P(c) = softmax_c(x · coefficients_c + intercept_c)."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from ser_bench.config import HeadConfig
+from ser_bench.models.heads.member import Array, Labelled, Member, log_loss, softmax
+
+log = logging.getLogger(__name__)
+
+MAX_ITERATIONS = 1_000
+
+
+class Logistic(Member):
+    """scikit-learn's LogisticRegression (L-BFGS, L2); C is the best of `head.logistic_c` by validation log-loss."""
+
+    _coefficients: Array
+    _intercepts: Array
+    _best = 0.0
+
+    def fit(self, train: Labelled, val: Labelled) -> dict[str, float]:
+        """Each value of `head.logistic_c` in turn; without validation rows the first alone."""
+        best = np.inf
+        kept: tuple[float, Array, Array] | None = None
+        for value in self._cfg.logistic_c if len(val.y) else self._cfg.logistic_c[:1]:
+            self._fit(train, value)
+            loss = log_loss(self.predict_proba(val.x), val.y) if len(val.y) else 0.0
+            if loss < best or kept is None:
+                best, kept = loss, (value, self._coefficients, self._intercepts)
+        assert kept is not None
+        self._best, self._coefficients, self._intercepts = kept
+        return {"c": self._best}
+
+    def refit(self, train: Labelled) -> None:
+        """With the C that was chosen."""
+        self._fit(train, self._best)
+
+    def predict_proba(self, x: Array) -> Array:
+        """[N, C]."""
+        # einsum sums each row by itself: a matrix product may round a row differently in other company.
+        return softmax(np.einsum("nd,cd->nc", x, self._coefficients) + self._intercepts)
+
+    def arrays(self) -> dict[str, Array]:
+        """Coefficients [C, D] and intercepts [C]."""
+        return {"coefficients": self._coefficients, "intercepts": self._intercepts}
+
+    @classmethod
+    def restored(cls, settings: Mapping[str, Any], arrays: Mapping[str, Array], classes: int) -> Self:
+        """From `arrays`."""
+        member = cls(HeadConfig(), classes, 0)
+        member._coefficients, member._intercepts = arrays["coefficients"], arrays["intercepts"]
+        return member
+
+    def _fit(self, train: Labelled, inverse_penalty: float) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
+        regression = LogisticRegression(C=inverse_penalty, max_iter=MAX_ITERATIONS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # said below, with what to do about it
+            regression.fit(train.x, train.y)
+        if int(regression.n_iter_.max()) >= MAX_ITERATIONS:
+            log.warning("warning  logistic head has not converged at C=%g: leave such a value out", inverse_penalty)
+        found, intercepts = regression.coef_, regression.intercept_
+        if len(regression.classes_) == 2:  # scikit-learn stores the second class alone, against a first of zeros
+            found, intercepts = np.concatenate([0 * found, found]), np.concatenate([0 * intercepts, intercepts])
+        self._coefficients = np.zeros((self._classes, found.shape[1]))
+        self._intercepts = np.full(self._classes, -np.inf)  # a label without training rows has probability 0
+        self._coefficients[regression.classes_] = found
+        self._intercepts[regression.classes_] = intercepts
