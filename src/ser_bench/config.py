@@ -33,11 +33,12 @@ from ser_bench.schema import (
     TrackingConfig,
     TrainerConfig,
 )
-from ser_bench.schema_heads import HeadConfig
+from ser_bench.schema_heads import AdaptConfig, HeadConfig, WhisperProbeConfig
 
 __all__ = [
     "PROJECT_ROOT",
     "SCHEMAS",
+    "AdaptConfig",
     "AsrConfig",
     "AugmentConfig",
     "CacheMode",
@@ -62,6 +63,7 @@ __all__ = [
     "TextOnlyConfig",
     "TrackingConfig",
     "TrainerConfig",
+    "WhisperProbeConfig",
     "cache_dir",
     "default_cache_dir",
     "register",
@@ -79,6 +81,7 @@ SCHEMAS: dict[str, type] = {
     "schema/model/prior": ControlConfig,
     "schema/model/text_only": TextOnlyConfig,
     "schema/model/listeners": ControlConfig,
+    "schema/model/whisper_probe": WhisperProbeConfig,
     "schema/size/base": SizeConfig,
     "schema/corpus/base": CorpusConfig,
     "schema/split/base": SplitConfig,
@@ -87,6 +90,7 @@ SCHEMAS: dict[str, type] = {
     "schema/asr/base": AsrConfig,
     "schema/text/base": TextConfig,
     "schema/llm/base": LlmConfig,
+    "schema/adapt/base": AdaptConfig,
     "schema/head/base": HeadConfig,
     "schema/trainer/base": TrainerConfig,
     "schema/tracking/base": TrackingConfig,

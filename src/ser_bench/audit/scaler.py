@@ -29,6 +29,7 @@ ALLOWED: Mapping[str, tuple[int, ...]] = {
     "training": (0, 1),
     "clean training": (0,),
     "training and validation": (0, 1, 2),
+    "clean training and validation": (0, 2),
 }
 """Names of sets of rows that a scaler may know, as places in `PARTS`."""
 FORBIDDEN: Mapping[str, tuple[int, ...]] = {
