@@ -34,13 +34,14 @@ from ser_bench.schema import (
     TrackingConfig,
     TrainerConfig,
 )
-from ser_bench.schema_heads import HeadConfig
+from ser_bench.schema_heads import AdaptConfig, HeadConfig, WhisperProbeConfig
 from ser_bench.schema_llm import LlmConfig
 from ser_bench.schema_networks import CrnnConfig, LogMelConfig, MlpConfig
 
 __all__ = [
     "PROJECT_ROOT",
     "SCHEMAS",
+    "AdaptConfig",
     "AnswerFormat",
     "AsrConfig",
     "AugmentConfig",
@@ -71,6 +72,7 @@ __all__ = [
     "TextOnlyConfig",
     "TrackingConfig",
     "TrainerConfig",
+    "WhisperProbeConfig",
     "cache_dir",
     "default_cache_dir",
     "register",
@@ -93,6 +95,7 @@ SCHEMAS: dict[str, type] = {
     "schema/model/listeners": ControlConfig,
     "schema/model/fusion": FusionConfig,
     "schema/model/egemaps": ControlConfig,
+    "schema/model/whisper_probe": WhisperProbeConfig,
     "schema/size/base": SizeConfig,
     "schema/corpus/base": CorpusConfig,
     "schema/split/base": SplitConfig,
@@ -101,6 +104,7 @@ SCHEMAS: dict[str, type] = {
     "schema/asr/base": AsrConfig,
     "schema/text/base": TextConfig,
     "schema/llm/base": LlmConfig,
+    "schema/adapt/base": AdaptConfig,
     "schema/head/base": HeadConfig,
     "schema/trainer/base": TrainerConfig,
     "schema/tracking/base": TrackingConfig,

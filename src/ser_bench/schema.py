@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from ser_bench.choices import Combine, Engine, LabelSet, MfccOrder, OnBadClip, Pad, Protocol
-from ser_bench.schema_heads import HeadConfig
+from ser_bench.schema_heads import AdaptConfig, HeadConfig
 from ser_bench.schema_llm import LlmConfig
 
 
@@ -241,7 +241,8 @@ class Config:
     asr: AsrConfig = MISSING
     text: TextConfig = MISSING
     llm: LlmConfig = MISSING
-    head: HeadConfig = MISSING
+    head: HeadConfig = field(default_factory=HeadConfig)
+    adapt: AdaptConfig = field(default_factory=AdaptConfig)
     trainer: TrainerConfig = MISSING
     tracking: TrackingConfig = MISSING
     experiment_name: str = ""

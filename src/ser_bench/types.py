@@ -217,6 +217,15 @@ class Inputs(Protocol):
     def text(self, rows: Sequence[Row]) -> FloatArray:
         """[N, D] embeddings of the transcripts, not standardised."""
 
+    def embedding(self, rows: Sequence[Row], encoder: str, others: Sequence[str], device: str) -> FloatArray:
+        """[N, layers, 2, width] of the clean clips: mean and deviation over time of a frozen encoder's layers.
+
+        `others` are encoders that will be asked for too, so that a clip is decoded once for all.
+        """
+
+    def of_speaker(self, speaker: str) -> list[Row]:
+        """Every clip of a speaker, clean; which emotion they hold is no part of it."""
+
     def pitch(self, rows: Sequence[Row]) -> list[Any]:
         """`features.pitch.Pitch` of each clean clip, None where nothing is voiced."""
 

@@ -71,6 +71,15 @@ class FakeInputs:
         drawn = [self._rng(Row(row.clip_id)).normal(size=self.text_dim) for row in rows]
         return np.array(drawn, np.float32).reshape(-1, self.text_dim)
 
+    def embedding(self, rows: Sequence[Row], encoder: str, others: Sequence[str], device: str) -> FloatArray:
+        """Three layers of dim / 2 units, of which each encoder hears something else."""
+        own = np.array([self._one(Row(row.clip_id)) for row in rows], np.float32).reshape(-1, 1, 2, self.dim // 2)
+        return np.concatenate([own, own[..., ::-1], len(encoder) * own], axis=1)
+
+    def of_speaker(self, speaker: str) -> list[Row]:
+        named = (Row(f"{label}-{i}") for i in range(200, 231) for label in LABELS if LABELS[i % len(LABELS)] == label)
+        return [row for row in named if f"s{int(row.clip_id.split('-')[1]) % 4}" == speaker]
+
     def pitch(self, rows: Sequence[Row]) -> list[Any]:
         return [None for _ in rows]
 

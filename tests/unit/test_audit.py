@@ -158,15 +158,16 @@ def test_predictions_of_other_rows_or_with_another_truth_are_found():
     clips = corpus()
     split = honest(clips)
     stored = predictions(split, clips)
-    assert not predictions_match(split, stored, clips, limited=False).leak
+    assert not predictions_match(split, stored, clips, limit="").leak
     fewer = stored.take([0, 2])
-    assert predictions_match(split, fewer, clips, limited=False).leak  # the easy rows alone
-    assert not predictions_match(split, fewer, clips, limited=True).leak
-    assert "2 of 4" in predictions_match(split, fewer, clips, limited=True).text
+    assert predictions_match(split, fewer, clips, limit="").leak  # the easy rows alone
+    assert not predictions_match(split, fewer, clips, limit="llm.limit").leak
+    assert "2 of 4" in predictions_match(split, fewer, clips, limit="llm.limit").text
+    assert "as adapt.enrol allows" in predictions_match(split, fewer, clips, limit="adapt.enrol").text
     relabelled = replace(stored, truth=tuple(reversed(stored.truth)))
-    assert predictions_match(split, relabelled, clips, limited=True).leak
+    assert predictions_match(split, relabelled, clips, limit="llm.limit").leak
     strange = replace(stored, rows=(split.train[0], *stored.rows[1:]))
-    assert predictions_match(split, strange, clips, limited=True).leak
+    assert predictions_match(split, strange, clips, limit="llm.limit").leak
 
 
 # ---- scaler
@@ -205,6 +206,7 @@ def test_a_scaler_without_test_rows_is_no_leak():
     assert not check_scaler(fitted(clean), split, read).leak
     assert "validation" in check_scaler(fitted([*split.train, *split.val]), split, read).text
     assert not check_scaler(fitted([*split.train, *split.val]), split, read).leak
+    assert "clean training and validation" in check_scaler(fitted([*clean, *split.val]), split, read).text
 
 
 def test_a_wrong_spread_alone_convicts():

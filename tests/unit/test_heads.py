@@ -16,7 +16,7 @@ from ser_bench.errors import ConfigError, SerBenchError
 from ser_bench.models.heads import Head
 from ser_bench.models.heads.member import Labelled, softmax
 from ser_bench.models.heads.mlp import Mlp
-from ser_bench.models.heads.svm import by_class, kernel
+from ser_bench.models.heads.svm import Svm, by_class, kernel
 from tests.unit.fake_inputs import compose_config
 
 CLASSES, WIDTH = 4, 12
@@ -111,6 +111,15 @@ def test_pairwise_decisions_of_the_svm_are_summed_by_class(classes: int) -> None
     )
 
 
+def test_the_kernel_is_as_wide_as_the_rows_vary() -> None:
+    """Principal components vary unequally: with 1 / count the kernel would know no neighbour."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 6)) * np.array([9.0, 5, 3, 2, 1, 1])
+    member = Svm(HeadConfig(svm_gamma=2.0), 2, 0)
+    member.fit(Labelled(x, np.arange(200) % 2), Labelled(x[:0], np.arange(0)))
+    assert member.settings()["gamma"] == pytest.approx(2.0 / x.var(axis=0).sum())
+
+
 def test_settings_are_chosen_on_validation_rows_only() -> None:
     """With training labels that are half noise a strong penalty wins; the choice follows the validation rows."""
     x, labels = data(120, 0, spread=3.0)
@@ -150,6 +159,23 @@ def test_a_label_without_training_rows_is_never_answered(name: str, tmp_path: Pa
     assert found.shape[1] == CLASSES + 1 and (found[:, CLASSES] == 0).all()
     fitted.save(tmp_path)
     assert (Head.load(tmp_path).predict_proba(TEST[0])[:, CLASSES] == 0).all()
+
+
+def test_principal_components_keep_what_matters(tmp_path: Path) -> None:
+    from sklearn.decomposition import PCA
+
+    from ser_bench.models.heads.head import principal_axes
+
+    fitted = head("svm", components=6)
+    fitted.fit(*TRAIN, *VAL)
+    found = fitted.predict_proba(TEST[0])
+    assert uar(found, TEST[1]) > 0.6
+    fitted.save(tmp_path)
+    np.testing.assert_array_equal(Head.load(tmp_path).predict_proba(TEST[0]), found)
+    x = np.random.default_rng(0).normal(size=(200, 9)) @ np.random.default_rng(1).normal(size=(9, 9))
+    x -= x.mean(axis=0)
+    oracle = PCA(3, svd_solver="full").fit(x).components_
+    np.testing.assert_allclose(np.abs(oracle @ principal_axes(x, 3, 0)), np.eye(3), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -8,16 +8,15 @@ once or guesses; such transcripts give themselves away (`_doubtful`), and those 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ser_bench import audio, weights
+from ser_bench import audio
+from ser_bench.asr import whisper_weights
 from ser_bench.asr.words import repeats
 from ser_bench.config import AsrConfig
 from ser_bench.errors import ConfigError, LanguageError
@@ -58,7 +57,7 @@ NOTHING = Heard("", 0.0, 1.0, False, True)
 
 def english_only(cfg: AsrConfig) -> bool:
     """True for the models called `.en`, and for folders with their vocabulary."""
-    if not _is_folder(cfg.model):
+    if not whisper_weights.is_folder(cfg.model):
         return cfg.model.endswith(".en")
     return int(_tokenizer(Path(cfg.model)).token_to_id("<|endoftext|>")) == ENGLISH_END
 
@@ -67,7 +66,7 @@ def identity(cfg: AsrConfig) -> dict[str, Any]:
     """What decides the words: the weights' sha256 and the parameters; not the size of a batch."""
     return {
         "name": cfg.name,
-        "sha256": _sha256(cfg.model),
+        "sha256": whisper_weights.sha256(cfg.model),
         "max_frames": cfg.max_frames,
         "fallback_frames": cfg.fallback_frames,
         "fallback_logprob": cfg.fallback_logprob,
@@ -94,7 +93,7 @@ class Whisper:
         import ctranslate2
         from faster_whisper.feature_extractor import FeatureExtractor
 
-        home = _home(cfg.model)
+        home = whisper_weights.home(cfg.model)
         self._cfg = cfg
         self._tokenizer = _tokenizer(home)
         self._end = self._token("<|endoftext|>")
@@ -184,34 +183,6 @@ def _padded(samples: int, frames: int) -> int:
     """Frames that a clip of so many samples is padded to."""
     own = -(-samples // HOP_LENGTH)
     return frames if own <= frames else min(MAX_FRAMES, -(-own // FRAMES_STEP) * FRAMES_STEP)
-
-
-def _is_folder(model: str) -> bool:
-    return (Path(model) / "model.bin").is_file()
-
-
-def _home(model: str) -> Path:
-    """Folder of the weights: `model` itself, or the line of the table that it stands for."""
-    return Path(model) if _is_folder(model) else weights.fetch(_table_name(model))
-
-
-def _table_name(model: str) -> str:
-    name = f"whisper-{model}"
-    if name not in weights.TABLE:
-        known = ", ".join(n.removeprefix("whisper-") for n in weights.TABLE if n.startswith("whisper-"))
-        raise ConfigError(
-            f"asr.model={model!r} is neither one of {known} nor a folder with a CTranslate2 model.bin; convert others "
-            "with ct2-transformers-converter"
-        )
-    return name
-
-
-@lru_cache(maxsize=4)
-def _sha256(model: str) -> str:
-    if not _is_folder(model):
-        return weights.TABLE[_table_name(model)].sha256
-    with (Path(model) / "model.bin").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tokenizer(home: Path) -> Any:

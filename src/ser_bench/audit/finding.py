@@ -112,6 +112,8 @@ class Audit:
         seen = [word for name, word in PROCEDURES.items() if name in checked]
         if seen:
             text += f"; {_listed(seen, 'and')} saw no test row"
+        if "adaptation" in by_name:
+            text += f"; {by_name['adaptation'].text}"
         left = [word for name, word in AUDIO_AND_PEOPLE.items() if name in by_name and name not in checked]
         return text + (f"; not checked: {_listed(left, 'and')}" if left else "")
 

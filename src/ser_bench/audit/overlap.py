@@ -65,14 +65,14 @@ def near_identical(split: Split, clips: Mapping[str, Clip], pairs: Iterable[tupl
     )
 
 
-def predictions_match(split: Split, predictions: Predictions, clips: Mapping[str, Clip], limited: bool) -> Finding:
+def predictions_match(split: Split, predictions: Predictions, clips: Mapping[str, Clip], limit: str) -> Finding:
     """Whether exactly the split's test rows were predicted, with the corpus' labels for truth.
 
     Args:
         split: the rows.
         predictions: as stored.
         clips: by id.
-        limited: whether the configuration lets the predictor answer for some of the rows only (`llm.limit`).
+        limit: the key of the configuration that lets the predictor answer for some of the rows only, or "".
     """
     predicted, tested = set(predictions.rows), set(split.test)
     strange, missing = predicted - tested, tested - predicted
@@ -82,11 +82,11 @@ def predictions_match(split: Split, predictions: Predictions, clips: Mapping[str
     ]  # fmt: skip
     said = [f"{len(strange):,} predicted rows are not test rows of the split"] if strange else []
     said += [f"{len(wrong):,} rows have another truth than the corpus"] if wrong else []
-    if missing and not limited:
+    if missing and not limit:
         said.append(f"{len(missing):,} of {len(tested):,} test rows were left out")
     leak = bool(said)
-    if missing and limited and not leak:
-        said.append(f"{len(predicted):,} of {len(tested):,} test rows, as llm.limit allows, with the corpus' labels")
+    if missing and limit and not leak:
+        said.append(f"{len(predicted):,} of {len(tested):,} test rows, as {limit} allows, with the corpus' labels")
     text = "; ".join(said) or "exactly the test rows of the split, with the corpus' labels"
     return Finding("predictions", text, float(leak), leak)
 

@@ -84,17 +84,17 @@ def audit_run(
             f"run {stored.run_id}: its split.json names {len(strange)} clips that its corpus has not ({strange[0]}); "
             "it was changed, or is of another corpus: train again with force=true"
         )
-    limited = cfg.llm.limit is not None and "llm" in models.predictor_class(cfg.model.name).groups
     scaler = stored_scaler(stored.artifact("predictor"))
     kept = stored.metrics.get("fit/best_epoch")
     curves = {name: stored.history(f"test_curve/{name}") for name in CURVES}
     shares = overlaps(split, clips)
     findings = [
+        *_adaptation(cfg),
         *shares[:3],
         _near_identical(cfg, split, clips, features, compute),
         *shares[3:],
-        predictions_match(split, predictions, clips, limited),
-        check_scaler(scaler, split, _reader(cfg, scaler, features)),
+        predictions_match(split, predictions, clips, _limit(cfg)),
+        check_scaler(scaler, split, _reader(stored, cfg, scaler, features)),
         check_checkpoint(
             None if kept is None else round(kept),
             cfg.trainer.max_epochs,
@@ -152,10 +152,38 @@ def _clean_vectors(features: Features, clip_ids: Sequence[str], compute: bool) -
     return features.spectral(rows) if compute else features.cached_spectral(rows)
 
 
-def _reader(cfg: Config, scaler: Scaler | None, features: Features | None) -> Read | None:
-    """What gives the raw features that the scaler is for: eGeMAPS, spectral, text, or the last two joined."""
+def _adaptation(cfg: Config) -> tuple[Finding, ...]:
+    """What a predictor that adapts to its speakers was told of them; nothing for others."""
+    if "adapt" not in models.predictor_class(cfg.model.name).groups or cfg.adapt.name == "none":
+        return ()
+    number, emotion = cfg.adapt.enrol, cfg.adapt.enrol_emotion
+    clips = f"{emotion} clips" if emotion else "clips"
+    used = f"all {clips} of each tested speaker, scored ones too," if number is None else (
+        f"{number} {clips} of each tested speaker, which are not scored,"
+    )  # fmt: skip
+    return (Finding("adaptation", f"adapt={cfg.adapt.name}: {used} were used without their labels"),)
+
+
+def _limit(cfg: Config) -> str:
+    """The key that lets this predictor answer for some of the test rows only, or ""."""
+    groups = models.predictor_class(cfg.model.name).groups
+    if "llm" in groups and cfg.llm.limit is not None:
+        return "llm.limit"
+    return "adapt.enrol" if "adapt" in groups and cfg.adapt.name != "none" and cfg.adapt.enrol else ""
+
+
+def _reader(stored: StoredRun, cfg: Config, scaler: Scaler | None, features: Features | None) -> Read | None:
+    """What gives the vectors that a scaler is for: the predictor's own, or spectral, text, or both, as they are joined.
+
+    A predictor that adapts vectors to their speakers says itself what its scaler is given; the statistics of these
+    vectors are computed here.
+    """
     if scaler is None or features is None:
         return None
+    if hasattr(models.predictor_class(cfg.model.name), "scaled_vectors"):
+        predictor = models.load(stored.artifact("predictor"), cfg, stored.predictions().labels, features)
+        read: Read = predictor.scaled_vectors  # type: ignore[attr-defined]
+        return read
     if isinstance(cfg.model, CrnnConfig):
         log_mel = cfg.model.log_mel
         return lambda rows: features.log_mel(rows, log_mel).reshape(-1, log_mel.bands)

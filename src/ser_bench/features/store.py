@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from ser_bench import asr, corpora
 from ser_bench.cache import Cache
 from ser_bench.config import Config, LogMelConfig, cache_dir
 from ser_bench.errors import ConfigError
-from ser_bench.features import egemaps, logmel, pitch, prosody, spectral, text
+from ser_bench.features import egemaps, embedding, logmel, pitch, prosody, spectral, text
 from ser_bench.types import Clip, FloatArray, Member, Row
 
 
@@ -23,6 +25,7 @@ class Features:
         self._members = tuple(members)
         self._folder = cache_dir(cfg)
         self._transcripts: dict[str, str] = {}
+        self._pooled: dict[tuple[str, str], FloatArray] = {}
         self._votes: dict[str, Mapping[str, Mapping[str, int]]] = {}
 
     def truth(self, rows: Sequence[Row]) -> list[str]:
@@ -68,6 +71,19 @@ class Features:
         """[N, D] embeddings of the transcripts, not standardised; D is 384 for MiniLM."""
         cache = Cache(self._folder / "text")
         return text.embed(self.transcripts(rows), self._cfg.text, self._language, cache)
+
+    def embedding(self, rows: Sequence[Row], encoder: str, others: Sequence[str], device: str) -> FloatArray:
+        """[N, layers, 2, width] of the clean clips: mean and deviation over time of a frozen encoder's layers."""
+        missing = [c for c in self._unique(rows) if (encoder, c.id) not in self._pooled]
+        if missing:
+            found = embedding.embed(missing, encoder, others, device, Cache(self._folder / "embedding"))
+            self._pooled.update({(encoder, clip.id): one for clip, one in zip(missing, found, strict=True)})
+        pooled = [self._pooled[encoder, row.clip_id] for row in rows]
+        return np.stack(pooled) if pooled else np.zeros((0, 0, 0, 0), dtype=np.float32)
+
+    def of_speaker(self, speaker: str) -> list[Row]:
+        """Every clip of a speaker, clean."""
+        return [Row(clip.id) for clip in self._clips.values() if clip.speaker == speaker]
 
     def pitch(self, rows: Sequence[Row]) -> list[pitch.Pitch | None]:
         """F0 statistics of the clean clips, Hz; None where nothing is voiced."""

@@ -19,6 +19,7 @@ REGISTRY: dict[str, str] = {
     "majority": "ser_bench.models.controls:Majority",
     "prior": "ser_bench.models.controls:Prior",
     "text_only": "ser_bench.models.text_only:TextOnly",
+    "whisper_probe": "ser_bench.models.whisper_probe:WhisperProbe",
     "listeners": "ser_bench.models.listeners:Listeners",
     "fusion": "ser_bench.models.fusion:Fusion",
     "egemaps": "ser_bench.models.egemaps:Egemaps",

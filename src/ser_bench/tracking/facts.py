@@ -25,11 +25,23 @@ NOT_IN_METRIC_NAMES = re.compile(r"[^\w.\- :/]")
 SMALL = 1e-2
 
 
-def run_name(cfg: Config, split: Split) -> str:
+def model_name(cfg: Config, groups: Sequence[str]) -> str:
+    """The predictor's name; adapted to the speaker it answers another question, and so has another name.
+
+    "whisper_probe+speaker_stats" has no limit on the clips it learns a speaker from, "…_10" ten of them.
+    """
+    if "adapt" not in groups or cfg.adapt.name == "none":
+        return str(cfg.model.name)
+    enrolled = "" if cfg.adapt.enrol is None else f"_{cfg.adapt.enrol}"
+    emotion = "" if cfg.adapt.enrol_emotion is None else f"_{cfg.adapt.enrol_emotion}"
+    return f"{cfg.model.name}+{cfg.adapt.name}{enrolled}{emotion}"
+
+
+def run_name(model: str, cfg: Config, split: Split) -> str:
     """For example "cnn speaker fold 0", or "cnn paper" where there is one fold."""
     fold = f" fold {split.fold}" if split.folds > 1 else ""
     seed = f" seed {cfg.seed}" if cfg.seed else ""
-    return f"{cfg.model.name} {split.protocol}{fold}{seed}{' shuffled labels' if cfg.shuffle_labels else ''}"
+    return f"{model} {split.protocol}{fold}{seed}{' shuffled labels' if cfg.shuffle_labels else ''}"
 
 
 def title(model: str, corpus: str, synthetic: bool, protocol: str, fold: int, folds: int) -> str:
@@ -60,7 +72,7 @@ def tags(cfg: Config, corpus: Corpus, split: Split, key: str, groups: Sequence[s
         "folds": str(split.folds),
         "partition": split.partition,
         "rows": split.rows,
-        "model": str(cfg.model.name),
+        "model": model_name(cfg, groups),
         "size": cfg.size.name,
         "experiment": cfg.experiment_name or "none",
         "seed": str(cfg.seed),

@@ -152,10 +152,10 @@ def start(
     with _alone(work_dir):
         started = time.perf_counter()
         memory.forget_peak()
-        run_id, resumed = _create_or_resume(cfg, split, key, work_dir, parent)
+        name = facts.model_name(cfg, groups)
+        run_id, resumed = _create_or_resume(cfg, facts.run_name(name, cfg, split), key, work_dir, parent)
         try:
             _describe(cfg, corpus, split, key, groups, run_id)
-            name = str(cfg.model.name)
             title = facts.title(name, corpus.name, corpus.synthetic, split.protocol, split.fold, split.folds)
             active = ActiveRun(cfg, run_id, work_dir, resumed, title)
             try:
@@ -171,7 +171,7 @@ def start(
         shutil.rmtree(work_dir)
 
 
-def _create_or_resume(cfg: Config, split: Split, key: str, work_dir: Path, parent: str | None) -> tuple[str, bool]:
+def _create_or_resume(cfg: Config, name: str, key: str, work_dir: Path, parent: str | None) -> tuple[str, bool]:
     mlflow = client(cfg.tracking)
     experiment = experiment_id(cfg.tracking, cfg.tracking.experiment)
     above = {PARENT_TAG: parent} if parent else {}
@@ -185,7 +185,7 @@ def _create_or_resume(cfg: Config, split: Split, key: str, work_dir: Path, paren
             if "error" in mlflow.get_run(old).data.tags:
                 mlflow.delete_tag(old, "error")
             return old, True
-        run = mlflow.create_run(experiment, run_name=facts.run_name(cfg, split), tags={"key": key} | above)
+        run = mlflow.create_run(experiment, run_name=name, tags={"key": key} | above)
     note.write_text(run.info.run_id)
     return str(run.info.run_id), False
 

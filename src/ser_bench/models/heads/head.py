@@ -23,6 +23,8 @@ HEAD_FILE = "head.json"
 SCALER_FILE = "head.safetensors"
 """First of the safetensors files by name where members are `member_….safetensors`: the audit reads the scaler in it."""
 FORMAT = 1
+SVD_PASSES = 3
+"""Power iterations: the last of the directions are not exact, and need not be."""
 CONSTANT = 1e-6
 """A column whose deviation is below this share of its mean does not vary, and is not divided."""
 
@@ -47,6 +49,7 @@ class Head:
         self._classes = classes
         self._seed = seed
         self._scaler: tuple[Array, Array] | None = None
+        self._axes: Array | None = None
         self._members: dict[str, Member] = {}
 
     def fit(self, x_train: Array, y_train: Labels, x_val: Array, y_val: Labels) -> dict[str, float]:
@@ -68,7 +71,11 @@ class Head:
         if len(np.unique(y_train)) < 2:
             raise ConfigError("all training rows have one label; a classifier needs two to tell apart")
         started = time.perf_counter()
+        self._axes = None
         train, val = self._scaled(x_train, y_train, x_val, y_val)
+        if self._cfg.components is not None and self._cfg.components < min(x_train.shape):
+            self._axes = principal_axes(train.x, self._cfg.components, self._seed)
+            train, val = self._turned(train), self._turned(val)
         self._members = {name: MEMBERS[name](self._cfg, self._classes, self._seed) for name in self._cfg.members}
         facts: dict[str, float] = {}
         for name, member in self._members.items():
@@ -77,7 +84,7 @@ class Head:
             facts |= _judged(self.predict_proba(x_val), y_val)
         if len(y_val) and self._cfg.refit:
             both, labels = np.concatenate([x_train, x_val]), np.concatenate([y_train, y_val])
-            train, _ = self._scaled(both, labels, x_val[:0], y_val[:0])
+            train = self._turned(self._scaled(both, labels, x_val[:0], y_val[:0])[0])
             for member in self._members.values():
                 member.refit(train)
         parameters = float(sum(array.size for member in self._members.values() for array in member.arrays().values()))
@@ -90,7 +97,7 @@ class Head:
         Raises:
             SerBenchError: not fitted, or vectors of another length than those it was fitted on.
         """
-        scaled = self._standardised(x)
+        scaled = self._turned(Labelled(self._standardised(x), np.zeros(0, dtype=np.int64))).x
         mean: Array = np.mean([member.predict_proba(scaled) for member in self._members.values()], axis=0)
         return mean
 
@@ -106,7 +113,7 @@ class Head:
             raise SerBenchError("this head is not fitted; call fit before save")
         folder.mkdir(parents=True, exist_ok=True)
         mean, std = self._scaler
-        save_file({"mean": mean, "std": std}, folder / SCALER_FILE)
+        save_file({"mean": mean, "std": std} | self._stored_axes(), folder / SCALER_FILE)
         described: dict[str, Any] = {"format": FORMAT, "classes": self._classes, "members": {}}
         for name, member in self._members.items():
             arrays = {key: np.ascontiguousarray(array) for key, array in member.arrays().items()}
@@ -130,7 +137,7 @@ class Head:
                 raise SerBenchError(f"{folder}: head stored in format {described['format']}, but {FORMAT} is read here")
             head = cls(HeadConfig(members=list(described["members"])), int(described["classes"]))
             scaler = load_file(folder / SCALER_FILE)
-            head._scaler = scaler["mean"], scaler["std"]
+            head._scaler, head._axes = (scaler["mean"], scaler["std"]), scaler.get("axes")
             for name, settings in described["members"].items():
                 arrays = load_file(folder / f"member_{name}.safetensors")
                 head._members[name] = MEMBERS[name].restored(settings, arrays, head._classes)
@@ -145,6 +152,15 @@ class Head:
         train, val = self._standardised(x_train), self._standardised(x_val)
         return Labelled(train, y_train), Labelled(val, y_val)
 
+    def _turned(self, rows: Labelled) -> Labelled:
+        """Standardised rows along the principal axes, where there are such."""
+        if self._axes is None:
+            return rows
+        return Labelled(rows.x @ self._axes.astype(np.float64), rows.y)
+
+    def _stored_axes(self) -> dict[str, Array]:
+        return {} if self._axes is None else {"axes": np.ascontiguousarray(self._axes)}
+
     def _standardised(self, x: Array) -> Array:
         if self._scaler is None:
             raise SerBenchError("this head is not fitted; call fit, or load a stored run")
@@ -155,6 +171,15 @@ class Head:
             )
         scaled: Array = (x - mean) / std
         return scaled
+
+
+def principal_axes(x: Array, count: int, seed: int) -> Array:
+    """[D, count] float32, orthonormal: the directions in which standardised rows [N, D] vary most (randomised SVD)."""
+    from sklearn.utils.extmath import randomized_svd
+
+    _, _, axes = randomized_svd(x.astype(np.float32), count, n_iter=SVD_PASSES, random_state=seed)
+    found: Array = np.asarray(axes.T, dtype=np.float32)
+    return found
 
 
 def _judged(probabilities: Array, truth: Labels) -> dict[str, float]:

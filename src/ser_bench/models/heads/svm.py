@@ -1,8 +1,9 @@
 """Support vector machine with an RBF kernel, one against one, whose margins become probabilities.
 
-K(x, v) = exp(−gamma · ‖x − v‖²), gamma = `head.svm_gamma` / D. The kernel matrix is one matrix product here and handed
-to libsvm ready-made: libsvm's own loops over the same 6,000 rows take a minute. The pairwise decisions are linear in
-K, so their sum for each class is too: what is stored is one weight a support vector and class.
+K(x, v) = exp(−gamma · ‖x − v‖²), gamma = `head.svm_gamma` / total variance of training rows: D where all columns are
+standardised, less after principal components. The kernel matrix is one matrix product here and handed to libsvm
+ready-made: libsvm's own loops over the same 6,000 rows take a minute. The pairwise decisions are linear in K, so their
+sum for each class is too: what is stored is one weight a support vector and class.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Svm(Member):
 
     def fit(self, train: Labelled, val: Labelled) -> dict[str, float]:
         """Each value of `head.svm_c` in turn; without validation rows the first alone."""
-        self._gamma = self._cfg.svm_gamma / train.x.shape[1]
+        self._gamma = self._cfg.svm_gamma / float(train.x.var(axis=0).sum())
         gram = kernel(train.x, train.x, self._gamma)
         best = np.inf
         kept: tuple[Any, ...] | None = None

@@ -1,0 +1,88 @@
+"""What the predictors over fixed vectors have in common: vectors of clips, adaptation to the speaker, a light head.
+
+A new one names itself and says in `_raw` what its vectors are; `fit`, `predict`, `save`, `load` and the audit's view of
+it are here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ser_bench.errors import SerBenchError
+from ser_bench.models.heads import Head
+from ser_bench.models.plain import Plain
+from ser_bench.models.speakers import Speakers
+from ser_bench.types import FloatArray, Predictions, Row
+
+
+class Probe(Plain):
+    """Vectors → (adapted to the speaker) → head."""
+
+    groups: ClassVar[tuple[str, ...]] = ("head", "adapt")
+    _head: Head | None = None
+    _speakers: Speakers | None = None
+
+    def _raw(self, rows: Sequence[Row]) -> FloatArray:
+        """[N, D] vectors of clean clips, as they are."""
+        raise NotImplementedError
+
+    def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
+        """Fit the head on clean training rows, its settings chosen on validation rows; returns the head's facts.
+
+        Raises:
+            ConfigError: the training rows have one label only; `adapt` and `split` do not go together.
+        """
+        rows, truth = self._clean(train)
+        if self._cfg.shuffle_labels:
+            truth = list(np.random.default_rng(self._seed).permutation(truth))
+        self._speakers = Speakers.fitted(self._cfg, self._inputs, rows, self._raw)
+        self._head = Head(self._cfg.head, len(self._labels), self._seed)
+        places = [np.array([self._labels.index(label) for label in said], dtype=np.int64)
+                  for said in (truth, self._inputs.truth(val))]  # fmt: skip
+        vectors = self.scaled_vectors(rows)
+        return self._head.fit(vectors, places[0], self.scaled_vectors(val) if val else vectors[:0], places[1])
+
+    def predict(self, rows: Sequence[Row]) -> Predictions:
+        """Probabilities of all labels; the latency is that of the head, not of the vectors.
+
+        Under `adapt=speaker_stats` the clips that the speaker was learnt from are left out.
+
+        Raises:
+            SerBenchError: not trained, or vectors of another length than those it was trained on.
+        """
+        if self._head is None or self._speakers is None:
+            raise SerBenchError(f"this {self.name} is not trained; call fit, or load a stored run")
+        enrolled = self._speakers.enrolled(rows)
+        asked = [row for row in rows if row.clip_id not in enrolled]
+        if not asked:
+            return self._predictions((), np.zeros((0, len(self._labels))), "softmax")
+        vectors = self.scaled_vectors(asked)
+        started = time.perf_counter()
+        probabilities = self._head.predict_proba(vectors)
+        return self._predictions(asked, probabilities, "softmax", time.perf_counter() - started)
+
+    def scaled_vectors(self, rows: Sequence[Row]) -> FloatArray:
+        """[N, D] as the head's scaler is given them: the audit computes the scaler's statistics anew from these.
+
+        Raises:
+            SerBenchError: not trained.
+        """
+        if self._speakers is None:
+            raise SerBenchError(f"this {self.name} is not trained; call fit, or load a stored run")
+        return self._speakers.adapted(rows, self._raw)
+
+    def _state(self, folder: Path) -> dict[str, Any]:
+        if self._head is None or self._speakers is None:
+            raise SerBenchError(f"this {self.name} is not trained; call fit before save")
+        self._head.save(folder)
+        self._speakers.save(folder)
+        return {}
+
+    def _restore(self, stored: Mapping[str, Any], folder: Path) -> None:
+        self._head = Head.load(folder)
+        self._speakers = Speakers.load(folder, self._cfg, self._inputs)

@@ -1,0 +1,30 @@
+"""`model=whisper_probe` from the command line, with an encoder of random weights: runs, names, audits, comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Bench
+from tests.unit.tiny_whisper import write_tiny
+
+pytestmark = pytest.mark.slow
+
+
+def test_plain_and_adapted_probes_are_rows_of_their_own(fresh: Bench, tmp_path: Path) -> None:
+    words = ("model=whisper_probe", f"model.encoders=[{write_tiny(tmp_path / 'tiny')}]", "head=logistic")
+    assert "audit    clean" in fresh.run(*words)
+    transductive = fresh.run(*words, "adapt=speaker_stats")
+    assert "scaler saw no test row; adapt=speaker_stats: all clips of each tested speaker" in transductive
+    enrolled = fresh.run(*words, "adapt=speaker_stats", "adapt.enrol=5")
+    assert "audit    clean" in enrolled and "5 clips of each tested speaker, which are not scored" in enrolled
+    assert "done before" in fresh.run(*words, "adapt=speaker_stats", "adapt.enrol=5")
+    names = ("whisper_probe", "whisper_probe+speaker_stats", "whisper_probe+speaker_stats_5")
+    (plain,), (everything,), (few,) = (fresh.runs(model=name) for name in names)
+    assert len(plain.predictions().rows) == len(everything.predictions().rows)
+    speakers = len({clip_id.split("_")[0] for clip_id, _ in plain.predictions().rows})
+    assert len(plain.predictions().rows) - len(few.predictions().rows) == 5 * speakers
+    assert all(run.metrics["leak/scaler"] == 0.0 == run.metrics["leak/predictions"] for run in (plain, everything, few))
+    table = fresh.cli("compare", f"tracking.dir={fresh.tracking.dir}", "tracking.experiment=demo")
+    assert all(f"{name} " in table for name in names)
