@@ -11,7 +11,7 @@ from functools import cached_property
 from hydra.core.hydra_config import HydraConfig
 
 from ser_bench import models, series, tracking
-from ser_bench.config import Config, FusionConfig, run_here
+from ser_bench.config import Combine, Config, FusionConfig, run_here
 from ser_bench.errors import ConfigError, NotComparableError, RunNotFoundError
 from ser_bench.evaluation.contributions import contributions
 from ser_bench.features.store import Features
@@ -74,7 +74,8 @@ def resolve(cfg: Config, corpus: Corpus, split: Split) -> tuple[RestoredMember, 
     """The members of the fusion that `cfg` asks for, each said in one line; () for any other model.
 
     Raises:
-        ConfigError: a word that is neither a model nor a run id, or a run named twice.
+        ConfigError: a word that is neither a model nor a run id, a run named twice, or one whose answers for validation
+            rows are memory, where a regression is to be fitted to them.
         RunNotFoundError: no such run; of a model, the message gives the command that makes one.
         NotComparableError: a run that is not finished, was measured on something else, or answered some rows only.
     """
@@ -95,6 +96,8 @@ def resolve(cfg: Config, corpus: Corpus, split: Split) -> tuple[RestoredMember, 
             raise ConfigError(f"model.members names run {run.run_id} ({run.name}) twice; a run is combined with others")
     found = restore(runs, cfg, corpus.by_id, corpus.language, corpus.labels)
     for member in found:
+        if cfg.model.combine is Combine.stack:
+            _refuse_fitted_to_validation(member)
         score = f", UAR {member.stored.metrics['test/uar']:.3f}" if "test/uar" in member.stored.metrics else ""
         log.info("member   %s: run %s (%s)%s", member.name, member.run_id, member.stored.name, score)
     return found
@@ -188,6 +191,15 @@ def _refuse_unequal(run: StoredRun, tags: Mapping[str, str]) -> None:
                 f"run {run.run_id} ({run.name}) and this fusion differ in {name}: {run.tags.get(name)} and "
                 f"{tags[name]}; combine runs of one corpus and one split"
             )
+
+
+def _refuse_fitted_to_validation(member: RestoredMember) -> None:
+    """A head that was fitted again on training and validation rows knows the latter: nothing can be learnt of it there."""
+    if "head" in models.predictor_class(member.stored.tags["model"]).groups and member.cfg.head.refit:
+        raise ConfigError(
+            f"run {member.run_id} ({member.name}) was fitted to the validation rows too, so what it says of them is "
+            "memory: run it with head.refit=false, or combine with model.combine=mean"
+        )
 
 
 def _command(cfg: Config, model: str) -> str:
