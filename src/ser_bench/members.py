@@ -194,7 +194,7 @@ def _refuse_unequal(run: StoredRun, tags: Mapping[str, str]) -> None:
 
 
 def _refuse_fitted_to_validation(member: RestoredMember) -> None:
-    """A head that was fitted again on training and validation rows knows the latter: nothing can be learnt of it there."""
+    """A head that was fitted again on training and validation rows knows the latter by heart."""
     if "head" in models.predictor_class(member.stored.tags["model"]).groups and member.cfg.head.refit:
         raise ConfigError(
             f"run {member.run_id} ({member.name}) was fitted to the validation rows too, so what it says of them is "
