@@ -206,5 +206,5 @@ def test_the_audit_reads_functionals_for_it(tmp_path: Path) -> None:
     predictor.fit(TRAIN, VAL)
     predictor.save(tmp_path)
     features = Features(cfg, {}, "en")
-    assert _reader(cfg, stored_scaler(tmp_path), features) == features.egemaps
+    assert _reader(None, cfg, stored_scaler(tmp_path), features) == features.egemaps  # type: ignore[arg-type]
     assert "mean" in load_file(tmp_path / "head.safetensors")
