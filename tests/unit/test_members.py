@@ -77,13 +77,13 @@ def test_another_seed_split_or_corpus_is_no_candidate(compose) -> None:
 
 
 def test_a_member_that_knows_the_validation_rows_is_only_averaged(compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models.predictor_class("majority"), "groups", ("head",))
+    monkeypatch.setattr(models.predictor_class("prior"), "groups", ("head",))
     for name in ("majority", "prior"):
         finished(compose(f"model={name}"))
     with pytest.raises(ConfigError, match=r"head\.refit=false"):
         members.resolve(fusion(compose), CORPUS, SPLIT)
     assert len(members.resolve(fusion(compose, "model.combine=mean"), CORPUS, SPLIT)) == 2
-    finished(compose("model=majority", "head.refit=false"))
+    finished(compose("model=prior", "head.refit=false"))
     assert len(members.resolve(fusion(compose), CORPUS, SPLIT)) == 2
 
 
