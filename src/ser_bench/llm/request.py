@@ -70,7 +70,7 @@ class Session:
 def context_tokens(questions: Sequence[Question], counter: TokenCounter, cfg: LlmConfig, reason: bool) -> int:
     """Room that a server of our own must give each of these; `CONTEXT_TOKENS` at least."""
     longest = max((counter.count(question) for question in questions), default=0)
-    needed = CONTEXT_MARGIN * longest + parameters(cfg, reason)["max_tokens"]
+    needed: float = CONTEXT_MARGIN * longest + parameters(cfg, reason)["max_tokens"]
     return max(CONTEXT_TOKENS, math.ceil(needed / CONTEXT_STEP) * CONTEXT_STEP)
 
 
