@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from ser_bench.llm import purse, service, tokens
 from ser_bench.llm.answer import Answer, schema
 from ser_bench.llm.batch import Batch
 from ser_bench.llm.estimate import estimate
+from ser_bench.llm.progress import Progress, Tally
 from ser_bench.llm.question import Question
 from tests import fake_openai as fake
 
@@ -201,3 +203,16 @@ def test_run_deadline_stops_and_keeps(server, cfg, tmp_path):
     batch = make(cfg, tmp_path)
     batch.ask(questions(60))
     assert batch.tally.cached == asked, "what was under way when time was up is kept too"
+
+
+def test_progress_line_counts_and_guesses_the_rest():
+    with Progress(total=100, done=20) as progress:
+        began = progress._began
+        tally = Tally(cached=20, retried=3, paid_usd=0.214, reasons=Counter(refusal=2, failed=1))
+        for _ in range(40):
+            progress.one_more(tally)
+        line = progress.line(tally, began + 80.0)
+    assert line == (
+        "60 of 100 (20 from the cache): 57 answered, 3 abstained or failed, 3 retried, US$ 0.21 so far, "
+        "about 80 seconds left"
+    )

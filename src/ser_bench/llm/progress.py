@@ -74,13 +74,13 @@ class Progress:
             log.info("llm      %s", self.line(tally, now))
 
     def line(self, tally: Tally, now: float) -> str:
-        """For example "320 of 1,557: 301 answered (10 cached), 19 abstained or failed, 4 retried, US$ 0.21, …"."""
+        """For example "320 of 1,557 (10 from the cache): 301 answered, 19 abstained or failed, 4 retried …"."""
         without = sum(tally.reasons.values())
         rate = (self._done - self._before) / max(now - self._began, 1e-9)
         left_s = (self._total - self._done) / rate if rate > 0 else 0.0
         return (
-            f"{self._done:,} of {self._total:,}: {self._done - without:,} answered, {without:,} abstained or failed "
-            f"({tally.cached:,} of them all cached), {tally.retried:,} retried, US$ {tally.paid_usd:.2f} so far, "
+            f"{self._done:,} of {self._total:,} ({tally.cached:,} from the cache): {self._done - without:,} answered, "
+            f"{without:,} abstained or failed, {tally.retried:,} retried, US$ {tally.paid_usd:.2f} so far, "
             f"about {duration(left_s)} left"
         )
 
