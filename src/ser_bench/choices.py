@@ -76,3 +76,10 @@ class Combine(Enum):
 
     stack = "stack"
     mean = "mean"
+
+
+class Mix(Enum):
+    """How `ssl_probe` makes one vector of all layers."""
+
+    mean = "mean"
+    learnt = "learnt"

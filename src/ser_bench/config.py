@@ -14,7 +14,18 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from platformdirs import user_cache_dir
 
-from ser_bench.choices import AnswerFormat, CacheMode, Combine, Engine, LabelSet, MfccOrder, OnBadClip, Pad, Protocol
+from ser_bench.choices import (
+    AnswerFormat,
+    CacheMode,
+    Combine,
+    Engine,
+    LabelSet,
+    MfccOrder,
+    Mix,
+    OnBadClip,
+    Pad,
+    Protocol,
+)
 from ser_bench.errors import ConfigError
 from ser_bench.schema import (
     AsrConfig,
@@ -37,6 +48,7 @@ from ser_bench.schema import (
 from ser_bench.schema_heads import AdaptConfig, HeadConfig, WhisperProbeConfig
 from ser_bench.schema_llm import LlmConfig
 from ser_bench.schema_networks import CrnnConfig, LogMelConfig, MlpConfig
+from ser_bench.schema_ssl import SslProbeConfig
 
 __all__ = [
     "PROJECT_ROOT",
@@ -61,6 +73,7 @@ __all__ = [
     "LlmModelConfig",
     "LogMelConfig",
     "MfccOrder",
+    "Mix",
     "MlpConfig",
     "OnBadClip",
     "Pad",
@@ -68,6 +81,7 @@ __all__ = [
     "Protocol",
     "SizeConfig",
     "SplitConfig",
+    "SslProbeConfig",
     "TextConfig",
     "TextOnlyConfig",
     "TrackingConfig",
@@ -96,6 +110,7 @@ SCHEMAS: dict[str, type] = {
     "schema/model/fusion": FusionConfig,
     "schema/model/egemaps": ControlConfig,
     "schema/model/whisper_probe": WhisperProbeConfig,
+    "schema/model/ssl_probe": SslProbeConfig,
     "schema/size/base": SizeConfig,
     "schema/corpus/base": CorpusConfig,
     "schema/split/base": SplitConfig,

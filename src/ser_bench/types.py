@@ -238,6 +238,9 @@ class Inputs(Protocol):
     def members(self) -> Sequence[Member]:
         """Other runs whose answers a fusion combines; () for every other predictor."""
 
+    def speech_encoder(self, rows: Sequence[Row], encoder: str, revision: str | None, device: str) -> FloatArray:
+        """[N, layers, 2, width] of the clean clips: mean and deviation over time of a speech encoder's states."""
+
 
 EpochLog = Callable[[int, Mapping[str, float]], None]
 """Receives (epoch, metrics) once an epoch; names as they shall stand in MLflow."""

@@ -98,6 +98,12 @@ class FakeInputs:
     def members(self) -> Sequence[Member]:
         return (FakeMember("ear", 1.5), FakeMember("eye", 0.8))
 
+    def speech_encoder(self, rows: Sequence[Row], encoder: str, revision: str | None, device: str) -> FloatArray:
+        """Three layers of dim / 2 units; the first is noise."""
+        own = np.array([self._one(Row(row.clip_id)) for row in rows], np.float32).reshape(-1, 1, 2, self.dim // 2)
+        noise = np.array([self._rng(row).normal(size=self.dim) for row in rows], np.float32).reshape(own.shape)
+        return np.concatenate([5 * noise, own, 2 * own + 1], axis=1)
+
     def _one(self, row: Row) -> FloatArray:
         noise = self._rng(row).normal(size=self.dim).astype(np.float32)
         centre = self.centres[LABELS.index(row.clip_id.split("-")[0])]

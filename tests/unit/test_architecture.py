@@ -15,6 +15,7 @@ ORDER = [
         "choices",
         "schema_llm",
         "schema_heads",
+        "schema_ssl",
         "schema",
         "schema_networks",
         "config",

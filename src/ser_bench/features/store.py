@@ -11,7 +11,7 @@ from ser_bench import asr, corpora
 from ser_bench.cache import Cache
 from ser_bench.config import Config, LogMelConfig, cache_dir
 from ser_bench.errors import ConfigError
-from ser_bench.features import egemaps, embedding, logmel, pitch, prosody, spectral, text
+from ser_bench.features import egemaps, embedding, logmel, pitch, prosody, spectral, speech_encoder, text
 from ser_bench.types import Clip, FloatArray, Member, Row
 
 
@@ -114,6 +114,11 @@ class Features:
     def members(self) -> Sequence[Member]:
         """Other runs whose answers a fusion combines; () for every other predictor."""
         return self._members
+
+    def speech_encoder(self, rows: Sequence[Row], encoder: str, revision: str | None, device: str) -> FloatArray:
+        """[N, layers, 2, width] of the clean clips, not standardised; see `features.speech_encoder.embed`."""
+        cache = Cache(self._folder / "speech_encoder")
+        return speech_encoder.embed([self._clips[row.clip_id] for row in rows], encoder, revision, device, cache)
 
     def under(self, cfg: Config) -> Features:
         """The same clips, read as another run's configuration reads them."""

@@ -23,6 +23,7 @@ REGISTRY: dict[str, str] = {
     "listeners": "ser_bench.models.listeners:Listeners",
     "fusion": "ser_bench.models.fusion:Fusion",
     "egemaps": "ser_bench.models.egemaps:Egemaps",
+    "ssl_probe": "ser_bench.models.ssl_probe:SslProbe",
 }
 """Name → class; imported when asked for, because each brings a heavy library."""
 

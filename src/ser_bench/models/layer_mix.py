@@ -1,0 +1,72 @@
+"""Which layers of an encoder count, and for how much: weights of its layers, fitted to training rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_bench.config import Mix, SslProbeConfig
+from ser_bench.errors import ConfigError
+from ser_bench.types import FloatArray
+
+STEPS = 200
+LEARNING_RATE = 0.05
+WEIGHT_DECAY = 1e-2
+
+Array = npt.NDArray[np.float64]
+
+
+def fixed(cfg: SslProbeConfig, layers: int) -> Array | None:
+    """[layers] weights that the configuration gives; None where they are to be learnt.
+
+    Raises:
+        ConfigError: `model.layers` is not last, all, or the number of a layer that the encoder has.
+
+    >>> fixed(SslProbeConfig(layers="last"), 3), fixed(SslProbeConfig(layers="1"), 3)
+    (array([0., 0., 1.]), array([0., 1., 0.]))
+    """
+    if cfg.layers == "all":
+        return None if cfg.mix is Mix.learnt else np.full(layers, 1 / layers)
+    number = layers - 1 if cfg.layers == "last" else int(cfg.layers) if cfg.layers.isdecimal() else -1
+    if not 0 <= number < layers:
+        raise ConfigError(f"model.layers={cfg.layers}: say last, all, or a number from 0 to {layers - 1}")
+    one: Array = np.eye(layers)[number]
+    return one
+
+
+def learnt(pooled: FloatArray, targets: npt.NDArray[np.int64], classes: int) -> Array:
+    """[layers] positive weights, as fitted together with a linear classifier over the weighted sum.
+
+    s = softmax(a); logits = W · Σ_l s_l x_l / d_l + b, where d_l is the spread of layer l over the rows, one number, so
+    that a loud layer is not an important one. Adam on the mean cross-entropy plus decay of W. After SUPERB's weighted
+    sum (Yang et al. 2021, arXiv 2105.01051), over pooled states in place of frames.
+
+    Args:
+        pooled: [N, layers, D] of training rows.
+        targets: [N] places of their labels.
+        classes: how many labels.
+
+    Returns:
+        s_l / d_l: what the pooled states, as they are, are multiplied by.
+    """
+    import torch
+
+    spread = pooled.std(axis=0, dtype=np.float64)
+    scale = np.maximum(np.sqrt(np.square(spread).mean(axis=-1)), 1e-12)
+    centred = (pooled - pooled.mean(axis=0, dtype=np.float64)) / scale[:, None]
+    rows, wanted = torch.from_numpy(centred.astype(np.float32)), torch.from_numpy(targets)
+    raw = torch.zeros(len(scale), requires_grad=True)
+    weights = torch.zeros(classes, pooled.shape[-1], requires_grad=True)
+    biases = torch.zeros(classes, requires_grad=True)
+    groups: list[dict[str, Any]] = [{"params": [raw, biases]}, {"params": [weights], "weight_decay": WEIGHT_DECAY}]
+    optimiser = torch.optim.Adam(groups, lr=LEARNING_RATE)
+    for _ in range(STEPS):
+        mixed = torch.einsum("l,nld->nd", raw.softmax(0), rows)
+        loss = torch.nn.functional.cross_entropy(mixed @ weights.T + biases, wanted)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    weighted: Array = raw.detach().softmax(0).numpy().astype(np.float64) / scale
+    return weighted
