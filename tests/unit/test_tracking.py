@@ -374,6 +374,9 @@ def test_children_are_nested_and_finished_ones_adopted(cfg, key):
     assert [run.run_id for run in tracking.search(cfg.tracking, parent=later)] == [child.run_id]
     assert only(cfg, key).parent == parent  # it stays where it was
     tracking.log_text(cfg.tracking, later, "a table", "table.txt")
+    tracking.describe_run(cfg.tracking, later, "a line of a table that is long\n" * 400)
+    cut = store.client(cfg.tracking).get_run(later).data.tags["mlflow.note.content"]
+    assert len(cut) <= 8000 and "long\n\n… the rest is in the artifacts" in cut and "long\na line" in cut
     tracking.describe_run(cfg.tracking, later, "**a table**")
     tracking.end_parent(cfg.tracking, later, "FAILED")
     stored = tracking.load_run(cfg.tracking, later)

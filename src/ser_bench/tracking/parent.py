@@ -13,6 +13,9 @@ from ser_bench.tracking.store import client, errors, experiment_id
 
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
+NOTE_CHARACTERS = 8_000
+"""MLflow cuts longer values of tags, in the middle of whatever they are."""
+CUT = "\n… the rest is in the artifacts of this run.\n"
 ADOPTED = "adopted."
 """Tags of a parent that name runs of earlier sweeps that it did not need to repeat."""
 
@@ -55,9 +58,13 @@ def adopt(cfg: TrackingConfig, run_id: str, parent: str | None) -> None:
 
 
 def describe_run(cfg: TrackingConfig, run_id: str, markdown: str) -> None:
-    """Set the description that heads a run's page."""
+    """Set the description that heads a run's page; one longer than MLflow keeps ends at a line, and says so."""
+    text = redact(markdown)
+    if len(text) > NOTE_CHARACTERS:
+        kept = text[: NOTE_CHARACTERS - len(CUT)]
+        text = kept[: kept.rfind("\n") + 1] + CUT
     with errors(cfg):
-        client(cfg).set_tag(run_id, NOTE_TAG, redact(markdown))
+        client(cfg).set_tag(run_id, NOTE_TAG, text)
 
 
 def log_files(cfg: TrackingConfig, run_id: str, paths: Sequence[Path], folder: str | None = None) -> None:
