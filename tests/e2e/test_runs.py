@@ -1,0 +1,57 @@
+"""Runs on the demo corpus (SYNTHETIC speech) that go another way than the usual one: controls, cold stores, failures, Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e.conftest import Bench
+
+CHANCE = 1 / 6
+
+pytestmark = pytest.mark.slow
+
+
+def test_shuffled_labels_fall_to_chance(bench: Bench) -> None:
+    bench.run("-m", "model=cnn,cnn_text", "shuffle_labels=true", "trainer.max_epochs=5")
+    runs = [run for run in bench.runs() if run.tags["shuffle_labels"] == "true"]
+    assert Counter(run.tags["model"] for run in runs) == {"cnn": 1, "cnn_text": 1}
+    # A single network can pair an emotion with its label by luck, which is worth a sixth: the mean has less of it.
+    uars = [run.metrics["test/uar"] for run in runs]
+    assert np.mean(uars) < CHANCE + 0.17, uars
+
+
+def test_parallel_children_on_a_cold_store(fresh: Bench) -> None:
+    fresh.run("-m", "model=cnn,cnn_text", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer=debug")
+    statuses = {run.tags["model"]: run.status for run in fresh.runs()}
+    assert statuses == {"cnn": "FINISHED", "cnn_text": "FINISHED"}
+    assert [run.info.status for run in fresh.sweeps()] == ["FINISHED"]
+
+
+def test_a_failing_child_is_reported_and_the_others_go_on(fresh: Bench) -> None:
+    output = fresh.run("-m", "model=cnn", "trainer=debug", "split.fold=7,0", status=2)
+    assert "split.fold=7 does not exist" in output and "Traceback" not in output
+    assert [run.info.status for run in fresh.sweeps()] == ["FAILED"]
+    assert [run.status for run in fresh.runs(model="cnn")] == ["FINISHED"]
+
+
+def test_ctrl_c_kills_cleanly_and_the_same_command_resumes(fresh: Bench) -> None:
+    words = ("model=cnn", "trainer.max_epochs=4")
+    process = fresh.start(*words)
+    deadline = time.monotonic() + 900
+    while time.monotonic() < deadline and not list(Path(fresh.tracking.dir).glob("work/*/last.ckpt")):
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 130, output
+    (killed,) = fresh.runs(model="cnn")
+    assert killed.status == "KILLED"
+    fresh.run(*words)
+    (resumed,) = fresh.runs(model="cnn")
+    assert (resumed.run_id, resumed.status) == (killed.run_id, "FINISHED")
