@@ -1,4 +1,4 @@
-"""Runs on the demo corpus (SYNTHETIC speech) that go another way than the usual one: controls, cold stores, failures, Ctrl-C."""
+"""Runs on the demo corpus (SYNTHETIC speech) out of the ordinary: controls, cold stores, failures, Ctrl-C."""
 
 from __future__ import annotations
 
