@@ -200,6 +200,17 @@ def test_the_audit_finds_the_rows_of_its_scaler(refit: str, said: str, tmp_path:
     assert found.leak and "test rows" in found.text
 
 
+def test_the_audit_of_clean_rows_computes_no_augmented_one(tmp_path: Path) -> None:
+    predictor = build(config(), tmp_path)
+    predictor.fit(TRAIN, VAL)
+    predictor.save(tmp_path)
+    noisy = tuple(Row(row.clip_id, "noise") for row in TRAIN)
+    asked = FakeInputs()
+    found = check_scaler(stored_scaler(tmp_path), Split("speaker", 0, 5, TRAIN + noisy, VAL, TEST), asked.egemaps)
+    assert found.share == 0.0
+    assert {row.variant for rows in asked.asked for row in rows} == {"clean"}
+
+
 def test_the_audit_reads_functionals_for_it(tmp_path: Path) -> None:
     cfg = config()
     predictor = build(cfg, tmp_path)
