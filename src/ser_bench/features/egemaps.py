@@ -97,7 +97,7 @@ def check_installed() -> None:
 
 
 def functionals(samples: FloatArray) -> FloatArray:
-    """[88] of samples [T] at 16 kHz; NaN where they are too few for openSMILE's frames of 60 ms."""
+    """[88] of samples [T] at 16 kHz; NaN where they are too few for openSMILE."""
     with warnings.catch_warnings():  # it warns where it fills with NaN; `_work` names the clip instead
         warnings.simplefilter("ignore", UserWarning)
         values: FloatArray = _smile().process_signal(samples, SAMPLE_RATE_HZ).to_numpy(dtype=np.float32)[0]
