@@ -32,7 +32,7 @@ class HeadConfig:
     """mlp: both parameters of the Beta distribution that mixing weights are drawn from; 0: rows are not mixed."""
     label_smoothing: float = 0.1
     """mlp: share of each target spread over all labels."""
-    epochs: int = 40
+    epochs: int = 20
     """mlp: passes over the training rows, always all of them."""
     batch_size: int = 128
     """mlp: rows in a step."""

@@ -178,6 +178,19 @@ def test_principal_components_keep_what_matters(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.abs(oracle @ principal_axes(x, 3, 0)), np.eye(3), atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["logistic", "svm"])
+def test_of_fewer_rows_than_components_nothing_is_lost(name: str) -> None:
+    """Rows span as many directions as there are rows; turned into these, penalties and distances are what they were."""
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(40, 90)), np.arange(40) % CLASSES
+    x[np.arange(40), labels] += 3
+    whole, turned = head(name, refit=False), head(name, refit=False, components=60)
+    whole.fit(x, labels, x[:0], labels[:0])
+    turned.fit(x, labels, x[:0], labels[:0])
+    probe = x + 0.01 * rng.normal(size=x.shape)
+    np.testing.assert_allclose(turned.predict_proba(probe), whole.predict_proba(probe), atol=5e-3)
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_two_labels_are_enough(name: str) -> None:
     train, test = data(200, 0, 2, 1.0), data(100, 2, 2, 1.0)

@@ -73,8 +73,9 @@ class Head:
         started = time.perf_counter()
         self._axes = None
         train, val = self._scaled(x_train, y_train, x_val, y_val)
-        if self._cfg.components is not None and self._cfg.components < min(x_train.shape):
-            self._axes = principal_axes(train.x, self._cfg.components, self._seed)
+        if self._cfg.components is not None and self._cfg.components < x_train.shape[1]:
+            # Fewer rows than that span fewer directions, and along these nothing of them is lost.
+            self._axes = principal_axes(train.x, min(self._cfg.components, len(x_train)), self._seed)
             train, val = self._turned(train), self._turned(val)
         self._members = {name: MEMBERS[name](self._cfg, self._classes, self._seed) for name in self._cfg.members}
         facts: dict[str, float] = {}
