@@ -10,15 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from safetensors.numpy import load_file
 
 from ser_bench.audit.scaler import check_scaler, stored_scaler
-from ser_bench.audit.stored import _reader
 from ser_bench.cache import Cache
 from ser_bench.config import AugmentConfig, Config
 from ser_bench.errors import BadClipError, ConfigError, SerBenchError
 from ser_bench.features import egemaps
-from ser_bench.features.store import Features
 from ser_bench.models.egemaps import Egemaps
 from ser_bench.types import VARIANTS, Clip, FloatArray, Row, Split
 from tests.unit.fake_inputs import LABELS, FakeInputs, compose_config, rows
@@ -211,11 +208,16 @@ def test_the_audit_of_clean_rows_computes_no_augmented_one(tmp_path: Path) -> No
     assert {row.variant for rows in asked.asked for row in rows} == {"clean"}
 
 
-def test_the_audit_reads_functionals_for_it(tmp_path: Path) -> None:
-    cfg = config()
-    predictor = build(cfg, tmp_path)
+def test_the_audit_is_given_the_functionals_that_the_scaler_saw(tmp_path: Path) -> None:
+    predictor = build(config(), tmp_path)
     predictor.fit(TRAIN, VAL)
-    predictor.save(tmp_path)
-    features = Features(cfg, {}, "en")
-    assert _reader(None, cfg, stored_scaler(tmp_path), features) == features.egemaps  # type: ignore[arg-type]
-    assert "mean" in load_file(tmp_path / "head.safetensors")
+    np.testing.assert_array_equal(predictor.scaled_vectors(TEST), FakeInputs().egemaps(TEST))
+
+
+def test_it_adapts_to_speakers_as_every_probe_does(tmp_path: Path) -> None:
+    predictor = build(config("adapt=speaker_stats", "split=speaker"), tmp_path)
+    predictor.fit(TRAIN, ())
+    speakers = np.array([clip.speaker for clip in FakeInputs().clips(TRAIN)])
+    adapted = predictor.scaled_vectors(TRAIN)
+    for speaker in set(speakers):
+        np.testing.assert_allclose(adapted[speakers == speaker].mean(axis=0), 0, atol=1e-4)

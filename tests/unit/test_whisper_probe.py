@@ -199,3 +199,11 @@ def test_shuffled_labels_teach_nothing() -> None:
     model._cfg = replace(model._cfg, shuffle_labels=True)
     model.fit(TRAIN, ())
     assert accuracy(model.predict(TEST)) < accuracy(fitted(FakeInputs()).predict(TEST)) - 0.3
+
+
+def test_shuffled_validation_labels_teach_nothing_either() -> None:
+    """With `head.refit` validation rows are trained on: their labels must not be the true ones."""
+    model = probe(FakeInputs())
+    model._cfg = replace(model._cfg, shuffle_labels=True)
+    model.fit(TRAIN[:6], TRAIN[6:])
+    assert accuracy(model.predict(TEST)) < accuracy(fitted(FakeInputs()).predict(TEST)) - 0.3

@@ -187,8 +187,6 @@ def _reader(stored: StoredRun, cfg: Config, scaler: Scaler | None, features: Fea
     if isinstance(cfg.model, CrnnConfig):
         log_mel = cfg.model.log_mel
         return lambda rows: features.log_mel(rows, log_mel).reshape(-1, log_mel.bands)
-    if cfg.model.name == "egemaps":
-        return features.egemaps
     sound, text = spectral.length(cfg.features), cfg.text.dim
 
     def both(rows: Sequence[Row]) -> FloatArray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ser_bench.errors import SerBenchError
 from ser_bench.models.heads import Head
+from ser_bench.models.heads.member import Labels
 from ser_bench.models.plain import Plain
 from ser_bench.models.speakers import Speakers
 from ser_bench.types import FloatArray, Predictions, Row
@@ -38,14 +39,15 @@ class Probe(Plain):
             ConfigError: the training rows have one label only; `adapt` and `split` do not go together.
         """
         rows, truth = self._clean(train)
+        y, y_val = self._places(truth), self._places(self._inputs.truth(val))
         if self._cfg.shuffle_labels:
-            truth = list(np.random.default_rng(self._seed).permutation(truth))
+            # Validation rows too: with `head.refit` they are trained on.
+            shuffle = np.random.default_rng(self._seed)
+            y, y_val = shuffle.permutation(y), shuffle.permutation(y_val)
         self._speakers = Speakers.fitted(self._cfg, self._inputs, rows, self._raw)
         self._head = Head(self._cfg.head, len(self._labels), self._seed)
-        places = [np.array([self._labels.index(label) for label in said], dtype=np.int64)
-                  for said in (truth, self._inputs.truth(val))]  # fmt: skip
         vectors = self.scaled_vectors(rows)
-        return self._head.fit(vectors, places[0], self.scaled_vectors(val) if val else vectors[:0], places[1])
+        return self._head.fit(vectors, y, self.scaled_vectors(val) if val else vectors[:0], y_val)
 
     def predict(self, rows: Sequence[Row]) -> Predictions:
         """Probabilities of all labels; the latency is that of the head, not of the vectors.
@@ -75,6 +77,10 @@ class Probe(Plain):
         if self._speakers is None:
             raise SerBenchError(f"this {self.name} is not trained; call fit, or load a stored run")
         return self._speakers.adapted(rows, self._raw)
+
+    def _places(self, truth: Sequence[str]) -> Labels:
+        """[N] places of labels in the run's list."""
+        return np.array([self._labels.index(label) for label in truth], dtype=np.int64)
 
     def _state(self, folder: Path) -> dict[str, Any]:
         if self._head is None or self._speakers is None:

@@ -82,9 +82,6 @@ class SslProbe(Probe):
         pooled = self._inputs.speech_encoder(rows, model.encoder, model.revision, model.device)
         return pooled.reshape(*pooled.shape[:2], -1)
 
-    def _places(self, truth: Sequence[str]) -> npt.NDArray[np.int64]:
-        return np.array([self._labels.index(label) for label in truth], dtype=np.int64)
-
     def _state(self, folder: Path) -> dict[str, Any]:
         from safetensors.numpy import save_file
 
