@@ -13,6 +13,13 @@ class LabelSet(Enum):
     basic6 = "basic6"
 
 
+class Target(Enum):
+    """Whose word is the truth of a clip: the actor's instruction, or the people who listened."""
+
+    intended = "intended"
+    votes = "votes"
+
+
 class Protocol(Enum):
     """What is split; see docs and `splits.py`."""
 

@@ -25,6 +25,7 @@ from ser_bench.choices import (
     OnBadClip,
     Pad,
     Protocol,
+    Target,
 )
 from ser_bench.errors import ConfigError
 from ser_bench.schema import (
@@ -82,6 +83,7 @@ __all__ = [
     "SizeConfig",
     "SplitConfig",
     "SslProbeConfig",
+    "Target",
     "TextConfig",
     "TextOnlyConfig",
     "TrackingConfig",

@@ -82,7 +82,7 @@ def resolve(cfg: Config, corpus: Corpus, split: Split) -> tuple[RestoredMember, 
     if not isinstance(cfg.model, FusionConfig):
         return ()
     tags = {
-        "corpus": corpus.name,
+        "corpus": corpus.measured,
         "protocol": split.protocol,
         "labels": " ".join(corpus.labels),
         "corpus_digest": corpus.digest,

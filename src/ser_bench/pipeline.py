@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_bench import __version__, audit, corpora, members, models, splits, tracking
-from ser_bench.config import Config, Protocol, to_plain
+from ser_bench.config import Config, Protocol, Target, to_plain
 from ser_bench.evaluation import metrics, stats
 from ser_bench.features.store import Features
 from ser_bench.types import CLEAN, Corpus, Predictions, Split, digest_of
@@ -134,7 +134,8 @@ def run_key(cfg: Config, corpus: Corpus, split: Split, member_ids: Sequence[str]
     groups: dict[str, Any] = {"model": plain["model"]}
     for group in models.predictor_class(cfg.model.name).groups:
         groups[group] = {k: v for k, v in plain[group].items() if k not in UNSCIENTIFIC.get(group, set())}
-    parts = [corpus.digest, corpus.labels, split.protocol, split.fold, split.partition, split.rows]
+    parts: list[object] = [corpus.digest, corpus.labels, split.protocol, split.fold, split.partition, split.rows]
+    parts += [] if corpus.target == "intended" else [corpus.target]
     return digest_of([groups, cfg.seed, cfg.shuffle_labels, parts, __version__])
 
 
@@ -144,7 +145,7 @@ def announce(cfg: Config, corpus: Corpus, split: Split) -> None:
     speakers = len({clip.speaker for clip in corpus.clips})
     log.info("model    %s, size %s, %d epochs, language model %s", cfg.model.name, cfg.size.name,
              cfg.trainer.max_epochs, cfg.llm.name)  # fmt: skip
-    log.info("corpus   %s%s: %d clips, %d speakers, labels %s", corpus.name, kind, len(corpus.clips), speakers,
+    log.info("corpus   %s%s: %d clips, %d speakers, labels %s", corpus.measured, kind, len(corpus.clips), speakers,
              " ".join(corpus.labels))  # fmt: skip
     rows = f"{len(split.train)} training, {len(split.val)} validation, {len(split.test)} test rows"
     leaks = splits.LEAKS[cfg.split.protocol]
@@ -163,8 +164,9 @@ def announce(cfg: Config, corpus: Corpus, split: Split) -> None:
 def summarise(cfg: Config, run_id: str, predictions: Predictions, scores: dict[str, float]) -> None:
     """Say what came out, and where to look."""
     abstained = int(predictions.abstained.sum())
-    log.info("result   UAR %.3f, accuracy %.3f, macro-F1 %.3f on %d test rows%s", scores["test/uar"],
+    log.info("result   UAR %.3f, accuracy %.3f, macro-F1 %.3f on %d test rows%s%s", scores["test/uar"],
              scores["test/accuracy"], scores["test/macro_f1"], len(predictions.rows),
+             " against what listeners heard" if cfg.corpus.target is Target.votes else "",
              f", {abstained} abstentions counted as wrong" if abstained else "")  # fmt: skip
     if "test_clean/uar" in scores:
         log.info("         on the clean rows alone: UAR %.3f, accuracy %.3f; %s", scores["test_clean/uar"],

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from ser_bench.choices import Combine, Engine, LabelSet, MfccOrder, OnBadClip, Pad, Protocol
+from ser_bench.choices import Combine, Engine, LabelSet, MfccOrder, OnBadClip, Pad, Protocol, Target
 from ser_bench.schema_heads import AdaptConfig, HeadConfig
 from ser_bench.schema_llm import LlmConfig
 
@@ -85,6 +85,8 @@ class CorpusConfig:
     name: str = MISSING
     root: str | None = None
     labels: LabelSet = LabelSet.native
+    target: Target = Target.intended
+    """What is learnt and scored: `intended`, or `votes` of listeners where the corpus has them."""
     language: str = "en"
     """ISO 639-1 code of what is spoken."""
     folds: int = 5

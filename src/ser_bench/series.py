@@ -11,6 +11,7 @@ from ser_bench.errors import NotComparableError, RunNotFoundError
 from ser_bench.tracking import StoredRun
 
 NOT_A_CONFIGURATION = (
+    "corpus.target",  # told apart by the tag `corpus`
     *("split.fold", "tracking.", "cache_dir", "force", "corpus.root", "experiment_name"),
     *("trainer.threads", "trainer.progress", "llm.cache", "llm.max_", "llm.timeout"),
 )

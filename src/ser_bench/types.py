@@ -63,6 +63,7 @@ class Corpus:
         synthetic: True where no human spoke.
         skipped: file → reason, of files that `on_bad_clip=skip` left out.
         warnings: what a reader should know of this copy (missing clips, silent clips), one line each.
+        target: whose word the clips' emotions are: "intended", or the plurality of listeners' "votes".
     """
 
     name: str
@@ -72,6 +73,12 @@ class Corpus:
     synthetic: bool = False
     skipped: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    target: str = "intended"
+
+    @property
+    def measured(self) -> str:
+        """What figures are of: the name, and the target where it is not what was intended ("cremad-votes")."""
+        return self.name if self.target == "intended" else f"{self.name}-{self.target}"
 
     @property
     def by_id(self) -> dict[str, Clip]:
@@ -234,6 +241,9 @@ class Inputs(Protocol):
 
     def votes(self, rows: Sequence[Row]) -> list[Mapping[str, int] | None]:
         """Emotion → people who heard it in the clean clip, None for a clip that nobody was asked about."""
+
+    def soft_targets(self, rows: Sequence[Row], labels: Sequence[str]) -> FloatArray | None:
+        """[N, C] shares of listeners' votes to train on under `corpus.target=votes`, else None: the truth is all."""
 
     def members(self) -> Sequence[Member]:
         """Other runs whose answers a fusion combines; () for every other predictor."""

@@ -95,6 +95,9 @@ class FakeInputs:
             for n in numbers
         ]
 
+    def soft_targets(self, rows: Sequence[Row], labels: Sequence[str]) -> FloatArray | None:
+        return None
+
     def members(self) -> Sequence[Member]:
         return (FakeMember("ear", 1.5), FakeMember("eye", 0.8))
 

@@ -5,7 +5,7 @@ from ser_bench.corpora.catalogue import SHEETS, default_root, sheet_of
 from ser_bench.corpora.download import prepare
 from ser_bench.corpora.inventory import Inventory, verify
 from ser_bench.corpora.merge import load
-from ser_bench.corpora.reader import root_of
+from ser_bench.corpora.reader import root_of, votes_of
 
 __all__ = [
     "SHEETS",
@@ -20,4 +20,5 @@ __all__ = [
     "root_of",
     "sheet_of",
     "verify",
+    "votes_of",
 ]

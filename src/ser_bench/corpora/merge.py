@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ser_bench.config import Config, CorpusConfig, Protocol
+from ser_bench.config import Config, CorpusConfig, Protocol, Target
 from ser_bench.corpora import labels, reader
 from ser_bench.corpora.catalogue import sheet_of
 from ser_bench.errors import ConfigError, CorpusError
@@ -35,6 +35,8 @@ def load(cfg: Config) -> Corpus:
         )
     if test == cfg.corpus.name:
         raise ConfigError(f"split.test_corpus={test} is the corpus that is trained on; name another, or split=speaker")
+    if cfg.corpus.target is not Target.intended:
+        raise ConfigError("corpus.target=votes is of one corpus; split=cross_corpus has two: leave it out")
     return merge(reader.load(cfg), _load_test(cfg, test))
 
 

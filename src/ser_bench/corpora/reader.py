@@ -10,11 +10,11 @@ from pathlib import Path
 from ser_bench import __version__, config
 from ser_bench.audio import AudioInfo
 from ser_bench.cache import Cache
-from ser_bench.config import Config, LabelSet, OnBadClip
-from ser_bench.corpora import demo, index, labels, table
+from ser_bench.config import Config, LabelSet, OnBadClip, Target
+from ser_bench.corpora import demo, index, labels, table, target
 from ser_bench.corpora.base import Fields, Sheet
-from ser_bench.corpora.catalogue import default_root, find, sheet_of
-from ser_bench.errors import BadClipError, CorpusError
+from ser_bench.corpora.catalogue import SHEETS, default_root, find, sheet_of
+from ser_bench.errors import BadClipError, ConfigError, CorpusError
 from ser_bench.types import Clip, Corpus
 
 NAMED_AT_MOST = 5
@@ -52,11 +52,16 @@ def load(cfg: Config) -> Corpus:
     cache = Cache(config.cache_dir(cfg) / "index")
     infos, bad = index.probe_all([path for path, _ in chosen], root, cfg.corpus.max_duration_s, cache, skip)
     clips = _clips(sheet, root, [(path, fields) for path, fields in chosen if path in infos], infos)
+    heard: list[str] = []
+    if cfg.corpus.target is Target.votes:
+        kept_clips, line = target.as_heard(clips, votes_of(sheet, root), wanted, sheet.name)
+        clips, heard = tuple(kept_clips), [line]
     kept, without = _labels_with_clips(sheet, root, wanted, clips, skip)
     warnings = [
         *_missing(sheet, found),
         *_left_out(sheet, found, wanted, cfg.corpus.labels),
         *without,
+        *heard,
         *_remarkable(sheet, clips, infos),
     ]
     return Corpus(
@@ -67,7 +72,21 @@ def load(cfg: Config) -> Corpus:
         synthetic=sheet.synthetic,
         skipped={str(path): reason for path, reason in sorted({**found.refused, **bad}.items())},
         warnings=tuple(warnings),
+        target=cfg.corpus.target.value,
     )
+
+
+def votes_of(sheet: Sheet, root: Path) -> Mapping[str, Mapping[str, int]]:
+    """Clip id → emotion → people who heard it.
+
+    Raises:
+        ConfigError: nobody was asked about any clip of this corpus.
+        CorpusError: people were, but this copy of the corpus has no readable table of their votes.
+    """
+    if sheet.votes is None:
+        asked = ", ".join(name for name, other in SHEETS.items() if other.votes is not None)
+        raise ConfigError(f"corpus {sheet.name} has no votes of listeners; choose corpus={asked}")
+    return sheet.votes(root)
 
 
 def root_of(cfg: Config) -> Path:

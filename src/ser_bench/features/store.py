@@ -9,8 +9,8 @@ import numpy as np
 
 from ser_bench import asr, corpora
 from ser_bench.cache import Cache
-from ser_bench.config import Config, LogMelConfig, cache_dir
-from ser_bench.errors import ConfigError
+from ser_bench.config import Config, LogMelConfig, Target, cache_dir
+from ser_bench.corpora import target
 from ser_bench.features import egemaps, embedding, logmel, pitch, prosody, spectral, speech_encoder, text
 from ser_bench.types import Clip, FloatArray, Member, Row
 
@@ -111,6 +111,10 @@ class Features:
             for clip in self.clips(rows)
         ]
 
+    def soft_targets(self, rows: Sequence[Row], labels: Sequence[str]) -> FloatArray | None:
+        """[N, C] shares of the votes under `corpus.target=votes`, else None."""
+        return target.shares(self.votes(rows), labels) if self._cfg.corpus.target is Target.votes else None
+
     def members(self) -> Sequence[Member]:
         """Other runs whose answers a fusion combines; () for every other predictor."""
         return self._members
@@ -127,14 +131,11 @@ class Features:
     def _votes_of(self, corpus: str) -> Mapping[str, Mapping[str, int]]:
         """Clip id, as its corpus spells it → emotion → people; read once. A run may have two corpora."""
         if corpus not in self._votes:
-            sheet = corpora.sheet_of(corpus)
-            if sheet.votes is None:
-                asked = ", ".join(name for name, other in corpora.SHEETS.items() if other.votes is not None)
-                raise ConfigError(f"corpus {corpus} has no votes of listeners to predict with; choose corpus={asked}")
             own = replace(self._cfg.corpus, name=corpus)
             if corpus != self._cfg.corpus.name:
                 own = replace(own, root=self._cfg.split.test_root)
-            self._votes[corpus] = sheet.votes(corpora.root_of(replace(self._cfg, corpus=own)))
+            sheet, root = corpora.sheet_of(corpus), corpora.root_of(replace(self._cfg, corpus=own))
+            self._votes[corpus] = corpora.votes_of(sheet, root)
         return self._votes[corpus]
 
     def _unique(self, rows: Sequence[Row]) -> list[Clip]:

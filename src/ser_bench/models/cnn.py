@@ -208,16 +208,19 @@ class Cnn:
         return features
 
     def _dataset(self, rows: Sequence[Row], features: FloatArray, shuffle: np.random.Generator | None) -> TensorDataset:
+        """Standardised features, and places of the labels [N] or, where listeners decide, shares of votes [N, C]."""
         index = {label: i for i, label in enumerate(self.labels)}
         truth = self.inputs.truth(rows)
         unknown = sorted(set(truth) - set(index))
         if unknown:
             raise SerBenchError(f"labels {unknown} of training rows are not among {', '.join(self.labels)}")
         targets: npt.NDArray[np.int64] = np.array([index[label] for label in truth], dtype=np.int64)
+        soft = self.inputs.soft_targets(rows, self.labels)
+        wanted = torch.from_numpy(targets if soft is None else soft)
         if shuffle is not None:
-            targets = shuffle.permutation(targets)
+            wanted = wanted[torch.from_numpy(shuffle.permutation(len(wanted)))]
         assert self._standardizer is not None
-        return TensorDataset(torch.from_numpy(self._standardizer(features)), torch.from_numpy(targets))
+        return TensorDataset(torch.from_numpy(self._standardizer(features)), wanted)
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

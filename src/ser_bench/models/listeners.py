@@ -11,6 +11,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from ser_bench.config import Target
+from ser_bench.errors import ConfigError
 from ser_bench.models.plain import Plain, generator_of
 from ser_bench.types import Predictions, Row
 
@@ -29,7 +31,13 @@ class Listeners(Plain):
     _facts: Mapping[str, float] = {}
 
     def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
-        """Nothing is learnt: listeners saw no training rows."""
+        """Nothing is learnt: listeners saw no training rows.
+
+        Raises:
+            ConfigError: their votes are what is scored.
+        """
+        if self._cfg.corpus.target is Target.votes:
+            raise ConfigError("model=listeners under corpus.target=votes would score the listeners by their own votes")
         return {}
 
     def predict(self, rows: Sequence[Row]) -> Predictions:

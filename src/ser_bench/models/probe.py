@@ -40,14 +40,18 @@ class Probe(Plain):
         """
         rows, truth = self._clean(train)
         y, y_val = self._places(truth), self._places(self._inputs.truth(val))
+        soft, soft_val = (self._inputs.soft_targets(part, self._labels) for part in (rows, val))
+        shares = None if soft is None or soft_val is None else (soft, soft_val)
         if self._cfg.shuffle_labels:
             # Validation rows too: with `head.refit` they are trained on.
             shuffle = np.random.default_rng(self._seed)
-            y, y_val = shuffle.permutation(y), shuffle.permutation(y_val)
+            order, order_val = shuffle.permutation(len(y)), shuffle.permutation(len(y_val))
+            y, y_val = y[order], y_val[order_val]
+            shares = None if shares is None else (shares[0][order], shares[1][order_val])
         self._speakers = Speakers.fitted(self._cfg, self._inputs, rows, self._raw)
         self._head = Head(self._cfg.head, len(self._labels), self._seed)
         vectors = self.scaled_vectors(rows)
-        return self._head.fit(vectors, y, self.scaled_vectors(val) if val else vectors[:0], y_val)
+        return self._head.fit(vectors, y, self.scaled_vectors(val) if val else vectors[:0], y_val, shares)
 
     def predict(self, rows: Sequence[Row]) -> Predictions:
         """Probabilities of all labels; the latency is that of the head, not of the vectors.

@@ -39,8 +39,9 @@ class Tally(nn.Module):
         self.counts.zero_()
 
     def add(self, logits: Tensor, truth: Tensor, loss: Tensor) -> None:
-        """Count one batch: logits [N, C], truth [N] and the batch's mean loss."""
+        """Count one batch: logits [N, C], truth [N] or shares of it [N, C], and the batch's mean loss."""
         classes = len(self.counts)
+        truth = truth.argmax(dim=1) if truth.ndim > 1 else truth
         cells = truth * classes + logits.argmax(dim=1)
         self.counts += torch.bincount(cells, minlength=classes * classes).view(classes, classes)
         self.loss_sum += loss.double() * len(truth)

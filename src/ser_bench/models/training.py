@@ -35,6 +35,7 @@ from ser_bench.types import EpochLog
 VAL, TEST_CURVE = "val", "test_curve"
 MONITOR = "val/loss"
 Batch = tuple[Tensor, Tensor]
+"""Features, and places of the labels [N] or their shares [N, C]: cross-entropy takes both."""
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 

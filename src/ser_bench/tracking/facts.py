@@ -62,7 +62,7 @@ def tags(cfg: Config, corpus: Corpus, split: Split, key: str, groups: Sequence[s
     git = source.commit()
     return {
         "kind": "run",
-        "corpus": corpus.name,
+        "corpus": corpus.measured,
         "corpus_digest": corpus.digest,
         "labels": " ".join(corpus.labels),
         "language": corpus.language,
@@ -108,7 +108,7 @@ def corpus_json(corpus: Corpus) -> str:
     by_label = {label: sum(clip.emotion == label for clip in corpus.clips) for label in corpus.labels}
     return json.dumps(
         {
-            "name": corpus.name,
+            "name": corpus.measured,
             "digest": corpus.digest,
             "synthetic": corpus.synthetic,
             "language": corpus.language,
@@ -128,15 +128,16 @@ def inputs(corpus: Corpus, split: Split) -> list[DatasetInput]:
     """The corpus and the three parts of the split as MLflow data sets: name, digest, size, what each is used for."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    where = json.dumps({"tags": {"corpus": corpus.name, "corpus_digest": corpus.digest, "partition": split.partition}})
+    known = {"corpus": corpus.measured, "corpus_digest": corpus.digest, "partition": split.partition}
+    where = json.dumps({"tags": known})
 
     def one(name: str, digest: str, profile: Mapping[str, Any], context: str) -> DatasetInput:
         dataset = Dataset(name=name, digest=digest, source_type="code", source=where, profile=json.dumps(profile))
         return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
 
     parts = {"training": split.train, "validation": split.val, "test": split.test}
-    whole = one(corpus.name, corpus.digest, {"clips": len(corpus.clips), "labels": list(corpus.labels)}, "corpus")
-    label = f"{corpus.name} {split.protocol} {split.fold}/{split.folds}"
+    whole = one(corpus.measured, corpus.digest, {"clips": len(corpus.clips), "labels": list(corpus.labels)}, "corpus")
+    label = f"{corpus.measured} {split.protocol} {split.fold}/{split.folds}"
     return [whole] + [
         one(f"{label} {name}", digest_of(sorted(rows)), _profile(rows), name) for name, rows in parts.items() if rows
     ]

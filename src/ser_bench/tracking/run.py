@@ -156,7 +156,7 @@ def start(
         run_id, resumed = _create_or_resume(cfg, facts.run_name(name, cfg, split), key, work_dir, parent)
         try:
             _describe(cfg, corpus, split, key, groups, run_id)
-            title = facts.title(name, corpus.name, corpus.synthetic, split.protocol, split.fold, split.folds)
+            title = facts.title(name, corpus.measured, corpus.synthetic, split.protocol, split.fold, split.folds)
             active = ActiveRun(cfg, run_id, work_dir, resumed, title)
             try:
                 yield active

@@ -52,7 +52,14 @@ class Head:
         self._axes: Array | None = None
         self._members: dict[str, Member] = {}
 
-    def fit(self, x_train: Array, y_train: Labels, x_val: Array, y_val: Labels) -> dict[str, float]:
+    def fit(
+        self,
+        x_train: Array,
+        y_train: Labels,
+        x_val: Array,
+        y_val: Labels,
+        shares: tuple[Array, Array] | None = None,
+    ) -> dict[str, float]:
         """Choose on validation rows, fit on training rows; with `head.refit`, then fit on both at what was chosen.
 
         Args:
@@ -60,6 +67,8 @@ class Head:
             y_train: [N] places of the labels, 0 to classes − 1.
             x_val: [M, D]; M may be 0: then the first of the values listed in the configuration is taken.
             y_val: [M].
+            shares: soft targets [N, C] and [M, C] of both; `logistic` and `mlp` learn from these in place of the
+                labels, which `svm` cannot. Settings are chosen by the labels in any case.
 
         Returns:
             Facts to log: `fit/seconds`, `fit/val_uar`, `fit/val_log_loss` (both of validation rows, before the
@@ -72,7 +81,7 @@ class Head:
             raise ConfigError("all training rows have one label; a classifier needs two to tell apart")
         started = time.perf_counter()
         self._axes = None
-        train, val = self._scaled(x_train, y_train, x_val, y_val)
+        train, val = self._scaled(x_train, y_train, x_val, y_val, None if shares is None else shares[0])
         if self._cfg.components is not None and self._cfg.components < x_train.shape[1]:
             # Fewer rows than that span fewer directions, and along these nothing of them is lost.
             self._axes = principal_axes(train.x, min(self._cfg.components, len(x_train)), self._seed)
@@ -85,7 +94,8 @@ class Head:
             facts |= _judged(self.predict_proba(x_val), y_val)
         if len(y_val) and self._cfg.refit:
             both, labels = np.concatenate([x_train, x_val]), np.concatenate([y_train, y_val])
-            train = self._turned(self._scaled(both, labels, x_val[:0], y_val[:0])[0])
+            soft = None if shares is None else np.concatenate(shares)
+            train = self._turned(self._scaled(both, labels, x_val[:0], y_val[:0], soft)[0])
             for member in self._members.values():
                 member.refit(train)
         parameters = float(sum(array.size for member in self._members.values() for array in member.arrays().values()))
@@ -146,18 +156,20 @@ class Head:
             raise SerBenchError(f"{folder}: no readable stored head ({error}); run again with force=true") from error
         return head
 
-    def _scaled(self, x_train: Array, y_train: Labels, x_val: Array, y_val: Labels) -> tuple[Labelled, Labelled]:
+    def _scaled(
+        self, x_train: Array, y_train: Labels, x_val: Array, y_val: Labels, shares: Array | None
+    ) -> tuple[Labelled, Labelled]:
         """Fit the scaler on the first pair; both pairs standardised by it."""
         mean, std = x_train.mean(axis=0, dtype=np.float64), x_train.std(axis=0, dtype=np.float64)
         self._scaler = mean, np.where(std > CONSTANT * np.maximum(np.abs(mean), CONSTANT), std, 1.0)
         train, val = self._standardised(x_train), self._standardised(x_val)
-        return Labelled(train, y_train), Labelled(val, y_val)
+        return Labelled(train, y_train, shares), Labelled(val, y_val)
 
     def _turned(self, rows: Labelled) -> Labelled:
         """Standardised rows along the principal axes, where there are such."""
         if self._axes is None:
             return rows
-        return Labelled(rows.x @ self._axes.astype(np.float64), rows.y)
+        return rows._replace(x=rows.x @ self._axes.astype(np.float64))
 
     def _stored_axes(self) -> dict[str, Array]:
         return {} if self._axes is None else {"axes": np.ascontiguousarray(self._axes)}

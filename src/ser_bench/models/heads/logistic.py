@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from ser_bench.config import HeadConfig
-from ser_bench.models.heads.member import Array, Labelled, Member, log_loss, softmax
+from ser_bench.models.heads.member import Array, Labelled, Labels, Member, log_loss, softmax
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Logistic(Member):
         regression = LogisticRegression(C=inverse_penalty, max_iter=MAX_ITERATIONS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # said below, with what to do about it
-            regression.fit(train.x, train.y)
+            regression.fit(*_weighted(train))
         if int(regression.n_iter_.max()) >= MAX_ITERATIONS:
             log.warning("warning  logistic head has not converged at C=%g: leave such a value out", inverse_penalty)
         found, intercepts = regression.coef_, regression.intercept_
@@ -74,3 +74,14 @@ class Logistic(Member):
         self._intercepts = np.full(self._classes, -np.inf)  # a label without training rows has probability 0
         self._coefficients[regression.classes_] = found
         self._intercepts[regression.classes_] = intercepts
+
+
+def _weighted(train: Labelled) -> tuple[Array, Labels, Array | None]:
+    """Rows, labels and weights to fit: soft targets become one row a label that has a share, which is its weight.
+
+    The weighted sum of their log-losses is the cross-entropy against the shares.
+    """
+    if train.shares is None:
+        return train.x, train.y, None
+    rows, labels = np.nonzero(train.shares)
+    return train.x[rows], labels, train.shares[rows, labels]

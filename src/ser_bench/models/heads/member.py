@@ -20,10 +20,11 @@ SMALLEST = 1e-12
 
 
 class Labelled(NamedTuple):
-    """Standardised vectors [N, D] and the places [N] of their labels."""
+    """Standardised vectors [N, D], the places [N] of their labels, and soft targets [N, C] where there are such."""
 
     x: Array
     y: Labels
+    shares: Array | None = None
 
 
 class Member(ABC):

@@ -34,7 +34,8 @@ class Mlp(Member):
         """One network a seed."""
         trained = [self._network(train, self._seed * 1000 + number) for number in range(self._cfg.seeds)]
         self._arrays = {name: np.stack([one[name] for one in trained]) for name in NAMES}
-        absent = np.setdiff1d(np.arange(self._classes), train.y)
+        known = train.y if train.shares is None else np.flatnonzero(train.shares.any(axis=0))
+        absent = np.setdiff1d(np.arange(self._classes), known)
         self._arrays["out_biases"][:, absent] = -np.inf  # a label without training rows has probability 0
 
     def predict_proba(self, x: Array) -> Array:
@@ -65,6 +66,8 @@ class Mlp(Member):
             torch.manual_seed(seed)
             x = torch.from_numpy(train.x.astype(np.float32))
             targets = torch.nn.functional.one_hot(torch.from_numpy(train.y), self._classes).float()
+            if train.shares is not None:
+                targets = torch.from_numpy(train.shares.astype(np.float32))
             smoothing = self._cfg.label_smoothing
             network = self._train(x, targets * (1 - smoothing) + smoothing / self._classes)
         parameters = [parameter.detach().numpy() for parameter in network.parameters()]
