@@ -1,0 +1,68 @@
+"""The language model as one would run it with real money: killed, resumed, repeated, and compared on a subset.
+
+The service is a fake on loopback; client, HTTP, cache, store and command line are real. SYNTHETIC speech.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import fake_openai as fake
+from tests.e2e.conftest import Bench
+
+pytestmark = pytest.mark.slow
+
+LIMIT = 60
+AT_ONCE = 4
+KEY = "sk-of-the-test-0123456789abcdef"
+
+
+@pytest.fixture
+def paid(fresh: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Answers are kept in a cache of this test's own: another test may have paid for some."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    return fresh
+
+
+def test_killed_and_resumed_it_asks_for_what_is_missing_and_then_for_nothing(paid: Bench) -> None:
+    def answer(body: dict[str, object]) -> fake.Reply:
+        text = json.dumps(body)
+        return fake.Reply(fake.label(("angry", "happy", "sad")[len(text) % 3]).body, delay_s=0.1)
+
+    with fake.serve(answer) as server:
+        words = ("model=llm", "llm=gpt4o", f"llm.base_url={server.base_url}", f"llm.limit={LIMIT}",
+                 f"llm.max_concurrency={AT_ONCE}", "llm.model=a-fake-of-the-tests")  # fmt: skip
+        process = paid.start(*words)
+        deadline = time.monotonic() + 900
+        while time.monotonic() < deadline and len(server.asked) < LIMIT // 3:
+            assert process.poll() is None, process.stdout.read() if process.stdout else ""
+            time.sleep(0.02)
+        process.kill()  # no handler runs, nothing can be tidied up
+        process.communicate(timeout=60)
+        before = len(server.asked)
+        assert LIMIT // 3 <= before < LIMIT - AT_ONCE
+
+        output = paid.run(*words)
+        # What was under way when the process died was paid for and is asked again; nothing else is.
+        assert LIMIT <= len(server.asked) <= LIMIT + AT_ONCE
+        (run,) = [run for run in paid.runs(model="llm") if run.status == "FINISHED"]
+        assert run.metrics["test/rows"] == LIMIT and run.metrics["llm/cached"] >= before - AT_ONCE
+        asked = len(server.asked)
+
+        again = paid.run(*words, "force=true")
+        assert len(server.asked) == asked, "a second run asks nothing"
+        newest = max(paid.runs(model="llm"), key=lambda one: one.start_time)
+        assert newest.run_id != run.run_id and newest.metrics["llm/cached"] == LIMIT
+        assert newest.predictions().predicted == run.predictions().predicted
+        assert KEY not in output + again
+        for path in Path(paid.tracking.dir).rglob("*"):
+            assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+    paid.run("model=prior")
+    where = (f"tracking.dir={paid.tracking.dir}", f"cache_dir={paid.cache}")
+    said = paid.cli("compare", "--experiment", "demo", f"--out={paid.folder}/report", *where)
+    assert f"{LIMIT} clips of" in said and "that every predictor answered for" in said
