@@ -79,10 +79,12 @@ class AnswerFormat(Enum):
 
 
 class Combine(Enum):
-    """How a fusion makes one answer of its members': a regression fitted on validation rows, or their mean."""
+    """How a fusion makes one answer of its members': a regression fitted on validation rows, their mean, or attention
+    over their vectors, trained on training rows."""
 
     stack = "stack"
     mean = "mean"
+    attention = "attention"
 
 
 class Mix(Enum):

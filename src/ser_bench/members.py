@@ -18,7 +18,7 @@ from ser_bench.features.store import Features
 from ser_bench.models.fusion import Fusion
 from ser_bench.predictions import joined
 from ser_bench.tracking import StoredRun
-from ser_bench.types import Clip, Corpus, Predictions, Predictor, Row, Split, digest_of
+from ser_bench.types import Clip, Corpus, FloatArray, Predictions, Predictor, Row, Split, digest_of
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,16 @@ class RestoredMember:
         order = {row: i for i, row in enumerate(both.rows)}
         return both.take([order[row] for row in rows])
 
+    def vectors(self, rows: Sequence[Row]) -> FloatArray:
+        """[N, D] vectors that the run's own classifier stands on, from its restored predictor.
+
+        Raises:
+            ConfigError: it has none, or leaves out clips.
+        """
+        _refuse_without_vectors(self)
+        found: FloatArray = self._predictor.scaled_vectors(rows)  # type: ignore[attr-defined]
+        return found
+
     @cached_property
     def _predictor(self) -> Predictor:
         return models.load(self.stored.artifact("predictor"), self.cfg, self.labels, self.features)
@@ -75,7 +85,7 @@ def resolve(cfg: Config, corpus: Corpus, split: Split) -> tuple[RestoredMember, 
 
     Raises:
         ConfigError: a word that is neither a model nor a run id, a run named twice, or one whose answers for validation
-            rows are memory, where a regression is to be fitted to them.
+            rows are memory, where a regression is to be fitted to them, or that has no vectors for an attention.
         RunNotFoundError: no such run; of a model, the message gives the command that makes one.
         NotComparableError: a run that is not finished, was measured on something else, or answered some rows only.
     """
@@ -98,6 +108,8 @@ def resolve(cfg: Config, corpus: Corpus, split: Split) -> tuple[RestoredMember, 
     for member in found:
         if cfg.model.combine is Combine.stack:
             _refuse_fitted_to_validation(member)
+        if cfg.model.combine is Combine.attention:
+            _refuse_without_vectors(member)
         score = f", UAR {member.stored.metrics['test/uar']:.3f}" if "test/uar" in member.stored.metrics else ""
         log.info("member   %s: run %s (%s)%s", member.name, member.run_id, member.stored.name, score)
     return found
@@ -124,14 +136,15 @@ def restore(
     Raises:
         NotComparableError: a run that was limited to some of the rows (`llm.limit`).
     """
-    of_model = [run.tags["model"] for run in runs]
+    # "whisper_probe+speaker_stats" is no name that MLflow takes in a metric's.
+    of_model = [run.tags["model"].replace("+", "_") for run in runs]
     found = []
     for run, model in zip(runs, of_model, strict=True):
         cfg = run_here(run.config(), here)
-        if cfg.llm.limit is not None and "llm" in models.predictor_class(model).groups:
+        if cfg.llm.limit is not None and "llm" in models.predictor_class(cfg.model.name).groups:
             raise NotComparableError(
                 f"run {run.run_id} ({run.name}) answers {cfg.llm.limit} clips at most (llm.limit), a fusion needs all; "
-                f"make one without a limit: python run.py model={model} llm.limit=null"
+                f"make one without a limit: python run.py model={cfg.model.name} llm.limit=null"
             )
         own = restore(run.members(), here, clips, language, labels, new_audio)
         name = model if of_model.count(model) == 1 else f"{model}_{run.run_id[:SHORT_ID]}"
@@ -195,11 +208,33 @@ def _refuse_unequal(run: StoredRun, tags: Mapping[str, str]) -> None:
 
 def _refuse_fitted_to_validation(member: RestoredMember) -> None:
     """A head that was fitted again on training and validation rows knows the latter by heart."""
-    if "head" in models.predictor_class(member.stored.tags["model"]).groups and member.cfg.head.refit:
+    if "head" in models.predictor_class(member.cfg.model.name).groups and member.cfg.head.refit:
         raise ConfigError(
             f"run {member.run_id} ({member.name}) was fitted to the validation rows too, so what it says of them is "
             "memory: run it with head.refit=false, or combine with model.combine=mean"
         )
+
+
+def _refuse_without_vectors(member: RestoredMember) -> None:
+    """An attention weighs vectors, of every clip."""
+    model = member.cfg.model
+    if not _gives_vectors(model.name):
+        why = f"model={model.name} has no fixed vectors"
+    elif getattr(model, "finetune", False):
+        why = "its encoder was fine-tuned to the labels, and has no fixed vectors"
+    elif "adapt" in models.predictor_class(model.name).groups and member.cfg.adapt.enrol:
+        why = f"adapt.enrol={member.cfg.adapt.enrol} leaves out clips"
+    else:
+        return
+    possible = ", ".join(name for name in models.REGISTRY if _gives_vectors(name))
+    raise ConfigError(
+        f"run {member.run_id} ({member.name}) is no member for model.combine=attention: {why}. Members can be runs of "
+        f"{possible}; model.combine=stack and model.combine=mean take any model"
+    )
+
+
+def _gives_vectors(model: str) -> bool:
+    return hasattr(models.predictor_class(model), "scaled_vectors")
 
 
 def _command(cfg: Config, model: str) -> str:

@@ -199,6 +199,13 @@ class Member(Protocol):
     def predict(self, rows: Sequence[Row]) -> Predictions:
         """Every row, in the order asked: as the run stored it, else as its restored predictor answers."""
 
+    def vectors(self, rows: Sequence[Row]) -> FloatArray:
+        """[N, D] in the order asked: what its classifier stands on, not standardised by that classifier.
+
+        Raises:
+            ConfigError: it has no fixed vectors, or leaves out clips.
+        """
+
 
 class Inputs(Protocol):
     """What a predictor may ask of the feature step, row by row and in the order asked."""

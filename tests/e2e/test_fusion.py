@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from ser_bench import corpora
 from tests.e2e.conftest import Bench
+from tests.unit.tiny_whisper import write_tiny
 
 pytestmark = pytest.mark.slow
 
@@ -43,3 +44,29 @@ def test_two_finished_runs_are_combined(fresh: Bench, cache: Path) -> None:
     save_file(arrays | {"mean": arrays["mean"] + 1}, weights)
     said = fresh.cli("audit", run.run_id, *where, status=3)
     assert f"LEAK scaler                100.0%  member cnn {cnn.run_id[:8]}: " in said
+
+
+def test_vectors_of_finished_runs_are_weighed_by_attention(fresh: Bench, cache: Path, tmp_path: Path) -> None:
+    words = ("model=whisper_probe", f"model.encoders=[{write_tiny(tmp_path / 'tiny')}]", "head=logistic")
+    fresh.run(*words)
+    fresh.run(*words, "adapt=speaker_stats")
+    (plain,), (adapted,) = (fresh.runs(model=f"whisper_probe{name}") for name in ("", "+speaker_stats"))
+    fused = ("model=fusion", f"model.members=[{plain.run_id},{adapted.run_id}]", "model.combine=attention")
+    output = fresh.run(*fused)
+    assert "adds     whisper_probe: UAR" in output and "adds     whisper_probe_speaker_stats: UAR" in output
+    assert "scaler saw no test row" in output
+    (run,) = fresh.runs(model="fusion")
+    shares = [value for name, value in run.metrics.items() if name.startswith("fusion/attention/whisper_probe")]
+    assert len(shares) == 2 and sum(shares) == pytest.approx(1.0)
+    assert run.metrics["leak/scaler"] == 0.0 and "leak/combiner" not in run.metrics
+
+    where = (f"tracking.dir={fresh.tracking.dir}", f"cache_dir={cache}")
+    cfg = run.config()
+    cfg.cache_dir = str(cache)
+    clip = corpora.load(cfg).clips[0]
+    assert clip.path.name in fresh.cli("predict", run.run_id, str(clip.path), *where)
+    weights = run.artifact("predictor") / "attention.safetensors"
+    arrays = load_file(weights)
+    save_file(arrays | {"mean": arrays["mean"] + 1}, weights)
+    said = fresh.cli("audit", run.run_id, *where, status=3)
+    assert "LEAK scaler                100.0%  the statistics of the scaler are not those of the training rows" in said

@@ -143,6 +143,14 @@ class FakeMember:
             cost_usd=np.full(len(rows), 0.5, np.float32),
         )
 
+    def vectors(self, rows: Sequence[Row]) -> FloatArray:
+        """[N, 4]: the scores behind the answers, and noise, on scales of their own."""
+        self.asked.append(tuple(rows))
+        noise = [np.random.default_rng([ord(c) for c in row.clip_id + self.name]).normal() for row in rows]
+        scores = [self._scores(row) for row in rows]
+        found = [[*(50 + 9 * one), 0.01 * other] for one, other in zip(scores, noise, strict=True)]
+        return np.array(found, np.float32).reshape(-1, len(LABELS) + 1)
+
     def _scores(self, row: Row) -> FloatArray:
         noise = np.random.default_rng([ord(c) for c in self.name + row.clip_id]).normal(size=len(LABELS))
         noise[LABELS.index(row.clip_id.split("-")[0])] += self.skill

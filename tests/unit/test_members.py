@@ -150,6 +150,32 @@ def test_stored_answers_come_first_and_the_restored_run_gives_the_others(compose
     assert member.predict(()).rows == ()
 
 
+def test_attention_takes_members_that_have_vectors_of_every_clip(compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    majority, prior = finished(compose("model=majority")), finished(compose("model=prior"))
+    attention = fusion(compose, "model.combine=attention")
+    with pytest.raises(ConfigError) as caught:
+        members.resolve(attention, CORPUS, SPLIT)
+    said = str(caught.value)
+    assert f"run {majority} (majority) is no member for model.combine=attention: model=majority has no" in said
+    assert "Members can be runs of text_only, whisper_probe, egemaps, ssl_probe; model.combine=stack and" in said
+    assert "\n" not in said
+
+    for name in ("majority", "prior"):
+        cls = models.predictor_class(name)
+        given = np.eye(len(SPLIT.val), 5, dtype=np.float32)
+        monkeypatch.setattr(cls, "scaled_vectors", lambda self, rows, given=given: given, raising=False)
+        monkeypatch.setattr(cls, "groups", ("adapt",))
+    found = members.resolve(attention, CORPUS, SPLIT)
+    np.testing.assert_array_equal(found[0].vectors(SPLIT.val), np.eye(len(SPLIT.val), 5))
+    enrolled = finished(compose("model=majority", "adapt=speaker_stats", "adapt.enrol=2"))
+    some = fusion(compose, "model.combine=attention", names=f"{prior},{enrolled}")
+    with pytest.raises(ConfigError, match=r"run \w+ \(majority_speaker_stats_2\) .*: adapt.enrol=2 leaves out clips"):
+        members.resolve(some, CORPUS, SPLIT)
+    monkeypatch.setattr(type(found[0].cfg.model), "finetune", True, raising=False)
+    with pytest.raises(ConfigError, match="its encoder was fine-tuned"):
+        found[0].vectors(SPLIT.val)
+
+
 def test_the_key_holds_the_runs_and_not_the_words(compose) -> None:
     finished(compose("model=majority")), finished(compose("model=prior"))
     cfg = fusion(compose)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ser_bench.audit.finding import Finding
-from ser_bench.config import Config, FusionConfig
+from ser_bench.config import Combine, Config, FusionConfig
 from ser_bench.errors import SerBenchError
 from ser_bench.models import fusion, stacking
 from ser_bench.models.plain import DESCRIPTION_FILE
@@ -17,10 +17,11 @@ from ser_bench.types import Clip, Row, Split
 
 TOLERANCE = 1e-3
 """Of coefficients and intercepts, as a share of the largest: L-BFGS stops a little elsewhere on another machine."""
+ATTENTION = "not checked: an attention is not trained again here; its scaler tells whose vectors it was given"
 
 
 def check_combiner(folder: Path, cfg: Config, split: Split, clips: Mapping[str, Clip]) -> Finding | None:
-    """None for a run that is no stacked fusion.
+    """None for a run that is no fusion, or whose fusion is a mean; an attention is not checked here.
 
     Held against the run: rows other than validation rows among those that the regression was fitted on, and
     coefficients that a fit over those rows, with the corpus' labels, does not give.
@@ -37,6 +38,8 @@ def check_combiner(folder: Path, cfg: Config, split: Split, clips: Mapping[str, 
     if not isinstance(cfg.model, FusionConfig):
         return None
     stored = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    if stored.get("combine") == Combine.attention.value:
+        return Finding("combiner", ATTENTION)
     if "val_rows" not in stored:
         return None
     rows = [Row(*row) for row in stored["val_rows"]]

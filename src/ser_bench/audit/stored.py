@@ -13,7 +13,7 @@ from ser_bench.audit.finding import Audit, Finding
 from ser_bench.audit.inherited import inherited
 from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
 from ser_bench.audit.scaler import Read, Scaler, check_scaler, stored_scaler
-from ser_bench.config import Config, CrnnConfig, run_here
+from ser_bench.config import Config, CrnnConfig, FusionConfig, run_here
 from ser_bench.errors import CorpusError
 from ser_bench.features import fingerprint, spectral
 from ser_bench.features.store import Features
@@ -180,6 +180,8 @@ def _reader(stored: StoredRun, cfg: Config, scaler: Scaler | None, features: Fea
     """
     if scaler is None or features is None:
         return None
+    if isinstance(cfg.model, FusionConfig):
+        return _side_by_side(stored, cfg, features)
     if hasattr(models.predictor_class(cfg.model.name), "scaled_vectors"):
         predictor = models.load(stored.artifact("predictor"), cfg, stored.predictions().labels, features)
         read: Read = predictor.scaled_vectors  # type: ignore[attr-defined]
@@ -193,6 +195,16 @@ def _reader(stored: StoredRun, cfg: Config, scaler: Scaler | None, features: Fea
         return np.concatenate([features.spectral(rows), features.text(rows)], axis=1)
 
     return {sound: features.spectral, text: features.text, sound + text: both}.get(len(scaler.mean))
+
+
+def _side_by_side(stored: StoredRun, here: Config, features: Features) -> Read:
+    """What gives the vectors of a fusion's members, as its attention's scaler is for them."""
+    reads: list[Read] = []
+    for member in stored.members():
+        cfg = run_here(member.config(), here)
+        predictor = models.load(member.artifact("predictor"), cfg, stored.predictions().labels, features.under(cfg))
+        reads.append(predictor.scaled_vectors)  # type: ignore[attr-defined]
+    return lambda rows: np.concatenate([read(rows) for read in reads], axis=1)
 
 
 def _corpus_of(stored: StoredRun, cfg: Config) -> tuple[Corpus | None, str]:

@@ -1,4 +1,4 @@
-"""`model=fusion`: the probabilities of other finished runs, combined.
+"""`model=fusion`: the probabilities of other finished runs, combined, or their vectors under attention.
 
 The members are handed in (`Inputs.members`); which runs they are, and that they were measured on this very split, is
 settled before (`members.py`). Nothing of a member is trained again.
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ser_bench.config import Combine, FusionConfig
 from ser_bench.errors import ConfigError, SerBenchError
 from ser_bench.models import stacking
+from ser_bench.models.attended import Attended
 from ser_bench.models.plain import Plain
 from ser_bench.models.stacking import Array, Stack
 from ser_bench.types import CLEAN, Member, Predictions, Row
@@ -32,12 +33,16 @@ class Fusion(Plain):
 
     The regression sees validation rows only: on training rows members are too sure of themselves, and test rows are
     for testing. What a member answers costs what the member costs: latency and US dollars are sums over members.
+
+    Under `combine=attention` members give vectors instead, which know nothing of labels, and training rows train what
+    weighs them (`attended.py`). Their probabilities play no part; the latency is that of the attention alone.
     """
 
     name: ClassVar[str] = "fusion"
     groups: ClassVar[tuple[str, ...]] = ()
     """What the members read is in their own runs, whose ids are in the key."""
     _combine: Combine | None = None
+    _attended: Attended | None = None
     _stack: Stack | None = None
     _stored: tuple[str, ...] = ()
     _logs: Array | None = None
@@ -45,13 +50,15 @@ class Fusion(Plain):
     _val_rows: tuple[Row, ...] = ()
 
     def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
-        """Fit the regression on the clean validation rows; the mean needs no fitting. Training rows are not looked at.
+        """Fit the regression on the clean validation rows, or the attention on the clean training rows.
 
         Returns `fit/seconds` (of the regression alone), `params/total`, `params/trainable`; with `stack` also
-        `fit/iterations`, `fusion/val_rows` and `fusion/val_cost_usd` (what the members' answers to these rows cost).
+        `fit/iterations`, `fusion/val_rows` and `fusion/val_cost_usd` (what the members' answers to these rows cost);
+        with `attention` those of `Attended.fit`. The mean needs no fitting.
 
         Raises:
-            ConfigError: fewer than two members; with `stack`, no validation rows, or a label that none of them has.
+            ConfigError: fewer than two members; with `stack`, no validation rows, or a label that none of them has;
+                with `attention`, a member without fixed vectors, or training rows of one label.
         """
         cfg: FusionConfig = self._cfg.model
         if len(self._members) < 2:
@@ -59,6 +66,8 @@ class Fusion(Plain):
         self._combine = cfg.combine
         if cfg.combine is Combine.mean:
             return {"fit/seconds": 0.0, "params/total": 0, "params/trainable": 0}
+        if cfg.combine is Combine.attention:
+            return self._fit_attention(train, val)
         rows = [row for row in val if row.variant == CLEAN]
         self._truth, self._val_rows = self._targets(rows), tuple(rows)
         answers = self._ask(rows)
@@ -82,14 +91,22 @@ class Fusion(Plain):
         """
         if self._combine is None:
             raise SerBenchError("this fusion is not fitted; call fit, or load a stored run")
+        if self._attended is not None:
+            probabilities, seconds = self._attended.answer(self._known(), rows)
+            return self._predictions(rows, probabilities, "softmax", seconds)
         return self._answer(rows, self._ask(rows), self._stack)
 
     def without_each(self, rows: Sequence[Row]) -> Mapping[str, Predictions]:
         """Member → what this fusion answers without it, combined anew; call it after `fit`.
 
-        With `stack` the regression is fitted again over the others, on the same validation rows.
+        With `stack` the regression is fitted again over the others, on the same validation rows; with `attention` the
+        others are trained again, on the same training rows.
         """
         cfg: FusionConfig = self._cfg.model
+        if self._attended is not None:
+            answers_of = self._attended.without_each(self._known(), rows)
+            return {name: self._predictions(rows, one.probabilities, "softmax", one.seconds)
+                    for name, one in answers_of.items()}  # fmt: skip
         answers = self._ask(rows)
         found = {}
         for out, member in enumerate(self._members):
@@ -100,9 +117,36 @@ class Fusion(Plain):
             found[member.name] = self._answer(rows, [answers[i] for i in others], stack)
         return found
 
+    def facts(self) -> Mapping[str, float]:
+        """With `attention`, the mean share of each member over the rows predicted last; else nothing."""
+        return {} if self._attended is None else self._attended.facts()
+
+    def _fit_attention(self, train: Sequence[Row], val: Sequence[Row]) -> Mapping[str, float]:
+        rows, truth = self._clean(train)
+        places = self._places(truth)
+        if self._cfg.shuffle_labels:
+            places = np.random.default_rng(self._seed).permutation(places)
+        clean = [row for row in val if row.variant == CLEAN]
+        self._attended = Attended(self._cfg.model, len(self._labels), self._seed)
+        return self._attended.fit(self._known(), rows, places, clean, self._places(self._inputs.truth(clean)))
+
     @property
     def _members(self) -> Sequence[Member]:
         return self._inputs.members()
+
+    def _known(self) -> Sequence[Member]:
+        """The members.
+
+        Raises:
+            SerBenchError: they are not those of the stored fusion.
+        """
+        members = self._members
+        ids = tuple(member.run_id for member in members)
+        if self._stored and ids != self._stored:
+            raise SerBenchError(
+                f"this fusion is of the runs {', '.join(self._stored)}, not of {', '.join(ids) or 'none'}"
+            )
+        return members
 
     def _ask(self, rows: Sequence[Row]) -> list[Predictions]:
         """One answer a member.
@@ -110,13 +154,9 @@ class Fusion(Plain):
         Raises:
             SerBenchError: a member leaves out a row, or answers with other labels.
         """
-        ids = tuple(member.run_id for member in self._members)
-        if self._stored and ids != self._stored:
-            raise SerBenchError(
-                f"this fusion is of the runs {', '.join(self._stored)}, not of {', '.join(ids) or 'none'}"
-            )
-        answers = [member.predict(rows) for member in self._members]
-        for member, answer in zip(self._members, answers, strict=True):
+        members = self._known()
+        answers = [member.predict(rows) for member in members]
+        for member, answer in zip(members, answers, strict=True):
             if answer.labels != self._labels or answer.rows != tuple(rows):
                 raise SerBenchError(
                     f"run {member.run_id} ({member.name}) answered {len(answer.rows)} of {len(rows)} rows over "
@@ -155,8 +195,12 @@ class Fusion(Plain):
                 f"no validation row is {missing[0]}, so model.combine=stack could never say it: choose "
                 "model.combine=mean, or more validation rows (split.val_fraction) for this run and its members"
             )
-        places = np.array([self._labels.index(label) for label in truth], dtype=np.int64)
+        places = self._places(truth)
         return np.random.default_rng(self._seed).permutation(places) if self._cfg.shuffle_labels else places
+
+    def _places(self, truth: Sequence[str]) -> npt.NDArray[np.int64]:
+        """[N] places of labels in the run's list."""
+        return np.array([self._labels.index(label) for label in truth], dtype=np.int64)
 
     def _state(self, folder: Path) -> dict[str, Any]:
         from safetensors.numpy import save_file
@@ -165,6 +209,8 @@ class Fusion(Plain):
             raise SerBenchError("this fusion is not fitted; call fit before save")
         members = [{"run_id": member.run_id, "name": member.name} for member in self._members]
         state: dict[str, Any] = {"combine": self._combine.value, "members": members}
+        if self._attended is not None:
+            self._attended.save(folder)
         if self._stack is None or self._logs is None:
             return state
         arrays = (self._stack.coefficients, self._stack.intercepts, self._logs)
@@ -182,6 +228,8 @@ class Fusion(Plain):
         if self._combine is Combine.stack:
             arrays = read(folder)
             self._stack, self._logs = Stack(arrays["coefficients"], arrays["intercepts"]), arrays["val_logs"]
+        if self._combine is Combine.attention:
+            self._attended = Attended.load(folder, self._cfg.model, len(self._labels), self._seed)
 
 
 def read(folder: Path) -> dict[str, Array]:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ser_bench.config import TextOnlyConfig
 from ser_bench.errors import ConfigError, SerBenchError
 from ser_bench.models.plain import Plain
-from ser_bench.types import Predictions, Row
+from ser_bench.types import FloatArray, Predictions, Row
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,10 @@ class TextOnly(Plain):
         scores = np.einsum("nd,cd->nc", scaled, self._arrays["coefficients"]) + self._arrays["intercepts"]
         probabilities = softmax(scores, axis=1)
         return self._predictions(rows, probabilities, "softmax", time.perf_counter() - started)
+
+    def scaled_vectors(self, rows: Sequence[Row]) -> FloatArray:
+        """[N, D] embeddings as the scaler is given them; the audit and a fusion's attention ask for these."""
+        return self._inputs.text(rows)
 
     def _by_label(self, regression: Any) -> dict[str, Array]:
         """Coefficients [C, D] and intercepts [C] in label order; a label without training rows has probability 0."""

@@ -91,7 +91,7 @@ class Head:
         for name, member in self._members.items():
             facts |= {f"head/{name}_{what}": value for what, value in member.fit(train, val).items()}
         if len(y_val):
-            facts |= _judged(self.predict_proba(x_val), y_val)
+            facts |= judged(self.predict_proba(x_val), y_val)
         if len(y_val) and self._cfg.refit:
             both, labels = np.concatenate([x_train, x_val]), np.concatenate([y_train, y_val])
             soft = None if shares is None else np.concatenate(shares)
@@ -195,7 +195,7 @@ def principal_axes(x: Array, count: int, seed: int) -> Array:
     return found
 
 
-def _judged(probabilities: Array, truth: Labels) -> dict[str, float]:
+def judged(probabilities: Array, truth: Labels) -> dict[str, float]:
     """UAR and log-loss of validation rows: what settings may be chosen by."""
     right = probabilities.argmax(axis=1) == truth
     recalls = [right[truth == label].mean() for label in np.unique(truth)]
