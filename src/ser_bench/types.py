@@ -232,10 +232,7 @@ class Inputs(Protocol):
         """[N, D] embeddings of the transcripts, not standardised."""
 
     def embedding(self, rows: Sequence[Row], encoder: str, others: Sequence[str], device: str) -> FloatArray:
-        """[N, layers, 2, width] of the clean clips: mean and deviation over time of a frozen encoder's layers.
-
-        `others` are encoders that will be asked for too, so that a clip is decoded once for all.
-        """
+        """[N, layers, 2, width]: mean and deviation over time of a frozen encoder's layers; `others` are asked later."""
 
     def of_speaker(self, speaker: str) -> list[Row]:
         """Every clip of a speaker, clean; which emotion they hold is no part of it."""
