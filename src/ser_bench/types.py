@@ -232,7 +232,7 @@ class Inputs(Protocol):
         """[N, D] embeddings of the transcripts, not standardised."""
 
     def embedding(self, rows: Sequence[Row], encoder: str, others: Sequence[str], device: str) -> FloatArray:
-        """[N, layers, 2, width]: mean and deviation over time of a frozen encoder's layers; `others` are asked later."""
+        """[N, layers, 2, width]: mean and deviation over time of a frozen encoder's layers; `others` come later."""
 
     def of_speaker(self, speaker: str) -> list[Row]:
         """Every clip of a speaker, clean; which emotion they hold is no part of it."""
