@@ -93,14 +93,30 @@ def in_series(runs: Iterable[StoredRun]) -> list[Series]:
     result = []
     for model, members in by_model.items():
         settings = [setting_of(run) for run in members]
-        varying = sorted({k for one in settings for k in one if len({other.get(k) for other in settings}) > 1})
+        telling = _telling(settings)
         grouped: dict[str, dict[int, dict[int, StoredRun]]] = {}
         for run, setting in zip(members, settings, strict=True):
-            name = " ".join([model, *(f"{key}={setting.get(key)}" for key in varying)])
+            name = " ".join([model, *(f"{key.removesuffix('.name')}={setting.get(key)}" for key in telling)])
             seed, fold = int(run.tags["seed"]), int(run.tags["fold"])
             grouped.setdefault(name, {}).setdefault(seed, {})[fold] = run
         result += [Series(name, seeds) for name, seeds in grouped.items()]
     return result
+
+
+def _telling(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Keys that tell configurations apart; of a group that was chosen by name ("head=svm") the name alone is enough.
+
+    Unless a key of it was changed beside the name: then the key is told too.
+    """
+    varying = sorted({key for one in settings for key in one if len({other.get(key) for other in settings}) > 1})
+    named = [key for key in varying if key.endswith(".name")]
+
+    def follows(key: str, name: str) -> bool:
+        if key == name or key.partition(".")[0] != name.partition(".")[0]:
+            return False
+        return len({(one.get(name), one.get(key)) for one in settings}) == len({one.get(name) for one in settings})
+
+    return [key for key in varying if not any(follows(key, name) for name in named)]
 
 
 def setting_of(run: StoredRun) -> dict[str, str]:

@@ -107,6 +107,19 @@ def test_folds_of_a_fusion_are_pooled_by_how_its_members_were_configured(tmp_pat
     assert [one.name for one in in_series(unlike)] == ["fusion model.members=cnn-1", "fusion model.members=cnn-2"]
 
 
+def test_a_series_is_told_by_the_name_of_a_group_where_that_says_all(tmp_path: Path) -> None:
+    def probe(**head: str) -> StoredRun:
+        params = {f"head.{key}": value for key, value in head.items()}
+        return store(tmp_path, "probe", predict(half(0), 0.5, 0), half(0), params=params, key_groups="head")
+
+    svm = probe(name="svm", members="['svm']", svm_c="[3.0]")
+    logistic = probe(name="logistic", members="['logistic']", svm_c="[1.0]")
+    assert [one.name for one in in_series([svm, logistic])] == ["probe head=svm", "probe head=logistic"]
+    changed = probe(name="svm", members="['svm']", svm_c="[9.0]")
+    names = [one.name for one in in_series([svm, logistic, changed])]
+    assert names[0] == "probe head=svm head.svm_c=[3.0]" and names[2] == "probe head=svm head.svm_c=[9.0]"
+
+
 def test_no_common_fold_and_no_such_baseline_are_refused(tmp_path: Path) -> None:
     one = store(tmp_path, "cnn", predict(half(0), 0.5, 0), half(0), fold=0)
     two = store(tmp_path, "llm", predict(half(1), 0.5, 1), half(1), fold=1)

@@ -269,3 +269,22 @@ def test_a_damaged_or_newer_head_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "members"), [(n, [n]) for n in EVERY] + [("blend", list(EVERY))])
 def test_each_choice_of_head_composes(name: str, members: list[str]) -> None:
     assert compose_config("experiment=none", f"head={name}").head.members == members
+
+
+def test_a_label_of_validation_rows_alone_is_learnt_with_refit() -> None:
+    x, y = TRAIN
+    known = y != 3
+    fitted = head("logistic", refit=True)
+    fitted.fit(x[known], y[known], *VAL)
+    assert uar(fitted.predict_proba(TEST[0]), TEST[1]) > 0.6
+
+
+def test_the_search_for_a_penalty_ends_where_it_gets_worse_and_keeps_what_was_best() -> None:
+    """Whatever was tried after it: coefficients, C and figures are those of the best."""
+    values = [30.0, 1e-4, 0.03, 0.3, 3.0]
+    fitted = head("logistic", refit=False, logistic_c=values)
+    facts = fitted.fit(*TRAIN, *VAL)
+    alone = {value: head("logistic", refit=False, logistic_c=[value]).fit(*TRAIN, *VAL) for value in values}
+    best = min(values, key=lambda value: alone[value]["fit/val_log_loss"])
+    assert facts["head/logistic_c"] == best
+    assert facts["fit/val_log_loss"] == pytest.approx(alone[best]["fit/val_log_loss"], abs=2e-3)

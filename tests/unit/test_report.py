@@ -99,6 +99,18 @@ def test_belief_is_what_the_audit_gives(tmp_path: Path) -> None:
     assert "Do not believe" in convicted
 
 
+def test_who_heard_the_speaker_before_answers_another_question(tmp_path: Path) -> None:
+    found = comparison(tmp_path / "both", {"probe": 0.6, "probe+speaker_stats_10": 0.9})
+    assert "probe+speaker_stats_10 is highest" in wording.verdict(found)[0]
+    assert wording.to_use(found).series.name == "probe"
+    assert "probe+speaker_stats_10 heard clips of the tested speakers, without labels" in wording.verdict(found)[2]
+    plain = comparison(tmp_path / "plain", {"probe": 0.6, "cnn": 0.3})
+    assert "another question" not in " ".join(wording.verdict(plain))
+    alone = comparison(tmp_path / "alone", {"probe+speaker_stats_0": 0.3, "probe+speaker_stats": 0.9})
+    assert wording.to_use(alone).series.name == "probe+speaker_stats"
+    assert "2 of the rows" in wording.verdict(alone)[2]
+
+
 def test_nobody_is_told_to_use_listeners(tmp_path: Path) -> None:
     found = comparison(tmp_path, {"cnn": 0.6, "listeners": 0.9})
     assert "listeners is highest" in wording.verdict(found)[0]

@@ -12,6 +12,8 @@ from ser_bench.tracking import StoredRun
 
 POINTS = 100.0
 """UAR differences are told in points, hundredths."""
+ADAPTED = "+"
+"""In the name of a model that was adapted to the speaker ("whisper_probe+speaker_stats")."""
 REFERENCES = ("listeners",)
 """Models that show what can be reached, and that nobody can use."""
 
@@ -167,11 +169,22 @@ def _advice(comparison: Comparison) -> str:
     else:
         one, other = chosen.series.name, best.series.name
         use = f"Use {one}: {other} is not measurably better, and {one} is {_why(chosen, best)}"
-    return f"{use}. {_belief(comparison)}"
+    return f"{use}.{_other_question(comparison)} {_belief(comparison)}"
 
 
 def _usable(comparison: Comparison) -> list[Line]:
-    return [line for line in comparison.lines if line.series.model not in REFERENCES] or list(comparison.lines)
+    """Neither references nor, beside predictors that know nothing of the speaker, one that heard clips of him."""
+    own = [line for line in comparison.lines if line.series.model not in REFERENCES] or list(comparison.lines)
+    return [line for line in own if ADAPTED not in line.series.model] or own
+
+
+def _other_question(comparison: Comparison) -> str:
+    """What is to be known of rows whose predictor heard the tested speakers before; "" where there is none."""
+    adapted = [line.series.name for line in comparison.lines if ADAPTED in line.series.model]
+    if not adapted:
+        return ""
+    heard = adapted[0] if len(adapted) == 1 else f"{len(adapted)} of the rows ({adapted[0]} …)"
+    return f" {heard} heard clips of the tested speakers, without labels: that answers another question."
 
 
 def _why(chosen: Line, best: Line) -> str:

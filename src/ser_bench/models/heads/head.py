@@ -23,6 +23,7 @@ HEAD_FILE = "head.json"
 SCALER_FILE = "head.safetensors"
 """First of the safetensors files by name where members are `member_….safetensors`: the audit reads the scaler in it."""
 FORMAT = 1
+EXACT_COLUMNS = 1_024
 SVD_PASSES = 3
 """Power iterations: the last of the directions are not exact, and need not be."""
 CONSTANT = 1e-6
@@ -187,9 +188,16 @@ class Head:
 
 
 def principal_axes(x: Array, count: int, seed: int) -> Array:
-    """[D, count] float32, orthonormal: the directions in which standardised rows [N, D] vary most (randomised SVD)."""
+    """[D, count] float32, orthonormal: the directions in which standardised rows [N, D] vary most.
+
+    From the covariance where that is small, which is faster and exact; else by a randomised SVD.
+    """
     from sklearn.utils.extmath import randomized_svd
 
+    if x.shape[1] <= EXACT_COLUMNS:
+        _, ascending = np.linalg.eigh(x.T @ x)
+        exact: Array = ascending[:, : -count - 1 : -1].astype(np.float32)
+        return exact
     _, _, axes = randomized_svd(x.astype(np.float32), count, n_iter=SVD_PASSES, random_state=seed)
     found: Array = np.asarray(axes.T, dtype=np.float32)
     return found

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from ser_bench.config import HeadConfig
 from ser_bench.models.heads.member import Array, Labelled, Labels, Member, log_loss, softmax
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 log = logging.getLogger(__name__)
 
@@ -24,21 +28,29 @@ class Logistic(Member):
     _intercepts: Array
     _best = 0.0
 
+    _regression: LogisticRegression | None = None
+
     def fit(self, train: Labelled, val: Labelled) -> dict[str, float]:
-        """Each value of `head.logistic_c` in turn; without validation rows the first alone."""
+        """The values of `head.logistic_c` from the smallest, each from the solution before, until one is worse.
+
+        Between too strong and too weak a penalty the loss has one valley, and the weakest penalties take the longest.
+        Without validation rows the first value listed is taken.
+        """
         best = np.inf
-        kept: tuple[float, Array, Array] | None = None
-        for value in self._cfg.logistic_c if len(val.y) else self._cfg.logistic_c[:1]:
+        kept: tuple[float, LogisticRegression | None] | None = None
+        for value in sorted(self._cfg.logistic_c) if len(val.y) else self._cfg.logistic_c[:1]:
             self._fit(train, value)
             loss = log_loss(self.predict_proba(val.x), val.y) if len(val.y) else 0.0
-            if loss < best or kept is None:
-                best, kept = loss, (value, self._coefficients, self._intercepts)
+            if kept is not None and loss >= best:
+                break
+            best, kept = loss, (value, copy.deepcopy(self._regression))
         assert kept is not None
-        self._best, self._coefficients, self._intercepts = kept
+        self._best, self._regression = kept
+        self._take()
         return {"c": self._best}
 
     def refit(self, train: Labelled) -> None:
-        """With the C that was chosen."""
+        """With the C that was chosen, from the solution on the training rows alone."""
         self._fit(train, self._best)
 
     def predict_proba(self, x: Array) -> Array:
@@ -61,12 +73,22 @@ class Logistic(Member):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
-        regression = LogisticRegression(C=inverse_penalty, max_iter=MAX_ITERATIONS)
+        x, labels, weights = _weighted(train)
+        known = self._regression
+        if known is None or not np.array_equal(known.classes_, np.unique(labels)):
+            known = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
+        regression = self._regression = known.set_params(C=inverse_penalty)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # said below, with what to do about it
-            regression.fit(*_weighted(train))
+            regression.fit(x, labels, weights)
         if int(regression.n_iter_.max()) >= MAX_ITERATIONS:
             log.warning("warning  logistic head has not converged at C=%g: leave such a value out", inverse_penalty)
+        self._take()
+
+    def _take(self) -> None:
+        """Coefficients and intercepts of all labels, from those that the regression knows."""
+        regression = self._regression
+        assert regression is not None
         found, intercepts = regression.coef_, regression.intercept_
         if len(regression.classes_) == 2:  # scikit-learn stores the second class alone, against a first of zeros
             found, intercepts = np.concatenate([0 * found, found]), np.concatenate([0 * intercepts, intercepts])
