@@ -72,13 +72,15 @@ class Logistic(Member):
     def _fit(self, train: Labelled, inverse_penalty: float) -> None:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
 
         x, labels, weights = _weighted(train)
         known = self._regression
         if known is None or not np.array_equal(known.classes_, np.unique(labels)):
             known = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
         regression = self._regression = known.set_params(C=inverse_penalty)
-        with warnings.catch_warnings():
+        # Products of a few thousand rows with six columns: two threads wait for each other longer than they compute.
+        with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore", ConvergenceWarning)  # said below, with what to do about it
             regression.fit(x, labels, weights)
         if int(regression.n_iter_.max()) >= MAX_ITERATIONS:
