@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check bench ui clean help
+.PHONY: demo unseen test check bench ui clean help
 
 help:            ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -16,6 +16,17 @@ demo: $(INSTALLED)  ## three predictors on a generated corpus, one report, about
 	@echo "Look closer:   make ui                             every run, figure and prediction in MLflow"
 	@echo "On real speech: $(BIN)/ser-bench corpora list      where to get it; then: python run.py corpus=cremad corpus.root=..."
 	@echo "What is here:  $(BIN)/ser-bench doctor"
+
+AUDIO ?= AudioWAV
+ON_CREMAD = $(BIN)/python run.py corpus=cremad corpus.root=$(AUDIO)
+
+unseen: $(INSTALLED) ## every predictor on speakers of CREMA-D never heard, one table; AUDIO=folder; hours on two cores
+	$(ON_CREMAD) experiment=three_predictors -m model=majority,listeners,text_only,llm,cnn,cnn_text
+	$(ON_CREMAD) experiment=crnn
+	$(ON_CREMAD) experiment=none split=speaker model=egemaps head=svm
+	$(ON_CREMAD) experiment=none split=speaker augment=none model=whisper_probe
+	$(ON_CREMAD) experiment=none split=speaker model=fusion 'model.members=[whisper_probe,crnn]' model.combine=mean
+	$(BIN)/ser-bench compare --baseline cnn corpus=cremad
 
 test: $(INSTALLED)  ## every test
 	$(BIN)/python -m pytest
