@@ -26,7 +26,8 @@ unseen: $(INSTALLED) ## every predictor on speakers of CREMA-D never heard, one 
 	$(ON_CREMAD) experiment=none split=speaker model=egemaps head=svm
 	$(ON_CREMAD) experiment=none split=speaker augment=none model=whisper_probe
 	$(ON_CREMAD) experiment=none split=speaker model=fusion 'model.members=[whisper_probe,crnn]' model.combine=mean
-	$(BIN)/ser-bench compare --baseline cnn corpus=cremad
+	$(BIN)/ser-bench compare corpus=cremad --tag protocol=speaker --baseline cnn \
+	  --models majority,listeners,text_only,llm,cnn,cnn_text,egemaps,crnn,whisper_probe,fusion
 
 test: $(INSTALLED)  ## every test
 	$(BIN)/python -m pytest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -30,7 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         words += later
     command: Callable[[argparse.Namespace], int] = args.command
     try:
-        return command(args)
+        status = command(args)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever reads us has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        return EXIT_FAILED
     except SerBenchError as error:
         print(f"error    {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -80,6 +86,7 @@ def _add_commands_on_runs(add: Callable[..., argparse.ArgumentParser]) -> None:
     )  # fmt: skip
     sub.add_argument("--baseline", help="model that the others are set against; default: the first")
     sub.add_argument("--parent", metavar="RUN", help="all runs of this sweep; the report is logged on it")
+    sub.add_argument("--models", metavar="A,B", help="without ids: the latest run of each of these models alone")
     sub.add_argument("--experiment", help="MLflow experiment; default: that of corpus=...")
     sub.add_argument(
         "--tag", action="append", default=[], metavar="NAME=VALUE", help="only runs with this tag; repeatable"
@@ -170,7 +177,7 @@ def _compare(args: argparse.Namespace) -> int:
     from ser_bench import compare, report, series, tracking
     from ser_bench.report.claims import DEFAULT_FILE
 
-    tags = dict(_tag(word) for word in args.tag)
+    tags, models = dict(_tag(word) for word in args.tag), args.models.split(",") if args.models else ()
     later = [word for word in args.words if "=" in word]
     ids = [word for word in args.words if "=" not in word]
     cfg = compose(later).tracking
@@ -179,7 +186,8 @@ def _compare(args: argparse.Namespace) -> int:
         found = compare.comparisons_of_sweep(cfg, parent, args.baseline, tags)
     else:
         parent = None
-        found = [compare.compare(series.chosen(cfg, args.experiment or cfg.experiment, ids, tags), args.baseline)]
+        runs = series.chosen(cfg, args.experiment or cfg.experiment, ids, tags, models)
+        found = [compare.compare(runs, args.baseline)]
     document = report.Report.of("Predictors side by side", found, args.claimed or DEFAULT_FILE)
     print(report.all_as_text(found))
     if not document.comparisons:

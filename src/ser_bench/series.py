@@ -48,16 +48,29 @@ class Series:
         return self.runs[min(self.runs)][fold]
 
 
-def chosen(cfg: TrackingConfig, experiment: str, ids: Sequence[str], tags: Mapping[str, str]) -> list[StoredRun]:
+def chosen(
+    cfg: TrackingConfig, experiment: str, ids: Sequence[str], tags: Mapping[str, str], models: Sequence[str] = ()
+) -> list[StoredRun]:
     """Runs by id; without ids the latest of each model in an MLflow experiment, among those with these tags.
 
+    Args:
+        cfg: the store.
+        experiment: MLflow's name of it.
+        ids: run ids, or their first letters.
+        tags: name → value.
+        models: names of the models that are wanted, adaptation included ("whisper_probe+speaker_stats"); (): all.
+
     Raises:
-        RunNotFoundError: an id is not known, or stands for several runs.
+        RunNotFoundError: an id is not known or stands for several runs, or one of the models has no finished run.
     """
     if ids:
         return [tracking.load_run(cfg, run_id) for run_id in ids]
     stored = [run for run in tracking.search(cfg, experiment) if run.status == "FINISHED"]
-    return latest_comparable([run for run in stored if all(run.tags.get(name) == tags[name] for name in tags)])
+    wanted = [run for run in stored if all(run.tags.get(name) == tags[name] for name in tags)]
+    missing = sorted(set(models) - {run.tags["model"] for run in wanted})
+    if missing:
+        raise RunNotFoundError(f"no finished run of {', '.join(missing)} in the MLflow experiment {experiment}")
+    return latest_comparable([run for run in wanted if not models or run.tags["model"] in models])
 
 
 def latest_comparable(runs: Sequence[StoredRun]) -> list[StoredRun]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Bench
+from tests.e2e.conftest import ROOT, Bench
 
 
 @pytest.mark.parametrize(
@@ -56,3 +58,9 @@ def test_own_clips_from_a_table(fresh: Bench, cache: Path) -> None:
     assert "broken.wav" in said and "LFS" in said and "Traceback" not in said
     said = fresh.run(*words, "on_bad_clip=skip")
     assert "broken" in said and "UAR" in said
+
+
+def test_who_reads_the_first_line_only_gets_no_traceback() -> None:
+    command = f"{sys.executable} -m ser_bench.cli corpora list | head -n 1"
+    found = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert found.stdout.strip() and "Traceback" not in found.stderr and "BrokenPipe" not in found.stderr

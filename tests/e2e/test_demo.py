@@ -98,6 +98,9 @@ def test_compare_writes_a_report_and_refuses_other_partitions(sweep: tuple[Bench
     compared = {one["runs"][0]: one["uar"]["value"] for one in content["comparisons"][0]["predictors"]}
     metrics = {run.run_id: run.metrics["test/uar"] for run in bench.runs() if run.run_id in compared}
     assert compared == pytest.approx(metrics, abs=1e-6) and len(compared) == 3
+    said = bench.cli("compare", where, "--models", "llm,cnn", "--out", str(tmp_path / "two"))
+    assert "Of 2 predictors" in said and "cnn_text" not in said
+    assert "no finished run of crnn" in bench.cli("compare", where, "--models", "cnn,crnn", status=2)
     assert "data:audio/mpeg" in (tmp_path / "comparison.html").read_text()
     bench.run("model=cnn", "split.seed=5", "trainer=debug")
     other = max(bench.runs(model="cnn"), key=lambda run: run.start_time)
