@@ -145,6 +145,20 @@ def test_reason_follows_the_label_and_does_not_move_its_probabilities(running):
     assert found.way == "grammar" and found.tokens_out > 5
 
 
+def test_earlier_prompts_are_not_kept_in_memory(gguf):
+    """llama.cpp keeps the state of every prompt, megabytes each, unless it is told not to."""
+
+    def resident_mib() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    with server.serve(gguf, slots=1, threads=1) as local:
+        sizes = []
+        for number in range(9):
+            ask(place(local), CFG, f"{number} " + f"word{number} " * 90)
+            sizes.append(resident_mib())
+    assert sizes[-1] - sizes[2] < 20
+
+
 def test_json_schema_constrains_the_same_server_as_any_service(running, monkeypatch):
     # What `llm.base_url=` does with somebody else's llama.cpp: the general way, without grammar or opening.
     monkeypatch.setenv("SER_BENCH_TEST_KEY", running.key)

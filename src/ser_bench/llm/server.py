@@ -23,6 +23,7 @@ CONTEXT_TOKENS = 1_024
 """Per request, at least: prompt and answer. The paper's takes about 150 tokens and a minute of speech 300 more."""
 SILENT = -1
 """llama.cpp's verbosity at which nothing is printed."""
+NO_MEMORY_OF_PROMPTS = 0
 GGUF_MAGIC = b"GGUF"
 
 
@@ -70,6 +71,8 @@ def serve(
     params.hostnames, params.port, params.reuse_port = [HOST], ANY_FREE_PORT, False
     params.api_keys = [key]
     params.n_parallel, params.n_ctx = slots, slots * context_tokens
+    # Each slot keeps its last prompt. llama.cpp would keep all earlier ones too, up to 8 GiB of what nobody asks again.
+    params.cache_ram_mib = NO_MEMORY_OF_PROMPTS
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads or len(os.sched_getaffinity(0))
     params.verbosity, params.ui, params.endpoint_metrics = SILENT, False, True
     try:
