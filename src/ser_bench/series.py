@@ -109,7 +109,7 @@ def in_series(runs: Iterable[StoredRun]) -> list[Series]:
         telling = _telling(settings)
         grouped: dict[str, dict[int, dict[int, StoredRun]]] = {}
         for run, setting in zip(members, settings, strict=True):
-            name = " ".join([model, *(f"{key.removesuffix('.name')}={setting.get(key)}" for key in telling)])
+            name = " ".join([model, *(f"{key.removesuffix('.name')}={setting.get(key, 'null')}" for key in telling)])
             seed, fold = int(run.tags["seed"]), int(run.tags["fold"])
             grouped.setdefault(name, {}).setdefault(seed, {})[fold] = run
         result += [Series(name, seeds) for name, seeds in grouped.items()]
