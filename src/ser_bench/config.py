@@ -46,7 +46,7 @@ from ser_bench.schema import (
     TrackingConfig,
     TrainerConfig,
 )
-from ser_bench.schema_heads import AdaptConfig, HeadConfig, WhisperProbeConfig
+from ser_bench.schema_heads import AdaptConfig, FixedEpochsConfig, HeadConfig, WhisperProbeConfig
 from ser_bench.schema_llm import LlmConfig
 from ser_bench.schema_networks import CrnnConfig, LogMelConfig, MlpConfig
 from ser_bench.schema_ssl import SslProbeConfig
@@ -67,6 +67,7 @@ __all__ = [
     "CrnnConfig",
     "Engine",
     "FeaturesConfig",
+    "FixedEpochsConfig",
     "FusionConfig",
     "HeadConfig",
     "LabelSet",

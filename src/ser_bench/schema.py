@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from ser_bench.choices import Combine, Engine, LabelSet, MfccOrder, OnBadClip, Pad, Protocol, Target
-from ser_bench.schema_heads import AdaptConfig, HeadConfig
+from ser_bench.schema_heads import AdaptConfig, FixedEpochsConfig, HeadConfig
 from ser_bench.schema_llm import LlmConfig
 
 
@@ -64,7 +64,7 @@ class TextOnlyConfig:
 
 
 @dataclass
-class FusionConfig:
+class FusionConfig(FixedEpochsConfig):
     """Probabilities, or vectors, of other finished runs, combined."""
 
     name: str = "fusion"
@@ -77,23 +77,11 @@ class FusionConfig:
     max_iter: int = 1000
     """Only `stack`: iterations of L-BFGS at most."""
     width: int = 128
-    """Only `attention`, as all below: numbers that each member's vector is projected to."""
+    """Only `attention`, as are all below and the training: numbers that each member's vector is projected to."""
     dropout: float = 0.5
     """Share of these numbers dropped in training."""
     member_dropout: float = 0.1
     """Probability that a training row goes without a member, for each member; one always stays."""
-    label_smoothing: float = 0.1
-    """Share of each target spread over all labels."""
-    epochs: int = 20
-    """Passes over the training rows, always all of them."""
-    batch_size: int = 128
-    """Rows in a step."""
-    learning_rate: float = 1e-3
-    """At the start; it falls to 0 along a cosine."""
-    weight_decay: float = 1e-2
-    """Of AdamW."""
-    seeds: int = 3
-    """Networks, whose probabilities are averaged."""
 
 
 @dataclass

@@ -6,7 +6,25 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class HeadConfig:
+class FixedEpochsConfig:
+    """Training of a light network over vectors: of `head=mlp`, and of a fusion's attention."""
+
+    label_smoothing: float = 0.1
+    """Share of each target spread over all labels."""
+    epochs: int = 20
+    """Passes over the training rows, always all of them."""
+    batch_size: int = 128
+    """Rows in a step."""
+    learning_rate: float = 1e-3
+    """At the start; it falls to 0 along a cosine."""
+    weight_decay: float = 1e-2
+    """Of AdamW."""
+    seeds: int = 3
+    """Networks, whose probabilities are averaged."""
+
+
+@dataclass
+class HeadConfig(FixedEpochsConfig):
     """The light classifier over fixed vectors, shared by every predictor that has such."""
 
     name: str = "logistic"
@@ -30,18 +48,6 @@ class HeadConfig:
     """mlp: share of inputs dropped in training."""
     mixup: float = 0.3
     """mlp: both parameters of the Beta distribution that mixing weights are drawn from; 0: rows are not mixed."""
-    label_smoothing: float = 0.1
-    """mlp: share of each target spread over all labels."""
-    epochs: int = 20
-    """mlp: passes over the training rows, always all of them."""
-    batch_size: int = 128
-    """mlp: rows in a step."""
-    learning_rate: float = 1e-3
-    """mlp: at the start; it falls to 0 along a cosine."""
-    weight_decay: float = 1e-2
-    """mlp: of AdamW."""
-    seeds: int = 3
-    """mlp: networks, whose probabilities are averaged."""
 
 
 @dataclass

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_bench.config import FusionConfig
+from ser_bench.models import fixed_epochs
 from ser_bench.models.heads.member import Labels
 from ser_bench.types import FloatArray
 
@@ -83,14 +84,9 @@ def trained(
 
 def _train(network: AttentionNetwork, vectors: Sequence[Tensor], truth: Labels, cfg: FusionConfig) -> None:
     targets = torch.from_numpy(truth)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay)
-    steps = -(-len(truth) // cfg.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, cfg.epochs * steps)
-    for _ in range(cfg.epochs):
-        for batch in torch.split(torch.randperm(len(truth)), cfg.batch_size):
-            scores = network([part[batch] for part in vectors])
-            loss = nn.functional.cross_entropy(scores, targets[batch], label_smoothing=cfg.label_smoothing)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
+
+    def loss_of(batch: Tensor) -> Tensor:
+        scores = network([part[batch] for part in vectors])
+        return nn.functional.cross_entropy(scores, targets[batch], label_smoothing=cfg.label_smoothing)
+
+    fixed_epochs.train(network, len(truth), cfg, loss_of)

@@ -76,6 +76,8 @@ class Mlp(Member):
     def _train(self, x: torch.Tensor, targets: torch.Tensor) -> torch.nn.Sequential:
         import torch
 
+        from ser_bench.models import fixed_epochs
+
         cfg, nn = self._cfg, torch.nn
         network = nn.Sequential(
             nn.Dropout(cfg.input_dropout),
@@ -84,20 +86,15 @@ class Mlp(Member):
             nn.Dropout(cfg.dropout),
             nn.Linear(cfg.hidden, self._classes),
         )
-        optimiser = torch.optim.AdamW(network.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay)
-        steps = -(-len(x) // cfg.batch_size)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, cfg.epochs * steps)
         beta = torch.distributions.Beta(cfg.mixup, cfg.mixup) if cfg.mixup > 0 else None
-        for _ in range(cfg.epochs):
-            for batch in torch.split(torch.randperm(len(x)), cfg.batch_size):
-                inputs, wanted = x[batch], targets[batch]
-                if beta is not None:
-                    other, share = torch.randperm(len(batch)), beta.sample((len(batch), 1))
-                    inputs = share * inputs + (1 - share) * inputs[other]
-                    wanted = share * wanted + (1 - share) * wanted[other]
-                loss = nn.functional.cross_entropy(network(inputs), wanted)
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                schedule.step()
+
+        def loss_of(batch: torch.Tensor) -> torch.Tensor:
+            inputs, wanted = x[batch], targets[batch]
+            if beta is not None:
+                other, share = torch.randperm(len(batch)), beta.sample((len(batch), 1))
+                inputs = share * inputs + (1 - share) * inputs[other]
+                wanted = share * wanted + (1 - share) * wanted[other]
+            return nn.functional.cross_entropy(network(inputs), wanted)
+
+        fixed_epochs.train(network, len(x), cfg, loss_of)
         return network
