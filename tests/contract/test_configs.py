@@ -61,9 +61,14 @@ def test_size_reaches_the_networks() -> None:
 
 
 def test_every_key_of_a_fusion_can_be_set() -> None:
-    words = ["model.members=[cnn_text,0ab11646]", "model.combine=mean", "model.C=0.1", "model.max_iter=5"]
-    found = composed("model=fusion", *words).model
-    assert found == config.FusionConfig("fusion", ["cnn_text", "0ab11646"], config.Combine.mean, 0.1, 5)
+    changed = {
+        "members": ["cnn_text", "0ab11646"], "C": 0.1, "max_iter": 5, "width": 7, "dropout": 0.1, "member_dropout": 0.2,
+        "label_smoothing": 0.3, "epochs": 4, "batch_size": 6, "learning_rate": 0.01, "weight_decay": 0.5, "seeds": 2,
+    }  # fmt: skip
+    words = [f"model.{key}={value}" for key, value in changed.items()]
+    found = composed("model=fusion", "model.combine=mean", *words).model
+    assert found == config.FusionConfig(**changed, combine=config.Combine.mean)
+    assert {*changed, "name", "combine"} == set(config.FusionConfig.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(
