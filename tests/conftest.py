@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ser_bench.sweep import compile_librosa
+from ser_bench.features import numba_cache
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPORA = ROOT.parent / "shared" / "corpora"
@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     Two runs whose threads wait for each other on the same cores take far longer than twice as long.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        compile_librosa()  # before the workers start
+        numba_cache.fill()  # before the workers start
     worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))

@@ -6,6 +6,7 @@ whatever launcher started them. Each child leaves a `result.json` beside its log
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -45,6 +46,7 @@ def main(task: Callable[[], Any]) -> int:
         interrupted = True
     finally:
         failed = _close_sweep(interrupted) if _sweep_dir else "failed" in _statuses
+        gc.freeze()  # or Python spends a second at exit on sorting what ends with it anyway
     if interrupted or "interrupted" in _statuses:
         return EXIT_INTERRUPTED
     return EXIT_FAILED if failed else 0
@@ -65,6 +67,7 @@ def carry_out(composed: DictConfig) -> None:
         _share_cores(cfg, _parallel_children(hydra))
         from ser_bench import pipeline  # heavy: only after the threads were set
 
+        gc.freeze()  # what was imported stays: no use in searching it for garbage again and again
         outcome = pipeline.run(cfg, _parent_of(hydra))
         result |= {"status": "finished", "run_id": outcome.run_id, "skipped": outcome.skipped}
     except (KeyboardInterrupt, InterruptedRunError) as interrupt:
@@ -85,18 +88,6 @@ def carry_out(composed: DictConfig) -> None:
         (Path(hydra.runtime.output_dir) / RESULT_FILE).write_text(json.dumps(result, indent=1))
 
 
-def compile_librosa() -> None:
-    """Let this process alone fill numba's cache; call it before starting several that import librosa.
-
-    Two processes that fill it at once can leave halves that do not fit each other, and every later call crashes
-    (numba issue 10128).
-    """
-    import librosa.beat
-    import librosa.core.audio
-    import librosa.core.pitch
-    import librosa.util.utils  # noqa: F401
-
-
 class SweepCallback(Callback):
     """Opens the sweep's parent run before the first child starts."""
 
@@ -104,13 +95,14 @@ class SweepCallback(Callback):
         """Create the parent (which also migrates a cold store) and leave its id in the sweep's folder."""
         global _sweep_dir, _tracking
         from ser_bench import tracking
+        from ser_bench.features import numba_cache
 
         try:
             settings = OmegaConf.to_object(config.tracking)
             assert isinstance(settings, TrackingConfig)
             _tracking = settings
             if OmegaConf.select(config.hydra, "launcher.n_jobs", default=1) != 1:
-                compile_librosa()
+                numba_cache.fill()
             overrides = " ".join(word for word in config.hydra.overrides.task if not word.startswith(HERE_ONLY))
             tracking.open_store(_tracking)
             parent = tracking.start_parent(

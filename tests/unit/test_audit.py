@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from ser_bench.audit import stored
 from ser_bench.audit.checkpoint import check_checkpoint
 from ser_bench.audit.combiner import check_combiner
 from ser_bench.audit.finding import Audit, Finding
@@ -354,3 +355,29 @@ def test_a_mean_and_other_models_have_no_combiner(tmp_path: Path) -> None:
     cfg, clips, split = stored_fusion(tmp_path, "model.combine=mean", fitted_on=())
     assert check_combiner(tmp_path, cfg, split, clips) is None
     assert check_combiner(tmp_path, compose_config("model=majority"), split, clips) is None
+
+
+class Spectral:
+    """Stands for the feature step: vectors of noise, how many were asked for, and what is not cached."""
+
+    def __init__(self, *missing: str) -> None:
+        self.asked: list[int] = []
+        self.missing = missing
+
+    def spectral(self, rows: Sequence[Row]) -> FloatArray:
+        self.asked.append(len(rows))
+        return np.random.default_rng(0).normal(size=(len(rows), 2376)).astype(np.float32)
+
+    def cached_spectral(self, rows: Sequence[Row]) -> FloatArray | None:
+        return None if {row.clip_id for row in rows} & set(self.missing) else self.spectral(rows)
+
+
+def test_fingerprints_are_made_once_in_a_process_and_never_from_what_is_not_there():
+    clips = {i: replace(clip, digest=f"once {i}") for i, clip in corpus().items()}
+    ids, features = sorted(clips), Spectral(sorted(clips)[-1])
+    assert stored._fingerprints(features, clips, ids, compute=False) is None
+    some = stored._fingerprints(features, clips, ids[:5], compute=False)
+    again = stored._fingerprints(features, clips, ids[:8], compute=False)
+    assert some is not None and again is not None and features.asked == [5, 3]
+    assert sorted(again) == ids[:8] and all((again[i] == some[i]).all() for i in ids[:5])
+    assert len(stored._fingerprints(features, clips, ids, compute=True) or ()) == len(ids)

@@ -69,10 +69,15 @@ def test_what_was_heard_once_is_not_decoded_again(
     first = pooled(clips, folder, tmp_path)
 
     def never(*args: Any) -> FloatArray:
-        raise AssertionError("decoded again")
+        raise AssertionError("decoded or read again")
 
     monkeypatch.setattr(embedding.audio, "load", never)
+    embedding._recent.clear()
     np.testing.assert_array_equal(pooled(clips, folder, tmp_path), first)
+    monkeypatch.setattr(Cache, "read", never)  # the folds of a sweep ask again
+    np.testing.assert_array_equal(pooled(clips, folder, tmp_path), first)
+    with pytest.raises(AssertionError, match="again"):
+        pooled(clips, folder, tmp_path / "elsewhere")
 
 
 def test_encoders_that_are_asked_for_together_share_one_decoding(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from cachetools import LRUCache
 
 from ser_bench import corpora, models, tracking
 from ser_bench.audit.checkpoint import check_checkpoint
@@ -21,6 +22,9 @@ from ser_bench.tracking import StoredRun
 from ser_bench.types import Clip, Corpus, FloatArray, Row, Split, clean_rows
 
 CURVES = ("loss", "accuracy", "uar")
+MEMORY_BYTES = 2**28
+_recent: LRUCache[str, FloatArray] = LRUCache(MEMORY_BYTES, getsizeof=lambda one: one.nbytes)
+"""Digest of a clip → its fingerprint: every fold of a sweep asks for those of all clips."""
 
 
 def audit_and_log(stored: StoredRun, clips: Mapping[str, Clip], features: Features) -> Audit:
@@ -136,20 +140,29 @@ def _near_identical(
             name, "not checked: fingerprints are made of the paper's spectral features, and these are others"
         )
     test, train = (sorted({row.clip_id for row in rows}) for rows in (split.test, split.train))
-    vectors = None if features is None else _clean_vectors(features, sorted({*test, *train}), compute)
-    if vectors is None:
+    known = None if features is None else _fingerprints(features, clips, sorted({*test, *train}), compute)
+    if known is None:
         return Finding(name, "not checked: the clips' spectral features are not cached; ser-bench audit computes them")
-    place = {clip_id: i for i, clip_id in enumerate(sorted({*test, *train}))}
-    prints = fingerprint.fingerprints(vectors)
-    of_test, of_train = prints[[place[clip_id] for clip_id in test]], prints[[place[clip_id] for clip_id in train]]
+    of_test, of_train = (np.stack([known[clip_id] for clip_id in part]) for part in (test, train))
     alike = [(test[i], train[j]) for i, j, _ in fingerprint.similar(of_test, of_train) if test[i] != train[j]]
     same = [(one, two) for one, two in alike if fingerprint.same_recording(clips[one].path, clips[two].path)]
     return near_identical(split, clips, same)
 
 
-def _clean_vectors(features: Features, clip_ids: Sequence[str], compute: bool) -> FloatArray | None:
-    rows = clean_rows(clip_ids)
-    return features.spectral(rows) if compute else features.cached_spectral(rows)
+def _fingerprints(
+    features: Features, clips: Mapping[str, Clip], clip_ids: Sequence[str], compute: bool
+) -> dict[str, FloatArray] | None:
+    """Clip id → fingerprint; None where spectral features are missing and are not to be computed."""
+    new = [clip_id for clip_id in clip_ids if clips[clip_id].digest not in _recent]
+    found: dict[str, FloatArray] = {}
+    if new:
+        vectors = features.spectral(clean_rows(new)) if compute else features.cached_spectral(clean_rows(new))
+        if vectors is None:
+            return None
+        found = dict(zip(new, fingerprint.fingerprints(vectors), strict=True))
+    found |= {clip_id: _recent[clips[clip_id].digest] for clip_id in clip_ids if clip_id not in found}
+    _recent.update({clips[clip_id].digest: one for clip_id, one in found.items()})
+    return found
 
 
 def _adaptation(cfg: Config) -> tuple[Finding, ...]:

@@ -24,8 +24,8 @@ SCALER_FILE = "head.safetensors"
 """First of the safetensors files by name where members are `member_….safetensors`: the audit reads the scaler in it."""
 FORMAT = 1
 EXACT_COLUMNS = 1_024
-SVD_PASSES = 3
-"""Power iterations: the last of the directions are not exact, and need not be."""
+SVD_PASSES = 1
+"""Power iterations: the last of the directions are not exact, and need not be; validation rows know no difference."""
 CONSTANT = 1e-6
 """A column whose deviation is below this share of its mean does not vary, and is not divided."""
 
@@ -109,7 +109,7 @@ class Head:
         Raises:
             SerBenchError: not fitted, or vectors of another length than those it was fitted on.
         """
-        scaled = self._turned(Labelled(self._standardised(x), np.zeros(0, dtype=np.int64))).x
+        scaled = self._turned(Labelled(self._standardised(x.astype(np.float64)), np.zeros(0, dtype=np.int64))).x
         mean: Array = np.mean([member.predict_proba(scaled) for member in self._members.values()], axis=0)
         return mean
 
@@ -163,14 +163,15 @@ class Head:
         """Fit the scaler on the first pair; both pairs standardised by it."""
         mean, std = x_train.mean(axis=0, dtype=np.float64), x_train.std(axis=0, dtype=np.float64)
         self._scaler = mean, np.where(std > CONSTANT * np.maximum(np.abs(mean), CONSTANT), std, 1.0)
-        train, val = self._standardised(x_train), self._standardised(x_val)
+        # Single precision to learn from: a member passes over all rows a hundred times, and waits for memory.
+        train, val = (self._standardised(x).astype(np.float32, copy=False) for x in (x_train, x_val))
         return Labelled(train, y_train, shares), Labelled(val, y_val)
 
     def _turned(self, rows: Labelled) -> Labelled:
         """Standardised rows along the principal axes, where there are such."""
         if self._axes is None:
             return rows
-        return rows._replace(x=rows.x @ self._axes.astype(np.float64))
+        return rows._replace(x=rows.x @ self._axes.astype(rows.x.dtype))
 
     def _stored_axes(self) -> dict[str, Array]:
         return {} if self._axes is None else {"axes": np.ascontiguousarray(self._axes)}
@@ -183,7 +184,7 @@ class Head:
             raise SerBenchError(
                 f"{x.shape[-1]} numbers a row, but the head was fitted on {len(mean)}; use the settings of its run"
             )
-        scaled: Array = (x - mean) / std
+        scaled: Array = (x - mean.astype(x.dtype)) / std.astype(x.dtype)
         return scaled
 
 
@@ -195,10 +196,10 @@ def principal_axes(x: Array, count: int, seed: int) -> Array:
     from sklearn.utils.extmath import randomized_svd
 
     if x.shape[1] <= EXACT_COLUMNS:
-        _, ascending = np.linalg.eigh(x.T @ x)
+        _, ascending = np.linalg.eigh((x.T @ x).astype(np.float64))
         exact: Array = ascending[:, : -count - 1 : -1].astype(np.float32)
         return exact
-    _, _, axes = randomized_svd(x.astype(np.float32), count, n_iter=SVD_PASSES, random_state=seed)
+    _, _, axes = randomized_svd(x.astype(np.float32, copy=False), count, n_iter=SVD_PASSES, random_state=seed)
     found: Array = np.asarray(axes.T, dtype=np.float32)
     return found
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_ITERATIONS = 1_000
+GRADIENT, GRADIENT_OF_SEARCH = 1e-4, 1e-3
+"""Largest component of the mean loss's gradient at which a fit ends; to choose a penalty, the coarser one will do."""
 
 
 class Logistic(Member):
@@ -39,14 +41,14 @@ class Logistic(Member):
         best = np.inf
         kept: tuple[float, LogisticRegression | None] | None = None
         for value in sorted(self._cfg.logistic_c) if len(val.y) else self._cfg.logistic_c[:1]:
-            self._fit(train, value)
+            self._fit(train, value, GRADIENT_OF_SEARCH)
             loss = log_loss(self.predict_proba(val.x), val.y) if len(val.y) else 0.0
             if kept is not None and loss >= best:
                 break
             best, kept = loss, (value, copy.deepcopy(self._regression))
         assert kept is not None
         self._best, self._regression = kept
-        self._take()
+        self._fit(train, self._best)
         return {"c": self._best}
 
     def refit(self, train: Labelled) -> None:
@@ -69,7 +71,7 @@ class Logistic(Member):
         member._coefficients, member._intercepts = arrays["coefficients"], arrays["intercepts"]
         return member
 
-    def _fit(self, train: Labelled, inverse_penalty: float) -> None:
+    def _fit(self, train: Labelled, inverse_penalty: float, gradient: float = GRADIENT) -> None:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
         from threadpoolctl import threadpool_limits
@@ -78,7 +80,7 @@ class Logistic(Member):
         known = self._regression
         if known is None or not np.array_equal(known.classes_, np.unique(labels)):
             known = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
-        regression = self._regression = known.set_params(C=inverse_penalty)
+        regression = self._regression = known.set_params(C=inverse_penalty, tol=gradient)
         # Products of a few thousand rows with six columns: two threads wait for each other longer than they compute.
         with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore", ConvergenceWarning)  # said below, with what to do about it
