@@ -10,6 +10,7 @@ import gc
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ _statuses: list[str] = []
 def main(task: Callable[[], Any]) -> int:
     """Run Hydra's entry point; return the exit status: 0, 2 (something failed) or 130 (interrupted)."""
     sys.argv[1:] = multirun_first(sys.argv[1:])
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
     interrupted = False
     try:
         task()
@@ -50,6 +52,14 @@ def main(task: Callable[[], Any]) -> int:
     if interrupted or "interrupted" in _statuses:
         return EXIT_INTERRUPTED
     return EXIT_FAILED if failed else 0
+
+
+def _as_ctrl_c(*_: object) -> None:
+    """SIGTERM, which schedulers and `kill` send, stops a run as Ctrl-C does: marked, closed, ready to be resumed."""
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.raise_signal(signal.SIGINT)  # to whoever handles it now: asyncio and Lightning have ways of their own
+    else:
+        raise KeyboardInterrupt  # a shell's background job ignores Ctrl-C
 
 
 def multirun_first(words: Sequence[str]) -> list[str]:

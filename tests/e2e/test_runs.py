@@ -40,14 +40,15 @@ def test_a_failing_child_is_reported_and_the_others_go_on(fresh: Bench) -> None:
     assert [run.status for run in fresh.runs(model="cnn")] == ["FINISHED"]
 
 
-def test_ctrl_c_kills_cleanly_and_the_same_command_resumes(fresh: Bench) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_kill_end_cleanly_and_the_same_command_resumes(fresh: Bench, sent: signal.Signals) -> None:
     words = ("model=cnn", "trainer.max_epochs=4")
     process = fresh.start(*words)
     deadline = time.monotonic() + 900
     while time.monotonic() < deadline and not list(Path(fresh.tracking.dir).glob("work/*/last.ckpt")):
         assert process.poll() is None, process.stdout.read() if process.stdout else ""
         time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     output, _ = process.communicate(timeout=400)
     assert process.returncode == 130, output
     (killed,) = fresh.runs(model="cnn")

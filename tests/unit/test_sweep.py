@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,3 +44,21 @@ def test_a_sweep_is_closed_whatever_becomes_of_its_report(tmp_path: Path, monkey
     with pytest.raises(ZeroDivisionError):
         sweep._close_sweep(False)
     assert closed == [("the parent", "FINISHED")]
+
+
+@pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN], ids=["foreground", "background"])
+def test_sigterm_stops_a_run_as_ctrl_c_does_also_where_ctrl_c_is_ignored(
+    ctrl_c: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run.py"])
+    before = signal.getsignal(signal.SIGTERM), signal.signal(signal.SIGINT, ctrl_c)
+
+    def task() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+
+    try:
+        assert sweep.main(task) == sweep.EXIT_INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
