@@ -157,12 +157,15 @@ def tags_of(members: Sequence[RestoredMember]) -> dict[str, str]:
     """Tags of a fusion: `members`, the run ids; `member_settings`, model and digest of the configuration of each.
 
     Folds and seeds of one fusion have the same `member_settings`, by which `series` pools them; {} without members.
+    Where a member was adapted to its speakers the fusion answers that member's question, and `model` says so.
     """
     if not members:
         return {}
     digests = [digest_of(series.setting_of(member.stored))[:SHORT_ID] for member in members]
     settings = [f"{m.stored.tags['model']}-{digest}" for m, digest in zip(members, digests, strict=True)]
-    return {"members": " ".join(member.run_id for member in members), "member_settings": " ".join(settings)}
+    tags = {"members": " ".join(member.run_id for member in members), "member_settings": " ".join(settings)}
+    adapted = sorted({word for m in members for word in m.stored.tags["model"].split("+")[1:]})
+    return tags | ({"model": "+".join(["fusion", *adapted])} if adapted else {})
 
 
 def what_each_adds(predictor: Predictor, answers: Predictions, speakers: Mapping[str, str]) -> dict[str, float]:

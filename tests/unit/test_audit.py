@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from ser_bench.audit import stored
 from ser_bench.audit.checkpoint import check_checkpoint
 from ser_bench.audit.combiner import check_combiner
-from ser_bench.audit.finding import Audit, Finding
+from ser_bench.audit.finding import ADAPTATION, Audit, Finding
 from ser_bench.audit.inherited import inherited
 from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
 from ser_bench.audit.scaler import Scaler, check_scaler, stored_scaler
@@ -355,6 +355,14 @@ def test_a_mean_and_other_models_have_no_combiner(tmp_path: Path) -> None:
     cfg, clips, split = stored_fusion(tmp_path, "model.combine=mean", fitted_on=())
     assert check_combiner(tmp_path, cfg, split, clips) is None
     assert check_combiner(tmp_path, compose_config("model=majority"), split, clips) is None
+
+
+def test_what_a_member_was_told_of_the_speakers_stands_in_the_fusions_verdict():
+    told = Finding(ADAPTATION, "adapt=speaker_stats: 10 clips of each tested speaker were used without their labels")
+    found = inherited(OWN, {"probe": (told,), "cnn": ()})
+    assert [one.name for one in found] == [ADAPTATION, *(one.name for one in OWN)]
+    verdict = Audit("speaker", 4, tuple(found)).verdict
+    assert "member probe: adapt=speaker_stats: 10 clips of each tested speaker" in verdict
 
 
 class Spectral:

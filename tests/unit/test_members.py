@@ -196,7 +196,7 @@ def test_tags_say_which_runs_and_how_they_were_configured(compose) -> None:
     finished(compose("model=majority", "seed=3")), finished(compose("model=prior", "seed=3"))
     again = members.tags_of(members.resolve(fusion(compose, "seed=3"), CORPUS, SPLIT))
     assert again["member_settings"] == tags["member_settings"] and again["members"] != tags["members"]
-    assert members.tags_of(()) == {}
+    assert members.tags_of(()) == {} and "model" not in tags
     with tracking.start(fusion(compose), CORPUS, SPLIT, "fused", (), None) as active:
         active.log_tags(tags)
     stored = tracking.load_run(compose().tracking, active.run_id)
@@ -204,6 +204,19 @@ def test_tags_say_which_runs_and_how_they_were_configured(compose) -> None:
     gone = replace(stored, tags={"members": "f" * 32})
     with pytest.raises(RunNotFoundError, match="no longer in this store"):
         gone.members()
+
+
+def test_a_fusion_of_an_adapted_member_is_named_for_what_it_heard(compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would stand in the table as if it had never heard the speakers."""
+    prior = finished(compose("model=prior"))
+    monkeypatch.setattr(models.predictor_class("majority"), "groups", ("adapt",))
+    adapted = finished(compose("model=majority", "adapt=speaker_stats"))
+    cfg = fusion(compose, names=f"{prior},{adapted}")
+    tags = members.tags_of(members.resolve(cfg, CORPUS, SPLIT))
+    assert tags["model"] == "fusion+speaker_stats"
+    with tracking.start(cfg, CORPUS, SPLIT, "fused", (), None) as active:
+        active.log_tags(tags)
+    assert tracking.load_run(cfg.tracking, active.run_id).tags["model"] == "fusion+speaker_stats"
 
 
 def test_another_runs_configuration_is_kept_but_for_where_things_are(compose) -> None:

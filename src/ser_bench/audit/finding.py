@@ -22,6 +22,8 @@ AUDIO_AND_PEOPLE = {
 """Things of a test row that must not be in training, by the name of the question, in the order they are told in."""
 PROCEDURES = {"scaler": "scaler", "checkpoint": "choice of checkpoint", "combiner": "combiner"}
 
+ADAPTATION = "adaptation"
+"""Not a leak, but another question: what the predictor was told of the tested speakers, without labels."""
 NOT_APPLICABLE = "not applicable"
 
 
@@ -112,8 +114,8 @@ class Audit:
         seen = [word for name, word in PROCEDURES.items() if name in checked]
         if seen:
             text += f"; {_listed(seen, 'and')} saw no test row"
-        if "adaptation" in by_name:
-            text += f"; {by_name['adaptation'].text}"
+        if ADAPTATION in by_name:
+            text += f"; {by_name[ADAPTATION].text}"
         left = [word for name, word in AUDIO_AND_PEOPLE.items() if name in by_name and name not in checked]
         return text + (f"; not checked: {_listed(left, 'and')}" if left else "")
 

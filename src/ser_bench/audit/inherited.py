@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ser_bench.audit.finding import Finding
+from ser_bench.audit.finding import ADAPTATION, Finding
 
 
 def inherited(own: Sequence[Finding], members: Mapping[str, Sequence[Finding]]) -> list[Finding]:
@@ -12,12 +12,14 @@ def inherited(own: Sequence[Finding], members: Mapping[str, Sequence[Finding]]) 
 
     A leak of any of them is the fusion's, the largest share first. Otherwise the fusion's own answer stands, but for
     questions that arise for members only (a scaler, an epoch): one member that could not be checked leaves them open.
+    What a member was told of its speakers, the fusion was told too.
 
     Args:
         own: what the fusion's own rows and files say.
         members: name in the fusion → what an audit of that run says.
     """
-    return [
+    adapted = {name: one for name, found in members.items() for one in found if one.name == ADAPTATION}
+    return ([_said(adapted)] if adapted else []) + [
         _one(mine, {name: one for name, found in members.items() for one in found if one.name == mine.name})
         for mine in own
     ]

@@ -10,7 +10,7 @@ from cachetools import LRUCache
 from ser_bench import corpora, models, tracking
 from ser_bench.audit.checkpoint import check_checkpoint
 from ser_bench.audit.combiner import check_combiner
-from ser_bench.audit.finding import Audit, Finding
+from ser_bench.audit.finding import ADAPTATION, Audit, Finding
 from ser_bench.audit.inherited import inherited
 from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
 from ser_bench.audit.scaler import Read, Scaler, check_scaler, stored_scaler
@@ -174,7 +174,7 @@ def _adaptation(cfg: Config) -> tuple[Finding, ...]:
     used = f"all {clips} of each tested speaker, scored ones too," if number is None else (
         f"{number} {clips} of each tested speaker, which are not scored,"
     )  # fmt: skip
-    return (Finding("adaptation", f"adapt={cfg.adapt.name}: {used} were used without their labels"),)
+    return (Finding(ADAPTATION, f"adapt={cfg.adapt.name}: {used} were used without their labels"),)
 
 
 def _limit(cfg: Config) -> str:
