@@ -52,6 +52,18 @@ def test_the_verdict_on_a_clear_difference(tmp_path: Path) -> None:
     assert "nothing known leaks" in advice
 
 
+def test_many_differences_are_sorted_into_one_sentence(tmp_path: Path) -> None:
+    skills = {"cnn": 0.6, "low": 0.34, "best": 0.95, "same": 0.61, "lower": 0.3, "good": 0.85}
+    said = wording.verdict(comparison(tmp_path / "many", skills))[1]
+    assert re.fullmatch(
+        r"Against cnn, in points UAR, better: best \+\d\d\.\d, good \+\d\d\.\d; not distinguishable: same [+−]\d\.\d; "
+        r"worse: low −\d\d\.\d, lower −\d\d\.\d \(5% level, Holm over all pairs\)\.",
+        said,
+    ), said
+    few = wording.verdict(comparison(tmp_path / "few", skills, speakers=4))[1]
+    assert "too few speakers to test: best" in few and "better" not in few
+
+
 def test_the_verdict_on_no_difference_takes_the_cheaper(tmp_path: Path) -> None:
     found = with_price(comparison(tmp_path, {"cnn": 0.60, "llm": 0.61}), {"cnn": 0.0, "llm": 2.5})
     _, differences, advice = wording.verdict(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ser_bench.audit.finding import ANNOUNCED
 from ser_bench.compare import Comparison, Line, Pair
@@ -14,6 +15,9 @@ POINTS = 100.0
 """UAR differences are told in points, hundredths."""
 ADAPTED = "+"
 """In the name of a model that was adapted to the speaker ("whisper_probe+speaker_stats")."""
+ALIKE, UNTESTED = "not distinguishable", "too few speakers to test"
+TOLD_ONE_BY_ONE = 4
+"""Predictors beside the baseline up to which each gets a clause of its own."""
 REFERENCES = ("listeners",)
 """Models that show what can be reached, and that nobody can use."""
 
@@ -144,14 +148,25 @@ def _best(comparison: Comparison) -> str:
 
 def _differences(comparison: Comparison) -> str:
     baseline = comparison.lines[0].series.name
-    clauses = [
-        difference_in_words(line.series.name, baseline, line.difference, line.adjusted_p)
-        for line in comparison.lines
-        if line.difference is not None
+    others = [
+        (line.series.name, line.difference, line.adjusted_p) for line in comparison.lines if line.difference is not None
     ]
-    if not clauses:
+    if not others:
         return "There is nothing to set it against yet: run another model on the same split."
-    return "; ".join(clauses) + "."
+    if len(others) > TOLD_ONE_BY_ONE:
+        return _sorted_by_difference(baseline, others)
+    return "; ".join(difference_in_words(name, baseline, found, p) for name, found, p in others) + "."
+
+
+def _sorted_by_difference(baseline: str, others: Sequence[tuple[str, Difference, float | None]]) -> str:
+    """Who is better, alike and worse, the largest difference first; intervals and p stay in the table."""
+    groups: dict[str, list[str]] = {name: [] for name in ("better", ALIKE, "worse", UNTESTED)}
+    for name, difference, p in sorted(others, key=lambda one: -one[1].interval.value):
+        value = difference.interval.value
+        told = UNTESTED if p is None else ALIKE if p >= ALPHA else "better" if value > 0 else "worse"
+        groups[told].append(f"{name} {points(value)}")
+    said = "; ".join(f"{told}: {', '.join(names)}" for told, names in groups.items() if names)
+    return f"Against {baseline}, in points UAR, {said} ({ALPHA:.0%} level, Holm over all pairs)."
 
 
 def _advice(comparison: Comparison) -> str:
