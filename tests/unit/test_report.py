@@ -57,7 +57,7 @@ def test_many_differences_are_sorted_into_one_sentence(tmp_path: Path) -> None:
     said = wording.verdict(comparison(tmp_path / "many", skills))[1]
     assert re.fullmatch(
         r"Against cnn, in points UAR, better: best \+\d\d\.\d, good \+\d\d\.\d; not distinguishable: same [+−]\d\.\d; "
-        r"worse: low −\d\d\.\d, lower −\d\d\.\d \(5% level, Holm over all pairs\)\.",
+        r"worse: low −\d\d\.\d, lower −\d\d\.\d \(5 % level, Holm over all pairs\)\.",
         said,
     ), said
     few = wording.verdict(comparison(tmp_path / "few", skills, speakers=4))[1]

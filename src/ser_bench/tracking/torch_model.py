@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,13 +67,16 @@ def _save(folder: Path, described: Any, module: torch.nn.Module, example: FloatA
     import mlflow.pytorch
     from mlflow.models import infer_signature
 
-    mlflow.pytorch.save_model(
-        module,
-        path=str(folder),
-        mlflow_model=described,
-        signature=infer_signature(example, answer),
-        input_example=example,
-        serialization_format="pt2",
-        # Stated, or MLflow would load the model in a new process only to see what it imports.
-        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
-    )
+    with warnings.catch_warnings():
+        # A GRU keeps its weights in a second list, which the exporter takes for new attributes; they are parameters.
+        warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
+        mlflow.pytorch.save_model(
+            module,
+            path=str(folder),
+            mlflow_model=described,
+            signature=infer_signature(example, answer),
+            input_example=example,
+            serialization_format="pt2",
+            # Stated, or MLflow would load the model in a new process only to see what it imports.
+            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
+        )
