@@ -87,6 +87,13 @@ class Combine(Enum):
     attention = "attention"
 
 
+class Pooling(Enum):
+    """How `whisper_probe` makes one vector of a layer's states over time."""
+
+    stats = "stats"
+    attentive = "attentive"
+
+
 class Mix(Enum):
     """How `ssl_probe` makes one vector of all layers."""
 

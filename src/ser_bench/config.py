@@ -24,6 +24,7 @@ from ser_bench.choices import (
     Mix,
     OnBadClip,
     Pad,
+    Pooling,
     Protocol,
     Target,
 )
@@ -46,7 +47,13 @@ from ser_bench.schema import (
     TrackingConfig,
     TrainerConfig,
 )
-from ser_bench.schema_heads import AdaptConfig, FixedEpochsConfig, HeadConfig, WhisperProbeConfig
+from ser_bench.schema_heads import (
+    AdaptConfig,
+    AttentivePoolingConfig,
+    FixedEpochsConfig,
+    HeadConfig,
+    WhisperProbeConfig,
+)
 from ser_bench.schema_llm import LlmConfig
 from ser_bench.schema_networks import CrnnConfig, LogMelConfig, MlpConfig
 from ser_bench.schema_ssl import SslProbeConfig
@@ -57,6 +64,7 @@ __all__ = [
     "AdaptConfig",
     "AnswerFormat",
     "AsrConfig",
+    "AttentivePoolingConfig",
     "AugmentConfig",
     "CacheMode",
     "CnnConfig",
@@ -80,6 +88,7 @@ __all__ = [
     "OnBadClip",
     "Pad",
     "PitchConfig",
+    "Pooling",
     "Protocol",
     "SizeConfig",
     "SplitConfig",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ser_bench.choices import Pooling
+
 
 @dataclass
 class FixedEpochsConfig:
@@ -67,6 +69,19 @@ class AdaptConfig:
 
 
 @dataclass
+class AttentivePoolingConfig(FixedEpochsConfig):
+    """Attention over time, fitted to training rows; the longer it learns, the better it knows the training speakers."""
+
+    epochs: int = 10
+    hidden: int = 64
+    """Units of the layer that scores a frame."""
+    dropout: float = 0.3
+    """Share of pooled numbers dropped in training."""
+    seeds: int = 1
+    """Attentions, whose pooled vectors stand side by side."""
+
+
+@dataclass
 class WhisperProbeConfig:
     """Frozen Whisper encoders, pooled over time, and a head."""
 
@@ -77,3 +92,7 @@ class WhisperProbeConfig:
     """Blocks counted from 1; -1 is the normalised output. What an encoder has not is left out; null: all layers."""
     device: str = "cpu"
     """Where the encoders compute."""
+    pooling: Pooling = Pooling.stats
+    """stats: mean and deviation over time; attentive: the same under learnt weights, of one layer an encoder."""
+    attention: AttentivePoolingConfig = field(default_factory=AttentivePoolingConfig)
+    """attentive: how its weights are learnt."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -200,11 +200,7 @@ class Member(Protocol):
         """Every row, in the order asked: as the run stored it, else as its restored predictor answers."""
 
     def vectors(self, rows: Sequence[Row]) -> FloatArray:
-        """[N, D] in the order asked: what its classifier stands on, not standardised by that classifier.
-
-        Raises:
-            ConfigError: it has no fixed vectors, or leaves out clips.
-        """
+        """[N, D] in the order asked: what its classifier stands on, not standardised; ConfigError where it has none."""
 
 
 class Inputs(Protocol):
@@ -233,6 +229,9 @@ class Inputs(Protocol):
 
     def embedding(self, rows: Sequence[Row], encoder: str, others: Sequence[str], device: str) -> FloatArray:
         """[N, layers, 2, width]: mean and deviation over time of a frozen encoder's layers; `others` come later."""
+
+    def frames(self, rows: Sequence[Row], encoder: str, layer: int, device: str) -> Iterator[FloatArray]:
+        """[T, width] of each clean clip: states over time of one layer of a frozen encoder."""
 
     def of_speaker(self, speaker: str) -> list[Row]:
         """Every clip of a speaker, clean; which emotion they hold is no part of it."""

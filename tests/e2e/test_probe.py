@@ -28,3 +28,15 @@ def test_plain_and_adapted_probes_are_rows_of_their_own(fresh: Bench, tmp_path: 
     assert all(run.metrics["leak/scaler"] == 0.0 == run.metrics["leak/predictions"] for run in (plain, everything, few))
     table = fresh.cli("compare", f"tracking.dir={fresh.tracking.dir}", "tracking.experiment=demo")
     assert all(f"{name} " in table for name in names)
+
+
+def test_attention_over_time_is_an_ordinary_run(fresh: Bench, tmp_path: Path) -> None:
+    words = ("model=whisper_probe", f"model.encoders=[{write_tiny(tmp_path / 'tiny')}]", "head=logistic")
+    attentive = (*words, "model.pooling=attentive", "model.attention.epochs=2")
+    refused = fresh.run(*attentive, status=2)
+    assert "name one, as model.layers=[4]" in refused and "Traceback" not in refused
+    assert "audit    clean" in fresh.run(*attentive, "model.layers=[1]")
+    (run,) = (run for run in fresh.runs(model="whisper_probe") if run.status == "FINISHED")
+    assert run.metrics["leak/scaler"] == 0.0
+    clip = next(iter(sorted(fresh.cache.rglob("*.wav"))))
+    assert clip.stem in fresh.cli("predict", run.run_id, str(clip), *fresh.words[:2])

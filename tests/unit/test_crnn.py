@@ -90,6 +90,14 @@ def test_attentive_pooling_with_equal_weights_is_mean_and_deviation() -> None:
     torch.testing.assert_close(pool(x), expected)
 
 
+def test_attentive_pooling_takes_no_notice_of_what_lies_beyond_a_clips_end() -> None:
+    pool, x = AttentivePooling(3, 2), torch.randn(2, 7, 3)
+    inside = torch.arange(7) < torch.tensor([[7], [4]])
+    found = pool(x, inside)
+    torch.testing.assert_close(found[0], pool(x)[0])
+    torch.testing.assert_close(found[1], pool(x[1:, :4])[0])
+
+
 def test_too_many_blocks_are_refused(cfg: Config) -> None:
     with pytest.raises(ConfigError, match="halved"):
         Crnn(replace(cfg.model, channels=[2] * 7), 64, 3)

@@ -94,6 +94,25 @@ def test_encoders_that_are_asked_for_together_share_one_decoding(
     np.testing.assert_array_equal(two, pooled(clips, other, tmp_path / "fresh"))
 
 
+def test_frames_are_those_whose_statistics_are_pooled_each_clips_own_and_cached(
+    clips: list[Clip], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statistics, cache = pooled(clips, folder, tmp_path), Cache(tmp_path / "frames")
+    for layer in range(BLOCKS + 1):
+        found = list(embedding.frames(clips, folder, layer, "cpu", cache))
+        assert [one.dtype for one in found] == [np.float16] * len(clips) and len({len(one) for one in found}) > 1
+        for one, expected in zip(found, statistics, strict=True):
+            np.testing.assert_allclose(one.astype(np.float64).mean(axis=0), expected[layer, 0], atol=5e-3)
+            np.testing.assert_allclose(one.astype(np.float64).std(axis=0), expected[layer, 1], atol=5e-3)
+
+    def never(*args: Any) -> FloatArray:
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(embedding.audio, "load", never)
+    again = list(embedding.frames([clips[2], clips[0]], folder, 0, "cpu", cache))
+    assert [len(one) for one in again] == [len(one) for one in embedding.frames(clips, folder, 0, "cpu", cache)][2::-2]
+
+
 def test_no_clips_no_numbers(folder: str, tmp_path: Path) -> None:
     assert len(pooled([], folder, tmp_path)) == 0
 

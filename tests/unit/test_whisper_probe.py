@@ -207,3 +207,51 @@ def test_shuffled_validation_labels_teach_nothing_either() -> None:
     model._cfg = replace(model._cfg, shuffle_labels=True)
     model.fit(TRAIN[:6], TRAIN[6:])
     assert accuracy(model.predict(TEST)) < accuracy(fitted(FakeInputs()).predict(TEST)) - 0.3
+
+
+ATTENTIVE = (
+    *("model.pooling=attentive", "model.layers=[2]", "model.attention.epochs=15", "model.attention.batch_size=16"),
+    *("model.attention.learning_rate=0.01", "model.attention.hidden=8"),
+)
+
+
+def test_attention_finds_the_moment_that_tells(tmp_path: Path) -> None:
+    inputs = FakeInputs()
+    attentive = fitted(inputs, *ATTENTIVE)
+    assert attentive._raw(TEST).shape == (60, 40)
+    mark = attentive._raw(TEST)[:, 0]  # unit 0 of standardised frames: under equal weights 0 on average
+    assert mark.mean() > 1.0 and (mark > 0).mean() > 0.9
+    found = attentive.predict(TEST)
+    assert accuracy(found) > 0.8
+    alone = attentive.predict(TEST[7:8])
+    np.testing.assert_array_equal(alone.probabilities, found.probabilities[7:8])
+    attentive.save(tmp_path)
+    again = WhisperProbe.load(tmp_path, attentive._cfg, LABELS, FakeInputs())
+    np.testing.assert_array_equal(again.predict(TEST).probabilities, found.probabilities)
+    (tmp_path / "pooling_0.safetensors").write_bytes(b"nothing")
+    with pytest.raises(SerBenchError, match="no readable stored attention"):
+        WhisperProbe.load(tmp_path, attentive._cfg, LABELS, FakeInputs())
+
+
+def test_attention_has_seen_training_rows_alone_and_follows_its_seed() -> None:
+    class Watched(FakeInputs):
+        heard: tuple[set[str], ...] = ()
+
+        def frames(self, rows: Sequence[Row], encoder: str, layer: int, device: str) -> Any:
+            self.heard += ({row.clip_id for row in rows},)
+            return super().frames(rows, encoder, layer, device)
+
+    inputs = Watched()
+    one = fitted(inputs, *ATTENTIVE)
+    assert inputs.heard[0] == {row.clip_id for row in TRAIN}
+    np.testing.assert_array_equal(one._raw(TEST), fitted(FakeInputs(), *ATTENTIVE)._raw(TEST))
+    assert np.abs(one._raw(TEST) - fitted(FakeInputs(), *ATTENTIVE, "seed=1")._raw(TEST)).max() > 1e-3
+    both = fitted(FakeInputs(), *ATTENTIVE, "model.attention.seeds=2", "model.encoders=[a,bb]")
+    assert both._raw(TEST).shape == (60, 160)
+
+
+def test_attention_reads_one_layer() -> None:
+    with pytest.raises(ConfigError, match=r"model\.layers=\[1, 2\].*these are 2; name one"):
+        fitted(FakeInputs(), *ATTENTIVE, "model.layers=[1,2]")
+    with pytest.raises(SerBenchError, match="not trained"):
+        probe(FakeInputs(), *ATTENTIVE)._raw(TEST)

@@ -7,7 +7,7 @@ and heads afterwards is free.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ser_bench import audio
 from ser_bench.asr import whisper_weights
 from ser_bench.cache import Cache
+from ser_bench.errors import CacheError
 from ser_bench.types import Clip, FloatArray
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ BATCH_CLIPS = 16
 STATISTICS = ("mean", "std")
 """Over time, of every hidden unit; the deviation is the population's."""
 KEY = "model.encoders"
+Wanted = Callable[[Clip, str], bool]
+"""(clip, encoder) → whether that encoder has to hear it."""
+Kept = Callable[[Sequence["torch.Tensor"], Sequence[int]], Iterator[FloatArray]]
+"""What `Encoder` answers for a batch → what is kept of each clip."""
 MEMORY_BYTES = 2**30
 """Of what this process has read or computed: CREMA-D by both encoders takes a third of it."""
 _recent: LRUCache[tuple[Path, str], FloatArray] = LRUCache(MEMORY_BYTES, getsizeof=lambda pooled: pooled.nbytes)
@@ -66,7 +71,8 @@ def embed(clips: Sequence[Clip], encoder: str, others: Sequence[str], device: st
     found = {clip_id: pooled for clip_id, key in keys.items() if (pooled := _known(cache, key)) is not None}
     missing = [clip for clip in {clip.id: clip for clip in clips}.values() if clip.id not in found]
     if missing:
-        for clip, name, pooled in _computed(missing, names, device, cache):
+        new = lambda clip, name: cache.read(_key(clip, name)) is None  # noqa: E731
+        for clip, name, pooled in _computed(missing, names, device, new, pool):
             cache.write_array(_key(clip, name), pooled)
             _recent[cache.folder, _key(clip, name)] = pooled
             if name == encoder:
@@ -74,6 +80,36 @@ def embed(clips: Sequence[Clip], encoder: str, others: Sequence[str], device: st
     if not clips:
         return np.zeros((0, 0, len(STATISTICS), 0), dtype=np.float32)
     return np.stack([found[clip.id] for clip in clips])
+
+
+def frames(clips: Sequence[Clip], encoder: str, layer: int, device: str, cache: Cache) -> Iterator[FloatArray]:
+    """States over time of one layer, clip by clip, one position every 20 ms.
+
+    Args:
+        clips: N clips.
+        encoder: as `embed`'s.
+        layer: place among the layers that `embed` returns.
+        device: where the encoder computes.
+        cache: where they are kept in half precision: 96 kB for 2.5 s and a width of 384.
+
+    Yields:
+        [T, width] float16 of each clip, in order.
+
+    Raises:
+        BadClipError, ConfigError, WeightsError, CacheError: as `embed`.
+    """
+    weights = whisper_weights.sha256(encoder, KEY)
+    keys = {
+        c.id: Cache.key(step="frames", version=VERSION, audio=c.digest, weights=weights, layer=layer) for c in clips
+    }
+    missing = [clip for clip in {clip.id: clip for clip in clips}.values() if cache.read(keys[clip.id]) is None]
+    for clip, _, own in _computed(missing, [encoder], device, lambda *_: True, _only(layer)) if missing else ():
+        cache.write_array(keys[clip.id], own)
+    for clip in clips:
+        found = cache.read_array(keys[clip.id])
+        if found is None:
+            raise CacheError(f"{cache.folder}: what was written is not there any more; do not empty it under a run")
+        yield found
 
 
 def _known(cache: Cache, key: str) -> FloatArray | None:
@@ -90,9 +126,9 @@ def _key(clip: Clip, encoder: str) -> str:
 
 
 def _computed(
-    clips: Sequence[Clip], names: Sequence[str], device: str, cache: Cache
+    clips: Sequence[Clip], names: Sequence[str], device: str, wanted: Wanted, kept: Kept
 ) -> Iterator[tuple[Clip, str, FloatArray]]:
-    """(clip, encoder, pooled states) of all clips, for every encoder that has not heard them; shortest clips first."""
+    """(clip, encoder, what is kept of its states) of all clips that are wanted of an encoder; shortest clips first."""
     from ser_bench.features.whisper_layers import Encoder
 
     encoders = {name: Encoder(whisper_weights.home(name, KEY) / whisper_weights.MODEL_FILE, device) for name in names}
@@ -104,12 +140,12 @@ def _computed(
             waves = [_samples(clip) for clip in batch]
             batches = {mels: _stacked([of(wave) for wave in waves]) for mels, of in spectrograms.items()}
             for name, encoder in encoders.items():
-                new = [i for i, clip in enumerate(batch) if cache.read(_key(clip, name)) is None]
+                new = [i for i, clip in enumerate(batch) if wanted(clip, name)]
                 mel, frames = batches[encoder.mels]
                 own = [frames[i] for i in new]
                 if new:
                     states = encoder(mel[new, :, : max(own)], own)
-                    yield from zip((batch[i] for i in new), [name] * len(new), pool(states, own), strict=True)
+                    yield from zip((batch[i] for i in new), [name] * len(new), kept(states, own), strict=True)
             bar.update(len(batch))
 
 
@@ -121,6 +157,16 @@ def pool(states: Sequence[torch.Tensor], frames: Sequence[int]) -> Iterator[Floa
         own = torch.stack([state[i, : (count + 1) // 2] for state in states])
         deviation, mean = torch.std_mean(own, dim=1, correction=0)
         yield torch.stack([mean, deviation], dim=1).cpu().numpy()
+
+
+def _only(layer: int) -> Kept:
+    """One layer's states [T, width] of each clip, float16."""
+
+    def kept(states: Sequence[torch.Tensor], frames: Sequence[int]) -> Iterator[FloatArray]:
+        for i, count in enumerate(frames):
+            yield states[layer][i, : (count + 1) // 2].half().cpu().numpy()
+
+    return kept
 
 
 def _samples(clip: Clip) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -80,6 +80,11 @@ class Features:
             self._pooled.update({(encoder, clip.id): one for clip, one in zip(missing, found, strict=True)})
         pooled = [self._pooled[encoder, row.clip_id] for row in rows]
         return np.stack(pooled) if pooled else np.zeros((0, 0, 0, 0), dtype=np.float32)
+
+    def frames(self, rows: Sequence[Row], encoder: str, layer: int, device: str) -> Iterator[FloatArray]:
+        """[T, width] float16 of each clean clip: one layer's states over time."""
+        cache = Cache(self._folder / "frames")
+        return embedding.frames(self.clips(rows), encoder, layer, device, cache)
 
     def of_speaker(self, speaker: str) -> list[Row]:
         """Every clip of a speaker, clean."""

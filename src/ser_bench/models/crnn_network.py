@@ -8,6 +8,8 @@ doi:10.21437/Interspeech.2019-2680) blanks stretches of time and bands.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -61,9 +63,12 @@ class AttentivePooling(nn.Module):
         super().__init__()
         self.score = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool the time axis."""
-        weights = torch.softmax(self.score(x), dim=1)
+    def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Pool the time axis; of rows of unequal length, `inside` [N, T] says which frames are theirs."""
+        scores = self.score(x)
+        if inside is not None:
+            scores = scores.masked_fill(~inside[:, :, None], -math.inf)
+        weights = torch.softmax(scores, dim=1)
         mean = (weights * x).sum(1)
         variance = (weights * (x - mean[:, None]).square()).sum(1)
         return torch.cat([mean, variance.clamp(min=SMALLEST_VARIANCE).sqrt()], dim=1)
