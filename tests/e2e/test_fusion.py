@@ -54,8 +54,8 @@ def test_vectors_of_finished_runs_are_weighed_by_attention(fresh: Bench, cache: 
     fused = ("model=fusion", f"model.members=[{plain.run_id},{adapted.run_id}]", "model.combine=attention")
     output = fresh.run(*fused)
     assert "adds     whisper_probe: UAR" in output and "adds     whisper_probe_speaker_stats: UAR" in output
-    assert "scaler saw no test row" in output
-    (run,) = fresh.runs(model="fusion")
+    assert "scaler saw no test row; member whisper_probe" in output and "all clips of each tested speaker" in output
+    (run,) = fresh.runs(model="fusion+speaker_stats")
     shares = [value for name, value in run.metrics.items() if name.startswith("fusion/attention/whisper_probe")]
     assert len(shares) == 2 and sum(shares) == pytest.approx(1.0)
     assert run.metrics["leak/scaler"] == 0.0 and "leak/combiner" not in run.metrics
