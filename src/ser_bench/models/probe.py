@@ -7,6 +7,7 @@ it are here.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,16 +22,16 @@ from ser_bench.models.speakers import Speakers
 from ser_bench.types import FloatArray, Predictions, Row
 
 
-class Probe(Plain):
+class Probe(Plain, ABC):
     """Vectors → (adapted to the speaker) → head."""
 
     groups: ClassVar[tuple[str, ...]] = ("head", "adapt")
     _head: Head | None = None
     _speakers: Speakers | None = None
 
+    @abstractmethod
     def _raw(self, rows: Sequence[Row]) -> FloatArray:
         """[N, D] vectors of clean clips, as they are."""
-        raise NotImplementedError
 
     def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
         """Fit the head on clean training rows, its settings chosen on validation rows; returns the head's facts.

@@ -166,7 +166,8 @@ def _sorted_by_difference(baseline: str, others: Sequence[tuple[str, Difference,
         told = UNTESTED if p is None else ALIKE if p >= ALPHA else "better" if value > 0 else "worse"
         groups[told].append(f"{name} {points(value)}")
     said = "; ".join(f"{told}: {', '.join(names)}" for told, names in groups.items() if names)
-    return f"Against {baseline}, in points UAR, {said} ({100 * ALPHA:.0f} % level, Holm over all pairs)."
+    tested = "" if groups[UNTESTED] else f" ({100 * ALPHA:.0f} % level, Holm over all pairs)"
+    return f"Against {baseline}, in points UAR, {said}{tested}."
 
 
 def _advice(comparison: Comparison) -> str:
