@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ser_bench import __version__, config
-from ser_bench.config import Config
+from ser_bench import __version__
+from ser_bench.config import compose
 from ser_bench.errors import ConfigError, SerBenchError
 
 if TYPE_CHECKING:
@@ -103,30 +103,6 @@ def _add_commands_on_runs(add: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("run", help="run id, or its first letters")
     sub.add_argument("paths", nargs="+", help="audio files, folders of them, and Hydra overrides")
     sub.add_argument("--json", action="store_true", help="JSON in place of a table")
-
-
-def compose(overrides: Sequence[str]) -> Config:
-    """The configuration that run.py would compose of these words.
-
-    Raises:
-        ConfigError: a word that is no override, or a choice or key that does not exist.
-    """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-
-    wrong = [word for word in overrides if "=" not in word]
-    if wrong:
-        raise ConfigError(f"{wrong[0]!r} is no override; write key=value, as in model=cnn")
-    config.register()
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(config.PROJECT_ROOT / "conf"), version_base="1.3"):
-            return config.to_config(hydra_compose("config", list(overrides)))
-    except HydraException as error:
-        said = " ".join(str(error).split()).partition(" Config search path:")[0]
-        raise ConfigError(said) from error
 
 
 def _describe(args: argparse.Namespace) -> int:

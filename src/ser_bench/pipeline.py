@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_bench import __version__, audit, corpora, members, models, splits, tracking
-from ser_bench.config import Config, Protocol, Target, to_plain
+from ser_bench.config import Config, Protocol, Target, scientific_part, to_plain
 from ser_bench.evaluation import metrics, stats
 from ser_bench.features.store import Features
 from ser_bench.types import CLEAN, Corpus, Predictions, Split, digest_of
@@ -21,21 +21,6 @@ from ser_bench.types import CLEAN, Corpus, Predictions, Split, digest_of
 log = logging.getLogger(__name__)
 
 SKIPPED_SHOWN = 5
-
-UNSCIENTIFIC: dict[str, set[str]] = {
-    "features": {"batch_clips", "device"},
-    "asr": {"batch_size", "device"},
-    "text": {"batch_size", "api_key_env", "base_url"},
-    "llm": {
-        *("max_concurrency", "timeout_s", "deadline_s", "run_deadline_s", "max_retries", "requests_per_minute"),
-        *("tokens_per_minute", "cache", "api_key_env", "price_date", "budget_usd", "dry_run", "context_tokens"),
-    },
-    "trainer": {"name", "accelerator", "devices", "threads", "progress"},
-    "size": {"name"},
-    "head": {"name"},
-    "augment": {"name"},
-}
-"""Keys that change how a figure is computed, not which figure: they are no part of a run's key."""
 
 
 @dataclass(frozen=True)
@@ -124,16 +109,15 @@ def bounds(predictions: Predictions, speakers: Mapping[str, str], prefix: str) -
 
 
 def run_key(cfg: Config, corpus: Corpus, split: Split, member_ids: Sequence[str] = ()) -> str:
-    """Key of a result: scientific configuration, content of the corpus, partition, version of this package.
+    """Key of a result: scientific configuration (`config/keys.py`), content of the corpus, partition, package version.
 
     The members of a fusion count as the runs that they are, by whatever word they were named.
     """
     plain = to_plain(cfg)
     if member_ids:
         plain["model"] |= {"members": list(member_ids)}
-    groups: dict[str, Any] = {"model": plain["model"]}
-    for group in models.predictor_class(cfg.model.name).groups:
-        groups[group] = {k: v for k, v in plain[group].items() if k not in UNSCIENTIFIC.get(group, set())}
+    names = ("model", *models.predictor_class(cfg.model.name).groups)
+    groups = {name: scientific_part(plain[name], type(getattr(cfg, name))) for name in names}
     parts: list[object] = [corpus.digest, corpus.labels, split.protocol, split.fold, split.partition, split.rows]
     parts += [] if corpus.target == "intended" else [corpus.target]
     return digest_of([groups, cfg.seed, cfg.shuffle_labels, parts, __version__])

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ser_bench import tracking
-from ser_bench.config import TrackingConfig
+from ser_bench.config import CONTENT_GROUPS, SCHEMAS, Config, KeyRole, ModelConfig, TrackingConfig, roles
 from ser_bench.errors import NotComparableError, RunNotFoundError
 from ser_bench.tracking import StoredRun
-
-NOT_A_CONFIGURATION = (
-    "corpus.target",  # told apart by the tag `corpus`
-    *("split.fold", "tracking.", "cache_dir", "force", "corpus.root", "experiment_name"),
-    *("trainer.threads", "trainer.progress", "llm.cache", "llm.max_", "llm.timeout"),
-)
-"""Parameters, by how they begin, that may differ between the runs of one series."""
+from ser_bench.types import digest_of
 
 MUST_EQUAL = ("corpus", "protocol", "labels", "corpus_digest", "partition")
 """Tags in which the runs of one fold agree, or were not measured on the same clips over the same labels."""
@@ -96,30 +91,30 @@ def latest_comparable(runs: Sequence[StoredRun]) -> list[StoredRun]:
 
 
 def in_series(runs: Iterable[StoredRun]) -> list[Series]:
-    """Group runs by configuration, folds and seeds aside; of the same fold and seed run twice the newer one counts.
+    """Group runs by configuration, whatever their fold and seed; of two runs of one fold and seed the newer one counts.
 
-    A series is named after its model and whatever else tells it from the others of that model.
+    A series is named after its model and the keys in which it differs from the others of that model.
     """
-    by_model: dict[str, list[StoredRun]] = {}
+    by_model: dict[str, dict[str, list[StoredRun]]] = {}
     for run in sorted(runs, key=lambda run: run.start_time):
-        by_model.setdefault(run.tags["model"], []).append(run)
+        by_model.setdefault(run.tags["model"], {}).setdefault(digest_of(setting_of(run)), []).append(run)
     result = []
-    for model, members in by_model.items():
-        settings = [setting_of(run) for run in members]
-        telling = _telling(settings)
-        grouped: dict[str, dict[int, dict[int, StoredRun]]] = {}
-        for run, setting in zip(members, settings, strict=True):
+    for model, groups in by_model.items():
+        named = [_params_of(members[0], labels=True) for members in groups.values()]
+        telling = _telling(named)
+        for members, setting in zip(groups.values(), named, strict=True):
             name = " ".join([model, *(f"{key.removesuffix('.name')}={setting.get(key, 'null')}" for key in telling)])
-            seed, fold = int(run.tags["seed"]), int(run.tags["fold"])
-            grouped.setdefault(name, {}).setdefault(seed, {})[fold] = run
-        result += [Series(name, seeds) for name, seeds in grouped.items()]
+            seeds: dict[int, dict[int, StoredRun]] = {}
+            for run in members:
+                seeds.setdefault(int(run.tags["seed"]), {})[int(run.tags["fold"])] = run
+            result.append(Series(name, seeds))
     return result
 
 
 def _telling(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """Keys that tell configurations apart; of a group that was chosen by name ("head=svm") the name alone is enough.
+    """Keys in which configurations differ; for a group chosen by name ("head=svm") the name alone is enough.
 
-    Unless a key of it was changed beside the name: then the key is told too.
+    Unless a key of it was changed beside the name: then the key is listed too.
     """
     varying = sorted({key for one in settings for key in one if len({other.get(key) for other in settings}) > 1})
     named = [key for key in varying if key.endswith(".name")]
@@ -133,21 +128,33 @@ def _telling(settings: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def setting_of(run: StoredRun) -> dict[str, str]:
-    """What makes this run's configuration, of the groups that its predictor reads; a key not set is a key not there.
+    """The scientific keys of a run's configuration, of the groups that its predictor reads.
 
-    A fusion's members are named by model or by id; what counts is how they were configured.
+    A key with the value null counts as absent. The members of a fusion count by their own configuration, whether they
+    were named by model or by id.
     """
-    groups = (*run.tags["key_groups"].split(), "model", "split", "corpus")
-    members = {"model.members": run.tags["member_settings"]} if "member_settings" in run.tags else {}
+    return _params_of(run, labels=False)
+
+
+def _params_of(run: StoredRun, labels: bool) -> dict[str, str]:
+    """The same, with or without the names of choices; a key that this version does not know is scientific."""
+    groups = (*run.tags["key_groups"].split(), "model", *CONTENT_GROUPS)
+    role_of = _roles(run.params.get("model.name", ""))
+    wanted = {KeyRole.scientific, KeyRole.label} if labels else {KeyRole.scientific}
     own = {
         name: value
         for name, value in run.params.items()
-        if not name.startswith(NOT_A_CONFIGURATION)
-        and name != "seed"
+        if role_of.get(name, KeyRole.scientific) in wanted
         and value != "null"
         and ("." not in name or name.partition(".")[0] in groups)
     }
+    members = {"model.members": run.tags["member_settings"]} if "member_settings" in run.tags else {}
     return own | members
+
+
+@lru_cache(maxsize=32)
+def _roles(model: str) -> dict[str, KeyRole]:
+    return roles(Config, SCHEMAS.get(f"schema/model/{model}", ModelConfig))
 
 
 def refuse_unequal(series: Sequence[Series]) -> None:

@@ -20,16 +20,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from ser_bench.config import Config, TrackingConfig, to_config
+from ser_bench.config import Config, ModelConfig, TrackingConfig, named_overrides, roles, to_config
 from ser_bench.errors import InterruptedRunError, SerBenchError
 
 log = logging.getLogger(__name__)
 
 PARENT_FILE = "mlflow_parent_run"
 RESULT_FILE = "result.json"
-HERE_ONLY = ("tracking.", "cache_dir=", "corpus.root=", "hydra.", "hydra/")
-"""Overrides that say where something lies on this machine, and nothing of the question: no part of a sweep's name."""
+HYDRA_FOLDER = ".hydra"
+"""Where Hydra keeps the configuration of a child."""
 EXIT_FAILED, EXIT_INTERRUPTED = 2, 130
 
 _sweep_dir: Path | None = None
@@ -113,7 +114,9 @@ class SweepCallback(Callback):
             _tracking = settings
             if OmegaConf.select(config.hydra, "launcher.n_jobs", default=1) != 1:
                 numba_cache.fill()
-            overrides = " ".join(word for word in config.hydra.overrides.task if not word.startswith(HERE_ONLY))
+            model = OmegaConf.get_type(config.model) or ModelConfig
+            words = named_overrides(list(config.hydra.overrides.task), roles(Config, model), list(config))
+            overrides = " ".join(words)
             tracking.open_store(_tracking)
             parent = tracking.start_parent(
                 _tracking,
@@ -135,8 +138,7 @@ def _close_sweep(interrupted: bool) -> bool:
 
     assert _sweep_dir is not None and _tracking is not None
     parent = (_sweep_dir / PARENT_FILE).read_text()
-    children = sorted((p for p in _sweep_dir.iterdir() if p.is_dir() and p.name.isdigit()), key=lambda p: int(p.name))
-    results = [_read_result(child) for child in children]
+    results = [_read_result(child) for child in children_of(_sweep_dir)]
     failed = [result for result in results if result["status"] == "failed"]
     for result in failed:
         print(f"failed   {' '.join(result['overrides'])}: {result['error']}", file=sys.stderr)
@@ -164,6 +166,23 @@ def _report(cfg: TrackingConfig, parent: str, folder: Path) -> None:
     paths = report.write(document, folder)
     tracking.log_files(cfg, parent, paths)
     print(f"\nreport   {paths[0]}")
+
+
+def children_of(sweep_dir: Path) -> list[Path]:
+    """Folders of the children that were started, in the order of their job numbers, whatever `hydra.sweep.subdir` is.
+
+    Hydra writes `.hydra/` into a child's folder when it starts the child.
+    """
+    found = {path.parent for path in sweep_dir.rglob(HYDRA_FOLDER) if path.is_dir()}
+    found |= {path.parent for path in sweep_dir.rglob(RESULT_FILE)}
+    return sorted(found, key=lambda child: (_job_number(child), str(child)))
+
+
+def _job_number(child: Path) -> int:
+    try:
+        return int(OmegaConf.load(child / HYDRA_FOLDER / "hydra.yaml").hydra.job.num)
+    except (OSError, ValueError, TypeError, OmegaConfBaseException):
+        return sys.maxsize  # no readable file of Hydra's: listed last
 
 
 def _read_result(child: Path) -> dict[str, Any]:

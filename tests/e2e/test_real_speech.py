@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ser_bench import corpora, splits, tracking
-from ser_bench.cli import compose
+from ser_bench.config import compose
 from tests.e2e.conftest import Bench
 
 pytestmark = [pytest.mark.corpora, pytest.mark.slow]

@@ -11,8 +11,8 @@ import soundfile
 import torch
 
 from ser_bench import audio
-from ser_bench.choices import Engine, MfccOrder
 from ser_bench.config import FeaturesConfig
+from ser_bench.config.choices import Engine, MfccOrder
 from ser_bench.features import fingerprint, vector
 from ser_bench.types import FloatArray
 

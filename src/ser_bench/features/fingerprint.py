@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from ser_bench import audio
-from ser_bench.choices import Engine
 from ser_bench.config import FeaturesConfig
+from ser_bench.config.choices import Engine
 from ser_bench.features import vector
 from ser_bench.types import FloatArray
 

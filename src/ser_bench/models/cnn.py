@@ -50,7 +50,7 @@ class Cnn:
         self.inputs = inputs
         self.work_dir = work_dir
         self.on_epoch = on_epoch
-        self._model_cfg = cfg.model
+        self._model_cfg: Any = cfg.model
         self._network: nn.Module | None = None
         self._standardizer: Standardizer | None = None
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from ser_bench.config import Config, CrnnConfig, LogMelConfig
+from ser_bench.config import Config, CrnnConfig, LogMelConfig, model_config
 from ser_bench.errors import ConfigError
 from ser_bench.features import logmel
 from ser_bench.models.cnn import Cnn
@@ -32,7 +32,8 @@ class CrnnPredictor(Cnn):
     @classmethod
     def input_shape(cls, cfg: Config) -> tuple[int, ...]:
         """(T, B) of one clip."""
-        return logmel.frames(cfg.model.log_mel), cfg.model.log_mel.bands
+        log_mel = model_config(cfg, CrnnConfig).log_mel
+        return logmel.frames(log_mel), log_mel.bands
 
     def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
         """As `Cnn.fit`, on the clean ones of `train`.

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ser_bench.config import Combine, FusionConfig
+from ser_bench.config import Combine, FusionConfig, model_config
 from ser_bench.errors import ConfigError, SerBenchError
 from ser_bench.models import stacking
 from ser_bench.models.attended import Attended
@@ -60,7 +60,7 @@ class Fusion(Plain):
             ConfigError: fewer than two members; with `stack`, no validation rows, or a label that none of them has;
                 with `attention`, a member without fixed vectors, or training rows of one label.
         """
-        cfg: FusionConfig = self._cfg.model
+        cfg = model_config(self._cfg, FusionConfig)
         if len(self._members) < 2:
             raise ConfigError("model=fusion combines two runs or more: model.members=[cnn,text_only]")
         self._combine = cfg.combine
@@ -102,7 +102,7 @@ class Fusion(Plain):
         With `stack` the regression is fitted again over the others, on the same validation rows; with `attention` the
         others are trained again, on the same training rows.
         """
-        cfg: FusionConfig = self._cfg.model
+        cfg = model_config(self._cfg, FusionConfig)
         if self._attended is not None:
             answers_of = self._attended.without_each(self._known(), rows)
             return {name: self._predictions(rows, one.probabilities, "softmax", one.seconds)
@@ -127,7 +127,7 @@ class Fusion(Plain):
         if self._cfg.shuffle_labels:
             places = np.random.default_rng(self._seed).permutation(places)
         clean = [row for row in val if row.variant == CLEAN]
-        self._attended = Attended(self._cfg.model, len(self._labels), self._seed)
+        self._attended = Attended(model_config(self._cfg, FusionConfig), len(self._labels), self._seed)
         return self._attended.fit(self._known(), rows, places, clean, self._places(self._inputs.truth(clean)))
 
     @property
@@ -229,7 +229,7 @@ class Fusion(Plain):
             arrays = read(folder)
             self._stack, self._logs = Stack(arrays["coefficients"], arrays["intercepts"]), arrays["val_logs"]
         if self._combine is Combine.attention:
-            self._attended = Attended.load(folder, self._cfg.model, len(self._labels), self._seed)
+            self._attended = Attended.load(folder, model_config(self._cfg, FusionConfig), len(self._labels), self._seed)
 
 
 def read(folder: Path) -> dict[str, Array]:

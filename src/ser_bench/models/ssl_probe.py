@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ser_bench.config import SslProbeConfig
+from ser_bench.config import SslProbeConfig, model_config
 from ser_bench.errors import ConfigError, SerBenchError
 from ser_bench.models import layer_mix
 from ser_bench.models.finetune import Tuned
@@ -41,7 +41,7 @@ class SslProbe(Probe):
         rows, truth = self._clean(train)
         if self._cfg.shuffle_labels:
             truth = list(np.random.default_rng(self._seed).permutation(truth))
-        model: SslProbeConfig = self._cfg.model
+        model = model_config(self._cfg, SslProbeConfig)
         if model.finetune:
             check_finetune(model.device, self._cfg.adapt.name)
             self._tuned = Tuned(model, len(self._labels))
@@ -78,7 +78,7 @@ class SslProbe(Probe):
 
     def _pooled(self, rows: Sequence[Row]) -> FloatArray:
         """[N, layers, 2 · width]; N is at least 1."""
-        model: SslProbeConfig = self._cfg.model
+        model = model_config(self._cfg, SslProbeConfig)
         pooled = self._inputs.speech_encoder(rows, model.encoder, model.revision, model.device)
         return pooled.reshape(*pooled.shape[:2], -1)
 
@@ -98,7 +98,7 @@ class SslProbe(Probe):
         from safetensors.numpy import load_file
 
         if stored["finetuned"]:
-            self._tuned = Tuned.load(folder, self._cfg.model)
+            self._tuned = Tuned.load(folder, model_config(self._cfg, SslProbeConfig))
             return
         super()._restore(stored, folder)
         try:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ser_bench.config import TextOnlyConfig
+from ser_bench.config import TextOnlyConfig, model_config
 from ser_bench.errors import ConfigError, SerBenchError
 from ser_bench.models.plain import Plain
 from ser_bench.types import FloatArray, Predictions, Row
@@ -53,7 +53,7 @@ class TextOnly(Plain):
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        cfg: TextOnlyConfig = self._cfg.model
+        cfg = model_config(self._cfg, TextOnlyConfig)
         rows, truth = self._clean(train)
         if len(set(truth)) < 2:
             raise ConfigError(f"model=text_only: all training rows are {truth[0]}; it needs two labels to tell apart")

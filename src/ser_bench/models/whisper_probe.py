@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ser_bench.config import Pooling, WhisperProbeConfig
+from ser_bench.config import Pooling, WhisperProbeConfig, model_config
 from ser_bench.errors import ConfigError, SerBenchError
 from ser_bench.models.attentive import Attention
 from ser_bench.models.probe import Probe
@@ -34,7 +34,7 @@ class WhisperProbe(Probe):
         Raises:
             ConfigError: as every probe; `model.pooling=attentive` over several layers of an encoder.
         """
-        cfg: WhisperProbeConfig = self._cfg.model
+        cfg = model_config(self._cfg, WhisperProbeConfig)
         if cfg.pooling is Pooling.attentive:
             rows, truth = self._clean(train)
             if self._cfg.shuffle_labels:
@@ -48,7 +48,7 @@ class WhisperProbe(Probe):
         return super().fit(train, val, test)
 
     def _raw(self, rows: Sequence[Row]) -> FloatArray:
-        cfg: WhisperProbeConfig = self._cfg.model
+        cfg = model_config(self._cfg, WhisperProbeConfig)
         if not cfg.encoders or len(set(cfg.encoders)) != len(cfg.encoders):
             raise ConfigError(f"model.encoders={list(cfg.encoders)}: name at least one encoder, and none twice")
         if cfg.pooling is Pooling.attentive:
@@ -71,7 +71,7 @@ class WhisperProbe(Probe):
         return np.stack(pooled) if pooled else np.zeros((0, 0), dtype=np.float32)
 
     def _frames(self, rows: Sequence[Row], encoder: str) -> Iterator[FloatArray]:
-        cfg: WhisperProbeConfig = self._cfg.model
+        cfg = model_config(self._cfg, WhisperProbeConfig)
         if not rows:
             return iter(())
         count = self._inputs.embedding(rows[:1], encoder, cfg.encoders, cfg.device).shape[1]
@@ -91,7 +91,7 @@ class WhisperProbe(Probe):
 
     def _restore(self, stored: Mapping[str, Any], folder: Path) -> None:
         super()._restore(stored, folder)
-        cfg: WhisperProbeConfig = self._cfg.model
+        cfg = model_config(self._cfg, WhisperProbeConfig)
         if cfg.pooling is Pooling.attentive:
             files = [folder / ATTENTION_FILE.format(number) for number in range(len(cfg.encoders))]
             self._attentions = {name: Attention.load(path) for name, path in zip(cfg.encoders, files, strict=True)}

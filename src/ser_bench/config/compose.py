@@ -1,12 +1,14 @@
-"""Composing a run: the schemas registered with Hydra so that unknown keys and values fail, and typed objects back.
+"""Composition of a run's configuration: from YAML files and overrides to typed objects, and back to plain values.
 
-Precedence: `conf/config.yaml`, then the experiment, then the command line.
+Precedence: `conf/config.yaml`, then the experiment, then the command line. The dataclasses are registered with Hydra,
+so that unknown keys and values of the wrong type are errors.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,100 +16,36 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from platformdirs import user_cache_dir
 
-from ser_bench.choices import (
-    AnswerFormat,
-    CacheMode,
-    Combine,
-    Engine,
-    LabelSet,
-    MfccOrder,
-    Mix,
-    OnBadClip,
-    Pad,
-    Pooling,
-    Protocol,
-    Target,
-)
-from ser_bench.errors import ConfigError
-from ser_bench.schema import (
-    AsrConfig,
-    AugmentConfig,
+from ser_bench.config.keys import ROLE, KeyRole
+from ser_bench.config.model_schemas import (
     CnnConfig,
-    Config,
     ControlConfig,
-    CorpusConfig,
-    FeaturesConfig,
+    CrnnConfig,
     FusionConfig,
     LlmModelConfig,
-    PitchConfig,
+    MlpConfig,
+    SslProbeConfig,
+    TextOnlyConfig,
+    WhisperProbeConfig,
+)
+from ser_bench.config.schema import (
+    AdaptConfig,
+    AsrConfig,
+    AugmentConfig,
+    Config,
+    CorpusConfig,
+    FeaturesConfig,
+    HeadConfig,
+    LlmConfig,
     SizeConfig,
     SplitConfig,
     TextConfig,
-    TextOnlyConfig,
     TrackingConfig,
     TrainerConfig,
 )
-from ser_bench.schema_heads import (
-    AdaptConfig,
-    AttentivePoolingConfig,
-    FixedEpochsConfig,
-    HeadConfig,
-    WhisperProbeConfig,
-)
-from ser_bench.schema_llm import LlmConfig
-from ser_bench.schema_networks import CrnnConfig, LogMelConfig, MlpConfig
-from ser_bench.schema_ssl import SslProbeConfig
+from ser_bench.errors import ConfigError
 
-__all__ = [
-    "PROJECT_ROOT",
-    "SCHEMAS",
-    "AdaptConfig",
-    "AnswerFormat",
-    "AsrConfig",
-    "AttentivePoolingConfig",
-    "AugmentConfig",
-    "CacheMode",
-    "CnnConfig",
-    "Combine",
-    "Config",
-    "ControlConfig",
-    "CorpusConfig",
-    "CrnnConfig",
-    "Engine",
-    "FeaturesConfig",
-    "FixedEpochsConfig",
-    "FusionConfig",
-    "HeadConfig",
-    "LabelSet",
-    "LlmConfig",
-    "LlmModelConfig",
-    "LogMelConfig",
-    "MfccOrder",
-    "Mix",
-    "MlpConfig",
-    "OnBadClip",
-    "Pad",
-    "PitchConfig",
-    "Pooling",
-    "Protocol",
-    "SizeConfig",
-    "SplitConfig",
-    "SslProbeConfig",
-    "Target",
-    "TextConfig",
-    "TextOnlyConfig",
-    "TrackingConfig",
-    "TrainerConfig",
-    "WhisperProbeConfig",
-    "cache_dir",
-    "default_cache_dir",
-    "register",
-    "run_here",
-    "to_config",
-    "to_plain",
-]
-
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PROJECT_ROOT = Path(__file__).resolve().parents[3]
 
 SCHEMAS: dict[str, type] = {
     "schema/config": Config,
@@ -139,13 +77,37 @@ SCHEMAS: dict[str, type] = {
 
 
 def register(experiments: Path = PROJECT_ROOT / "experiments") -> None:
-    """Put the schemas and every `experiments/*.yaml` where Hydra finds them; call before composing."""
+    """Register the dataclasses and every `experiments/*.yaml` with Hydra; call it before composing."""
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():
         group, _, node = name.rpartition("/")
         store.store(group=group, name=node, node=schema)
     for path in sorted(experiments.glob("*.yaml")):
         store.store(group="experiment", name=path.stem, node=OmegaConf.load(path), package="_global_")
+
+
+def compose(overrides: Sequence[str]) -> Config:
+    """Return the configuration that run.py would compose of these overrides.
+
+    Raises:
+        ConfigError: a word is no override, or a choice or key does not exist.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    wrong = [word for word in overrides if "=" not in word]
+    if wrong:
+        raise ConfigError(f"{wrong[0]!r} is no override; write key=value, as in model=cnn")
+    register()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+            return to_config(hydra_compose("config", list(overrides)))
+    except HydraException as error:
+        message = " ".join(str(error).split()).partition(" Config search path:")[0]
+        raise ConfigError(message) from error
 
 
 def to_config(composed: DictConfig) -> Config:
@@ -164,30 +126,35 @@ def to_config(composed: DictConfig) -> Config:
 
 
 def to_plain(cfg: Config) -> dict[str, Any]:
-    """The configuration as nested dicts of plain values, enums as their names."""
+    """Return the configuration as nested dicts of plain values, enums as their names."""
     container = OmegaConf.to_container(OmegaConf.structured(cfg), enum_to_str=True)
     if not isinstance(container, dict):
         raise ConfigError("a configuration must be a mapping")
-    return {str(key): value for key, value in container.items()}
+    return {str(name): value for name, value in container.items()}
 
 
 def run_here(cfg: Config, here: Config) -> Config:
-    """Another run's configuration, where files and devices are those of `here`: nothing that a figure depends on."""
-    machine = ("accelerator", "devices", "threads", "progress")
-    return replace(
-        cfg,
-        cache_dir=here.cache_dir,
-        corpus=replace(cfg.corpus, root=here.corpus.root),
-        split=replace(cfg.split, test_root=here.split.test_root),
-        trainer=replace(cfg.trainer, **{name: getattr(here.trainer, name) for name in machine}),
-    )
+    """Return another run's configuration with the keys of role `machine` taken from `here`."""
+    moved: Config = _with_machine_keys(cfg, here)
+    return moved
+
+
+def _with_machine_keys(node: Any, here: Any) -> Any:
+    changes = {}
+    for item in fields(node):
+        value = getattr(node, item.name)
+        if item.metadata.get(ROLE) is KeyRole.machine:
+            changes[item.name] = getattr(here, item.name)
+        elif is_dataclass(value) and type(value) is type(getattr(here, item.name)):
+            changes[item.name] = _with_machine_keys(value, getattr(here, item.name))
+    return replace(node, **changes)
 
 
 def cache_dir(cfg: Config) -> Path:
-    """Folder of everything that can be computed or downloaded again."""
+    """Return the folder of everything that can be computed or downloaded again."""
     return Path(cfg.cache_dir) if cfg.cache_dir else default_cache_dir()
 
 
 def default_cache_dir() -> Path:
-    """`$SER_BENCH_CACHE`, else the user's cache folder."""
+    """Return `$SER_BENCH_CACHE`, else the user's cache folder."""
     return Path(os.environ.get("SER_BENCH_CACHE") or user_cache_dir("ser_bench"))
