@@ -29,10 +29,10 @@ import librosa
 import numpy as np
 import torch
 
-from ser_bench import audio, augment
+from ser_bench import audio
 from ser_bench.cache import Cache
 from ser_bench.config import AugmentConfig, FeaturesConfig
-from ser_bench.features import spectral, vector
+from ser_bench.features import augmentation, paper_features, paper_vector
 from ser_bench.types import VARIANTS, Clip, FloatArray, Row
 
 FEATURES = FeaturesConfig()
@@ -50,8 +50,8 @@ def paper_way(clip: Clip) -> FloatArray:
     samples = librosa.util.fix_length(samples, size=55_125)
     vectors = []
     for variant in VARIANTS:
-        heard = augment.noisy(samples, clip.id, variant, AUGMENT)
-        if augment.is_shifted(variant):
+        heard = augmentation.noisy(samples, clip.id, variant, AUGMENT)
+        if augmentation.is_shifted(variant):
             heard = librosa.effects.pitch_shift(heard, sr=rate, n_steps=AUGMENT.pitch_semitones)
         zcr = librosa.feature.zero_crossing_rate(heard)[0]
         rms = librosa.feature.rms(y=heard)[0]
@@ -63,7 +63,7 @@ def paper_way(clip: Clip) -> FloatArray:
 def our_way(clips: list[Clip], cache: Cache) -> FloatArray:
     """[N · 4, 2376]."""
     rows = [Row(clip.id, variant) for clip in clips for variant in VARIANTS]
-    return spectral.extract(rows, {clip.id: clip for clip in clips}, FEATURES, AUGMENT, cache)
+    return paper_features.extract(rows, {clip.id: clip for clip in clips}, FEATURES, AUGMENT, cache)
 
 
 def find_clips(root: Path, wanted: int) -> list[Clip]:
@@ -104,7 +104,7 @@ def compare_speed(clips: list[Clip], folder: Path) -> float:
 
 def show_differences(differences: FloatArray) -> None:
     """Print the largest and the mean absolute difference of each block of the vector."""
-    frames = vector.frames_in(FEATURES)
+    frames = paper_vector.frames_in(FEATURES)
     blocks = {"ZCR": slice(0, frames), "RMS": slice(frames, 2 * frames), "MFCC": slice(2 * frames, None)}
     print("absolute difference from librosa, largest / mean:")
     for v, variant in enumerate(VARIANTS):
@@ -130,7 +130,7 @@ def fill(paths: list[str]) -> None:
     """Fill a cold cache and print this process's peak resident memory, bytes."""
     clips = {Path(path).stem: Clip(Path(path).stem, Path(path), "", "") for path in paths}
     with tempfile.TemporaryDirectory() as folder:
-        spectral.fill((Row(c, v) for c in clips for v in VARIANTS), clips, FEATURES, AUGMENT, Cache(Path(folder)))
+        paper_features.fill((Row(c, v) for c in clips for v in VARIANTS), clips, FEATURES, AUGMENT, Cache(Path(folder)))
     print(peak_memory())
 
 

@@ -27,7 +27,7 @@ from ser_bench import audio, config, corpora
 from ser_bench.cache import Cache
 from ser_bench.config import AugmentConfig, Config, CorpusConfig, FeaturesConfig, Protocol, SplitConfig
 from ser_bench.corpora.catalogue import find
-from ser_bench.features import fingerprint, spectral, vector
+from ser_bench.features import fingerprint, paper_features, paper_vector
 from ser_bench.types import Clip, FloatArray, clean_rows
 
 FEATURES = FeaturesConfig()
@@ -85,14 +85,14 @@ def vector_of(sound: Sound) -> FloatArray:
     samples, rate = sound
     start = int(FEATURES.offset_s * rate)
     part = samples[start : start + int(FEATURES.duration_s * rate)]
-    part = vector.fit(audio.resample(part, rate, FEATURES.sample_rate_hz), FEATURES)
-    found: FloatArray = vector.by_torch(torch.from_numpy(part)[None], FEATURES)[0].numpy()
+    part = paper_vector.fit(audio.resample(part, rate, FEATURES.sample_rate_hz), FEATURES)
+    found: FloatArray = paper_vector.by_torch(torch.from_numpy(part)[None], FEATURES)[0].numpy()
     return found
 
 
 def spread(vectors: FloatArray) -> FloatArray:
     """Standard deviation [9] of the coefficients over frames within 20 dB of the loudest, each clip's mean removed."""
-    frames = vector.frames_in(FEATURES)
+    frames = paper_vector.frames_in(FEATURES)
     rms = vectors[:, frames : 2 * frames]
     loud = rms > 0.1 * rms.max(axis=1, keepdims=True)
     kept = [fingerprint.shapes(one[None])[0][keep] for one, keep in zip(vectors, loud, strict=True) if keep.any()]
@@ -163,7 +163,7 @@ def main() -> int:
     clips = sorted(corpora.load(cfg).clips, key=lambda clip: (clip.speaker, clip.id))
     by_id = {clip.id: clip for clip in clips}
     cache = Cache(config.cache_dir(cfg) / "spectral")
-    vectors = spectral.extract(clean_rows(by_id), by_id, FEATURES, AUGMENT, cache)
+    vectors = paper_features.extract(clean_rows(by_id), by_id, FEATURES, AUGMENT, cache)
     prints = fingerprint.fingerprints(vectors)
     print(f"{arguments.corpus}: {len(clips)} clips, {int((~prints.any(axis=(1, 2))).sum())} of them silent")
     print(f"  spread of the coefficients, dB: {' '.join(f'{value:.1f}' for value in spread(vectors))}")

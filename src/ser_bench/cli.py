@@ -196,7 +196,7 @@ def _audit(args: argparse.Namespace) -> int:
 
 def _predict(args: argparse.Namespace) -> int:
     from ser_bench import members, models, tracking
-    from ser_bench.features.store import Features
+    from ser_bench.features.feature_store import Features
     from ser_bench.types import clean_rows
 
     cfg = compose([word for word in args.paths if "=" in word])

@@ -14,7 +14,7 @@ from ser_bench import models, series, tracking
 from ser_bench.config import Combine, Config, FusionConfig, run_here
 from ser_bench.errors import ConfigError, NotComparableError, RunNotFoundError
 from ser_bench.evaluation.contributions import contributions
-from ser_bench.features.store import Features
+from ser_bench.features.feature_store import Features
 from ser_bench.models.fusion import Fusion
 from ser_bench.predictions import joined
 from ser_bench.tracking import StoredRun

@@ -15,7 +15,7 @@ from typing import Any
 from ser_bench import __version__, audit, corpora, members, models, splits, tracking
 from ser_bench.config import Config, Protocol, Target, scientific_part, to_plain
 from ser_bench.evaluation import metrics, stats
-from ser_bench.features.store import Features
+from ser_bench.features.feature_store import Features
 from ser_bench.types import CLEAN, Corpus, Predictions, Split, digest_of
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from ser_bench import cli, corpora
-from ser_bench.features.store import Features
+from ser_bench.features.feature_store import Features
 from tests.e2e.conftest import Bench
 
 pytestmark = pytest.mark.slow

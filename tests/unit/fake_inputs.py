@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ser_bench import config
-from ser_bench.features import logmel
+from ser_bench.features import log_mel
 from ser_bench.features.prosody import NOTHING
 from ser_bench.types import Clip, FloatArray, Member, Predictions, Row
 
@@ -53,7 +53,7 @@ class FakeInputs:
 
     def log_mel(self, rows: Sequence[Row], cfg: Any) -> FloatArray:
         """Each label has its own band pattern, louder in the middle; a variant has its clip's."""
-        shape = (logmel.frames(cfg), cfg.bands)
+        shape = (log_mel.frames(cfg), cfg.bands)
         pattern = np.sin(np.outer([0.3, 1.0, 2.4], np.arange(cfg.bands)))
         drawn = [
             20 * pattern[LABELS.index(row.clip_id.split("-")[0])] + self._rng(Row(row.clip_id)).normal(-40, 9, shape)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from ser_bench import audio, augment
+from ser_bench import audio
 from ser_bench.config import AugmentConfig
 from ser_bench.errors import ConfigError
+from ser_bench.features import augmentation
 from ser_bench.types import VARIANTS, FloatArray
 
 from .signals import RATE_HZ, voice_like
@@ -26,7 +27,7 @@ TOLERANCE_SINGLE = 1e-2
 
 
 def shifted(samples: FloatArray, semitones: float) -> FloatArray:
-    return augment.pitch_shift(torch.from_numpy(samples)[None], semitones)[0].numpy()
+    return augmentation.pitch_shift(torch.from_numpy(samples)[None], semitones)[0].numpy()
 
 
 def distance(a: FloatArray, b: np.ndarray) -> float:
@@ -36,14 +37,14 @@ def distance(a: FloatArray, b: np.ndarray) -> float:
 
 def test_noise_is_seeded_by_seed_clip_and_variant_alone() -> None:
     clip = voice_like()
-    again = [augment.noisy(clip, "a", "noise", CONFIG) for _ in range(2)]
-    augment.noisy(clip, "b", "noise", CONFIG)
+    again = [augmentation.noisy(clip, "a", "noise", CONFIG) for _ in range(2)]
+    augmentation.noisy(clip, "b", "noise", CONFIG)
     np.testing.assert_array_equal(again[0], again[1])
     reseeded = AugmentConfig(name="paper", variants=list(VARIANTS), seed=1)
     others = [
-        augment.noisy(clip, "b", "noise", CONFIG),
-        augment.noisy(clip, "a", "noise_pitch", CONFIG),
-        augment.noisy(clip, "a", "noise", reseeded),
+        augmentation.noisy(clip, "b", "noise", CONFIG),
+        augmentation.noisy(clip, "a", "noise_pitch", CONFIG),
+        augmentation.noisy(clip, "a", "noise", reseeded),
     ]
     assert all(np.abs(other - again[0]).max() > 0 for other in others)
 
@@ -54,7 +55,7 @@ def test_noise_is_the_same_in_another_process() -> None:
         "print(repr(rng.uniform()), rng.standard_normal(5, dtype='float32').tolist())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    rng = augment.generator(3, "clip", "noise")
+    rng = augmentation.generator(3, "clip", "noise")
     assert done.stdout.strip() == f"{rng.uniform()!r} {rng.standard_normal(5, dtype=np.float32).tolist()}"
 
 
@@ -63,47 +64,47 @@ def test_noise_is_gaussian_in_proportion_to_the_peak() -> None:
     peak = np.abs(clip).max()
     strengths = []
     for i in range(200):
-        noise = (augment.noisy(clip, f"clip {i}", "noise", CONFIG) - clip) / peak
+        noise = (augmentation.noisy(clip, f"clip {i}", "noise", CONFIG) - clip) / peak
         strengths.append(noise.std())
     assert max(strengths) <= CONFIG.noise_amplitude * 1.02
     assert np.mean(strengths) == pytest.approx(CONFIG.noise_amplitude / 2, rel=0.15)
     assert np.mean(np.abs(noise) < noise.std()) == pytest.approx(0.6827, abs=0.01)
-    louder = augment.noisy(2 * clip, "clip 0", "noise", CONFIG)
-    np.testing.assert_allclose(louder, 2 * augment.noisy(clip, "clip 0", "noise", CONFIG), atol=1e-6)
+    louder = augmentation.noisy(2 * clip, "clip 0", "noise", CONFIG)
+    np.testing.assert_allclose(louder, 2 * augmentation.noisy(clip, "clip 0", "noise", CONFIG), atol=1e-6)
 
 
 def test_a_negative_peak_counts_as_the_maximum() -> None:
     dip = np.full(55_125, 1e-3, dtype=np.float32)
     dip[100] = -0.5
-    down, up = (augment.noisy(clip, "a", "noise", CONFIG) - clip for clip in (dip, -dip))
+    down, up = (augmentation.noisy(clip, "a", "noise", CONFIG) - clip for clip in (dip, -dip))
     np.testing.assert_allclose(down, up, atol=1e-7)
 
 
 def test_silence_stays_silent() -> None:
     silence = np.zeros(55_125, dtype=np.float32)
-    assert not augment.noisy(silence, "a", "noise", CONFIG).any()
+    assert not augmentation.noisy(silence, "a", "noise", CONFIG).any()
     assert not shifted(silence, 0.7).any()
 
 
 def test_clean_and_pitch_are_not_noisy() -> None:
     clip = voice_like()
-    assert augment.noisy(clip, "a", "clean", CONFIG) is clip
-    assert augment.noisy(clip, "a", "pitch", CONFIG) is clip
-    assert [augment.is_shifted(v) for v in VARIANTS] == [False, False, True, True]
-    assert [augment.is_noisy(v) for v in VARIANTS] == [False, True, False, True]
+    assert augmentation.noisy(clip, "a", "clean", CONFIG) is clip
+    assert augmentation.noisy(clip, "a", "pitch", CONFIG) is clip
+    assert [augmentation.is_shifted(v) for v in VARIANTS] == [False, False, True, True]
+    assert [augmentation.is_noisy(v) for v in VARIANTS] == [False, True, False, True]
 
 
 def test_only_the_parameters_of_a_variant_are_in_its_key() -> None:
-    assert augment.parameters("clean", CONFIG) == {}
-    assert augment.parameters("pitch", CONFIG) == {"pitch_semitones": 0.7}
-    assert augment.parameters("noise", CONFIG) == {"noise_amplitude": 0.035, "seed": 0}
-    assert len(augment.parameters("noise_pitch", CONFIG)) == 3
+    assert augmentation.parameters("clean", CONFIG) == {}
+    assert augmentation.parameters("pitch", CONFIG) == {"pitch_semitones": 0.7}
+    assert augmentation.parameters("noise", CONFIG) == {"noise_amplitude": 0.035, "seed": 0}
+    assert len(augmentation.parameters("noise_pitch", CONFIG)) == 3
 
 
 @pytest.mark.parametrize("semitones", [0.7, 3.0, -2.0])
 def test_pitch_moves_by_so_many_semitones(semitones: float) -> None:
     tone = np.sin(2 * np.pi * 440 * np.arange(55_125) / RATE_HZ).astype(np.float32)
-    for moved in (shifted(tone, semitones), augment.pitch_shift_librosa(tone, RATE_HZ, semitones)):
+    for moved in (shifted(tone, semitones), augmentation.pitch_shift_librosa(tone, RATE_HZ, semitones)):
         assert moved.shape == tone.shape
         spectrum = np.abs(np.fft.rfft(moved * np.hanning(len(moved)), 1 << 19))
         peak_hz = spectrum.argmax() * RATE_HZ / (1 << 19)
@@ -116,7 +117,7 @@ def test_pitch_shift_is_librosas(semitones: float) -> None:
     ours = shifted(clip, semitones)
     exact = librosa.effects.pitch_shift(clip.astype(np.float64), sr=RATE_HZ, n_steps=semitones)
     assert distance(ours, exact) < TOLERANCE_DOUBLE
-    assert distance(ours, augment.pitch_shift_librosa(clip, RATE_HZ, semitones)) < TOLERANCE_SINGLE
+    assert distance(ours, augmentation.pitch_shift_librosa(clip, RATE_HZ, semitones)) < TOLERANCE_SINGLE
 
 
 @pytest.mark.parametrize("samples", [1, 100, 511, 2_048, 3_000, 30_001])
@@ -138,8 +139,8 @@ def test_phase_survives_digital_silence(dust: float) -> None:
 
 @pytest.mark.parametrize("rate", [0.96, 0.5, 1.3, 2.0])
 def test_stretch_is_librosas_phase_vocoder(rate: float) -> None:
-    spectra = augment.stft(torch.from_numpy(voice_like())[None])
-    ours = augment.stretch(spectra, rate)[0].numpy().T
+    spectra = augmentation.stft(torch.from_numpy(voice_like())[None])
+    ours = augmentation.stretch(spectra, rate)[0].numpy().T
     exact = librosa.phase_vocoder(spectra[0].numpy().T.astype(np.complex128), rate=rate, hop_length=512)
     assert ours.shape == exact.shape
     assert np.abs(ours - exact).max() / np.abs(exact).max() < 1e-5
@@ -147,13 +148,13 @@ def test_stretch_is_librosas_phase_vocoder(rate: float) -> None:
 
 def test_istft_inverts_stft() -> None:
     clip = voice_like()
-    back = augment.istft(augment.stft(torch.from_numpy(clip)[None]), len(clip))
+    back = augmentation.istft(augmentation.stft(torch.from_numpy(clip)[None]), len(clip))
     np.testing.assert_allclose(back[0].numpy(), clip, atol=1e-5)
 
 
 def test_a_batch_is_its_clips_one_by_one() -> None:
     batch = np.stack([voice_like(seed=i) for i in range(5)])
-    together = augment.pitch_shift(torch.from_numpy(batch), 0.7).numpy()
+    together = augmentation.pitch_shift(torch.from_numpy(batch), 0.7).numpy()
     alone = np.stack([shifted(clip, 0.7) for clip in batch])
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
@@ -161,9 +162,9 @@ def test_a_batch_is_its_clips_one_by_one() -> None:
 def test_nothing_to_shift() -> None:
     clip = voice_like()
     np.testing.assert_array_equal(shifted(clip, 0.0), clip)
-    assert augment.pitch_shift(torch.zeros(2, 0), 0.7).shape == (2, 0)
-    assert augment.pitch_shift_librosa(clip[:0], RATE_HZ, 0.7).size == 0
-    assert augment.add_noise(clip[:0], 0.035, np.random.default_rng(0)).size == 0
+    assert augmentation.pitch_shift(torch.zeros(2, 0), 0.7).shape == (2, 0)
+    assert augmentation.pitch_shift_librosa(clip[:0], RATE_HZ, 0.7).size == 0
+    assert augmentation.add_noise(clip[:0], 0.035, np.random.default_rng(0)).size == 0
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_nothing_to_shift() -> None:
 def test_senseless_settings_are_refused(changes: dict[str, object], words: str) -> None:
     config = AugmentConfig(**({"name": "x", "variants": list(VARIANTS)} | changes))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=words):
-        augment.check(config)
+        augmentation.check(config)
 
 
 @pytest.mark.corpora
@@ -198,4 +199,4 @@ def test_pitch_shift_of_speech_is_librosas(corpora_root: Path, name: str) -> Non
     exact = librosa.effects.pitch_shift(clip.astype(np.float64), sr=RATE_HZ, n_steps=0.7)
     ours = shifted(clip, 0.7)
     assert distance(ours, exact) < TOLERANCE_DOUBLE
-    assert distance(ours, augment.pitch_shift_librosa(clip, RATE_HZ, 0.7)) < TOLERANCE_SINGLE
+    assert distance(ours, augmentation.pitch_shift_librosa(clip, RATE_HZ, 0.7)) < TOLERANCE_SINGLE

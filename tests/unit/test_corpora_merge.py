@@ -11,7 +11,7 @@ import soundfile
 
 from ser_bench import corpora
 from ser_bench.config import Config, CorpusConfig, Protocol, SplitConfig
-from ser_bench.corpora.merge import merge
+from ser_bench.corpora.cross_corpus import merge
 from ser_bench.errors import BadClipError, ConfigError, CorpusError
 from ser_bench.types import Clip, Corpus
 

@@ -12,7 +12,7 @@ import soundfile
 
 from ser_bench import __version__, audio, corpora
 from ser_bench.config import Config, CorpusConfig, LabelSet, OnBadClip, Protocol, SplitConfig
-from ser_bench.corpora import index
+from ser_bench.corpora import audio_index
 from ser_bench.corpora.cremad import EMOTIONS
 from ser_bench.errors import BadClipError, CacheError, ConfigError, CorpusError
 from ser_bench.types import Corpus
@@ -254,7 +254,7 @@ def test_a_second_load_decodes_only_what_changed(root: Path, monkeypatch: pytest
         seen.append(path.stem)
         return probe(path, max_duration_s)
 
-    monkeypatch.setattr(index.audio, "probe", counted)
+    monkeypatch.setattr(audio_index.audio, "probe", counted)
     assert load(root) == first
     assert seen == []
     write(root / "1001_DFA_ANG_XX.wav", tone(99))

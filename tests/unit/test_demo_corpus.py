@@ -23,7 +23,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ser_bench.corpora import cremad, demo, prosody
+from ser_bench.corpora import cremad, demo, speaking_style
 from ser_bench.corpora.espeak import Delivery, Synthesizer
 from ser_bench.errors import CorpusError
 
@@ -116,7 +116,7 @@ def test_a_sentence_tells_nothing_of_the_emotion(fields: list) -> None:  # type:
     assert set(Counter((f.sentence, f.emotion) for f in fields).values()) == {6}
     for actor in demo.VOICES:
         own = [f for f in fields if f.speaker == actor]
-        said = {e: frozenset(f.sentence for f in own if f.emotion == e) for e in prosody.EMOTIONS}
+        said = {e: frozenset(f.sentence for f in own if f.emotion == e) for e in speaking_style.EMOTIONS}
         assert len(set(said.values())) == 1
     speakers = {(f.sentence, f.sex, f.speaker) for f in fields}
     assert Counter((sentence, sex) for sentence, sex, _ in speakers) == {
@@ -165,28 +165,28 @@ def test_a_real_actor_is_not_of_this_corpus() -> None:
 
 def test_delivery_and_colour_follow_the_cues() -> None:
     neutral = Delivery(rate_wpm=160)
-    fast_high = prosody.delivery(neutral, prosody.Cues(pitch_st=3.0, rate_log2=0.25, range_log2=0.5))
+    fast_high = speaking_style.delivery(neutral, speaking_style.Cues(pitch_st=3.0, rate_log2=0.25, range_log2=0.5))
     assert fast_high.rate_wpm == round(160 * 2**0.25)
-    assert fast_high.pitch == round(50 + 3 * prosody.PITCH_STEPS_PER_SEMITONE)
+    assert fast_high.pitch == round(50 + 3 * speaking_style.PITCH_STEPS_PER_SEMITONE)
     assert fast_high.range == round(50 * 2**0.5)
 
     with Synthesizer() as synthesizer:
         spoken, rate_hz = synthesizer.say("The surface is slick", "en-us+m3"), synthesizer.sample_rate_hz
 
-    def sound(cues: prosody.Cues) -> Array:
-        return prosody.colour(spoken, rate_hz, cues, np.random.default_rng(0))
+    def sound(cues: speaking_style.Cues) -> Array:
+        return speaking_style.colour(spoken, rate_hz, cues, np.random.default_rng(0))
 
     def above_2_khz_db(samples: Array) -> float:
         power = np.abs(np.fft.rfft(samples)) ** 2
         high = np.fft.rfftfreq(len(samples), 1 / rate_hz) > 2_000
         return float(10 * np.log10(power[high].sum() / power[~high].sum()))
 
-    plain = sound(prosody.Cues())
+    plain = sound(speaking_style.Cues())
     assert len(plain) == len(spoken)
-    assert 20 * np.log10(plain.std()) == pytest.approx(prosody.SPEECH_LEVEL_DBFS, abs=0.1)
-    assert 20 * np.log10(sound(prosody.Cues(level_db=-6)).std() / plain.std()) == pytest.approx(-6, abs=0.1)
-    assert above_2_khz_db(sound(prosody.Cues(tilt_db=-3))) < above_2_khz_db(plain) - 3
-    assert above_2_khz_db(sound(prosody.Cues(breath_db=15))) > above_2_khz_db(plain)
+    assert 20 * np.log10(plain.std()) == pytest.approx(speaking_style.SPEECH_LEVEL_DBFS, abs=0.1)
+    assert 20 * np.log10(sound(speaking_style.Cues(level_db=-6)).std() / plain.std()) == pytest.approx(-6, abs=0.1)
+    assert above_2_khz_db(sound(speaking_style.Cues(tilt_db=-3))) < above_2_khz_db(plain) - 3
+    assert above_2_khz_db(sound(speaking_style.Cues(breath_db=15))) > above_2_khz_db(plain)
 
 
 def test_f0_moves_as_the_sources_say(corpus: Path, statistics: Array, fields: list) -> None:  # type: ignore[type-arg]
@@ -200,7 +200,7 @@ def test_f0_moves_as_the_sources_say(corpus: Path, statistics: Array, fields: li
                 for a in demo.VOICES
             ]
         )
-        for emotion in prosody.EMOTIONS
+        for emotion in speaking_style.EMOTIONS
     }
     print("F0 against neutral, semitones:", {emotion: round(float(st), 1) for emotion, st in shift.items()})
     assert shift["fearful"] > 4 and shift["happy"] > 4 and shift["angry"] > 1.5
@@ -249,7 +249,7 @@ def _uar(classifier: object, features: Array, fields: list, shuffle: bool = Fals
             labels = np.random.default_rng(0).permutation(labels)
         model = make_pipeline(StandardScaler(), classifier).fit(features[in_train], labels)
         predicted[~in_train] = model.predict(features[~in_train])
-    return float(recall_score(y_true=truth, y_pred=predicted, average="macro", labels=sorted(prosody.EMOTIONS)))
+    return float(recall_score(y_true=truth, y_pred=predicted, average="macro", labels=sorted(speaking_style.EMOTIONS)))
 
 
 def test_statistics_are_learnable_across_voices_but_not_trivial(statistics: Array, fields: list) -> None:  # type: ignore[type-arg]

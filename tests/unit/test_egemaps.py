@@ -15,7 +15,7 @@ from ser_bench.audit.scaler import check_scaler, stored_scaler
 from ser_bench.cache import Cache
 from ser_bench.config import AugmentConfig, Config
 from ser_bench.errors import BadClipError, ConfigError, SerBenchError
-from ser_bench.features import egemaps
+from ser_bench.features import egemaps_functionals
 from ser_bench.models.egemaps import Egemaps
 from ser_bench.types import VARIANTS, Clip, FloatArray, Row, Split
 from tests.unit.fake_inputs import LABELS, FakeInputs, compose_config, rows
@@ -47,45 +47,45 @@ def forbid(samples: FloatArray) -> FloatArray:
 
 
 def test_numbers_are_opensmiles_and_in_the_order_asked(clips: dict[str, Clip], cache: Cache) -> None:
-    found = egemaps.extract([Row("clip2"), Row("clip0"), Row("clip2")], clips, AUGMENT, cache, processes=1)
+    found = egemaps_functionals.extract([Row("clip2"), Row("clip0"), Row("clip2")], clips, AUGMENT, cache, processes=1)
     smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
     expected = smile.process_file(str(clips["clip0"].path))
-    assert found.shape == (3, egemaps.LENGTH) and found.dtype == np.float32
+    assert found.shape == (3, egemaps_functionals.LENGTH) and found.dtype == np.float32
     np.testing.assert_allclose(found[1], expected.to_numpy()[0], rtol=1e-5)
     np.testing.assert_array_equal(found[0], found[2])
-    assert egemaps.names() == list(expected.columns)
+    assert egemaps_functionals.names() == list(expected.columns)
     assert np.abs(found[0] - found[1]).max() > 1
 
 
 def test_every_clip_is_computed_once(clips: dict[str, Clip], cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = [Row("clip0"), Row("clip1")]
-    first = egemaps.extract(wanted, clips, AUGMENT, cache)
-    monkeypatch.setattr(egemaps, "functionals", forbid)
-    np.testing.assert_array_equal(egemaps.extract(wanted[::-1], clips, AUGMENT, cache), first[::-1])
-    assert egemaps.extract([], clips, AUGMENT, cache).shape == (0, 88)
+    first = egemaps_functionals.extract(wanted, clips, AUGMENT, cache)
+    monkeypatch.setattr(egemaps_functionals, "functionals", forbid)
+    np.testing.assert_array_equal(egemaps_functionals.extract(wanted[::-1], clips, AUGMENT, cache), first[::-1])
+    assert egemaps_functionals.extract([], clips, AUGMENT, cache).shape == (0, 88)
     with pytest.raises(AssertionError, match="although"):
-        egemaps.extract([Row("clip2")], clips, AUGMENT, cache)
+        egemaps_functionals.extract([Row("clip2")], clips, AUGMENT, cache)
 
 
 def test_several_processes_give_what_one_gives(
     clips: dict[str, Clip], cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = [Row(name) for name in clips]
-    alone = egemaps.extract(wanted, clips, AUGMENT, cache, processes=1)
-    monkeypatch.setattr(egemaps, "ALONE", 0)
-    monkeypatch.setattr(egemaps, "functionals", forbid)  # in this process
-    together = egemaps.extract(wanted, clips, AUGMENT, Cache(tmp_path / "other"), processes=2)
+    alone = egemaps_functionals.extract(wanted, clips, AUGMENT, cache, processes=1)
+    monkeypatch.setattr(egemaps_functionals, "ALONE", 0)
+    monkeypatch.setattr(egemaps_functionals, "functionals", forbid)  # in this process
+    together = egemaps_functionals.extract(wanted, clips, AUGMENT, Cache(tmp_path / "other"), processes=2)
     np.testing.assert_array_equal(together, alone)
 
 
 def test_variants_have_numbers_of_their_own(clips: dict[str, Clip], cache: Cache) -> None:
     one = [Row("clip0", variant) for variant in VARIANTS]
-    found = egemaps.extract(one, clips, AUGMENT, cache)
+    found = egemaps_functionals.extract(one, clips, AUGMENT, cache)
     assert len({values.tobytes() for values in found}) == 4
-    louder = egemaps.extract(one, clips, replace(AUGMENT, noise_amplitude=0.2), cache)
+    louder = egemaps_functionals.extract(one, clips, replace(AUGMENT, noise_amplitude=0.2), cache)
     changed = (louder != found).any(axis=1).tolist()
     assert changed == [False, True, False, True]
-    semitones = egemaps.names().index("F0semitoneFrom27.5Hz_sma3nz_percentile50.0")
+    semitones = egemaps_functionals.names().index("F0semitoneFrom27.5Hz_sma3nz_percentile50.0")
     higher = found[2, semitones] - found[0, semitones]
     assert higher == pytest.approx(AUGMENT.pitch_semitones, abs=0.3)
 
@@ -94,21 +94,21 @@ def test_variants_have_numbers_of_their_own(clips: dict[str, Clip], cache: Cache
 def test_a_clip_that_is_too_short_is_named(
     processes: int, clips: dict[str, Clip], cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(egemaps, "ALONE", 0)
+    monkeypatch.setattr(egemaps_functionals, "ALONE", 0)
     soundfile.write(tmp_path / "short.wav", voice_like(160), 16_000)
     more = {**clips, "short": Clip("short", tmp_path / "short.wav", "", "")}
     with pytest.raises(BadClipError, match=r"short\.wav: 0\.01 s are too short"):
-        egemaps.extract([Row("clip0"), Row("short")], more, AUGMENT, cache, processes)
+        egemaps_functionals.extract([Row("clip0"), Row("short")], more, AUGMENT, cache, processes)
 
 
 def test_without_opensmile_the_extra_is_named_and_the_cache_still_read(
     clips: dict[str, Clip], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = egemaps.extract([Row("clip0")], clips, AUGMENT, cache)
-    monkeypatch.setattr("ser_bench.features.egemaps.util.find_spec", lambda name: None)
-    np.testing.assert_array_equal(egemaps.extract([Row("clip0")], clips, AUGMENT, cache), first)
+    first = egemaps_functionals.extract([Row("clip0")], clips, AUGMENT, cache)
+    monkeypatch.setattr("ser_bench.features.egemaps_functionals.util.find_spec", lambda name: None)
+    np.testing.assert_array_equal(egemaps_functionals.extract([Row("clip0")], clips, AUGMENT, cache), first)
     with pytest.raises(ConfigError, match=r"ser-bench\[egemaps\]"):
-        egemaps.extract([Row("clip1")], clips, AUGMENT, cache)
+        egemaps_functionals.extract([Row("clip1")], clips, AUGMENT, cache)
 
 
 # ---- the predictor

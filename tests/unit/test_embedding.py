@@ -15,8 +15,8 @@ from ser_bench import weights
 from ser_bench.audio import load, probe
 from ser_bench.cache import Cache
 from ser_bench.errors import ConfigError, WeightsError
-from ser_bench.features import embedding
-from ser_bench.features.whisper_layers import Encoder, read_variables
+from ser_bench.features.encoders import whisper_states
+from ser_bench.features.encoders.whisper_encoder import Encoder, read_variables
 from ser_bench.types import Clip, FloatArray
 from tests.unit.tiny_whisper import BLOCKS, WIDTH, write_tiny
 
@@ -40,7 +40,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
 
 
 def pooled(clips: Sequence[Clip], folder: str, cache: Path) -> FloatArray:
-    return embedding.embed(clips, folder, (), "cpu", Cache(cache))
+    return whisper_states.embed(clips, folder, (), "cpu", Cache(cache))
 
 
 def test_a_clip_is_the_mean_and_deviation_of_its_own_frames(clips: list[Clip], folder: str, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_clip_is_the_mean_and_deviation_of_its_own_frames(clips: list[Clip], f
     encoder = Encoder(Path(folder) / "model.bin")
     for clip, row in zip(clips, found, strict=True):
         wave = np.pad(load(clip.path, 16_000), (0, max(0, 400 - round(16_000 * clip.duration_s))))
-        mel = embedding._spectrogram(80)(wave)
+        mel = whisper_states._spectrogram(80)(wave)
         states = np.stack([state[0].numpy() for state in encoder(mel[None], [mel.shape[1]])])
         np.testing.assert_allclose(row[:, 0], states.mean(axis=1), atol=2e-5)
         np.testing.assert_allclose(row[:, 1], states.std(axis=1), atol=2e-5)
@@ -71,8 +71,8 @@ def test_what_was_heard_once_is_not_decoded_again(
     def never(*args: Any) -> FloatArray:
         raise AssertionError("decoded or read again")
 
-    monkeypatch.setattr(embedding.audio, "load", never)
-    embedding._recent.clear()
+    monkeypatch.setattr(whisper_states.audio, "load", never)
+    whisper_states._recent.clear()
     np.testing.assert_array_equal(pooled(clips, folder, tmp_path), first)
     monkeypatch.setattr(Cache, "read", never)  # the folds of a sweep ask again
     np.testing.assert_array_equal(pooled(clips, folder, tmp_path), first)
@@ -84,11 +84,13 @@ def test_encoders_that_are_asked_for_together_share_one_decoding(
     clips: list[Clip], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, decoded = str(write_tiny(tmp_path / "other", seed=1)), []
-    true_load = embedding.audio.load
-    monkeypatch.setattr(embedding.audio, "load", lambda path, rate: (decoded.append(path), true_load(path, rate))[1])
+    true_load = whisper_states.audio.load
+    monkeypatch.setattr(
+        whisper_states.audio, "load", lambda path, rate: (decoded.append(path), true_load(path, rate))[1]
+    )
     cache = Cache(tmp_path / "cache")
-    one = embedding.embed(clips, folder, [folder, other], "cpu", cache)
-    two = embedding.embed(clips, other, [folder, other], "cpu", cache)
+    one = whisper_states.embed(clips, folder, [folder, other], "cpu", cache)
+    two = whisper_states.embed(clips, other, [folder, other], "cpu", cache)
     assert sorted(decoded) == sorted(clip.path for clip in clips)
     assert np.abs(one - two).max() > 0.01, "other weights give other numbers"
     np.testing.assert_array_equal(two, pooled(clips, other, tmp_path / "fresh"))
@@ -99,7 +101,7 @@ def test_frames_are_those_whose_statistics_are_pooled_each_clips_own_and_cached(
 ) -> None:
     statistics, cache = pooled(clips, folder, tmp_path), Cache(tmp_path / "frames")
     for layer in range(BLOCKS + 1):
-        found = list(embedding.frames(clips, folder, layer, "cpu", cache))
+        found = list(whisper_states.frames(clips, folder, layer, "cpu", cache))
         assert [one.dtype for one in found] == [np.float16] * len(clips) and len({len(one) for one in found}) > 1
         for one, expected in zip(found, statistics, strict=True):
             np.testing.assert_allclose(one.astype(np.float64).mean(axis=0), expected[layer, 0], atol=5e-3)
@@ -108,9 +110,11 @@ def test_frames_are_those_whose_statistics_are_pooled_each_clips_own_and_cached(
     def never(*args: Any) -> FloatArray:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(embedding.audio, "load", never)
-    again = list(embedding.frames([clips[2], clips[0]], folder, 0, "cpu", cache))
-    assert [len(one) for one in again] == [len(one) for one in embedding.frames(clips, folder, 0, "cpu", cache)][2::-2]
+    monkeypatch.setattr(whisper_states.audio, "load", never)
+    again = list(whisper_states.frames([clips[2], clips[0]], folder, 0, "cpu", cache))
+    assert [len(one) for one in again] == [len(one) for one in whisper_states.frames(clips, folder, 0, "cpu", cache)][
+        2::-2
+    ]
 
 
 def test_no_clips_no_numbers(folder: str, tmp_path: Path) -> None:
@@ -119,7 +123,7 @@ def test_no_clips_no_numbers(folder: str, tmp_path: Path) -> None:
 
 def test_a_name_that_is_none_is_said(clips: list[Clip], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.encoders='large'.*tiny\.en, base"):
-        embedding.embed(clips, "large", (), "cpu", Cache(tmp_path))
+        whisper_states.embed(clips, "large", (), "cpu", Cache(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +158,9 @@ def test_the_last_layer_is_ctranslate2s(real: tuple[str, Path]) -> None:
     import ctranslate2
 
     name, home = real
-    mel = embedding._spectrogram(80)(np.random.default_rng(0).normal(scale=0.1, size=24_000).astype(np.float32))[None]
+    mel = whisper_states._spectrogram(80)(np.random.default_rng(0).normal(scale=0.1, size=24_000).astype(np.float32))[
+        None
+    ]
     oracle = ctranslate2.models.Whisper(str(home), device="cpu", compute_type="float32")
     expected = np.asarray(oracle.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(mel))))
     found = Encoder(home / "model.bin")(mel, [mel.shape[2]])[-1].numpy()

@@ -13,7 +13,7 @@ import torch
 from ser_bench import audio
 from ser_bench.config import FeaturesConfig
 from ser_bench.config.choices import Engine, MfccOrder
-from ser_bench.features import fingerprint, vector
+from ser_bench.features import fingerprint, paper_vector
 from ser_bench.types import FloatArray
 
 FEATURES = FeaturesConfig()
@@ -24,8 +24,8 @@ def vectors(*sounds: tuple[FloatArray, int]) -> FloatArray:
     def one(samples: FloatArray, rate: int) -> FloatArray:
         start = int(FEATURES.offset_s * rate)
         part = samples[start : start + int(FEATURES.duration_s * rate)]
-        part = vector.fit(audio.resample(part, rate, FEATURES.sample_rate_hz), FEATURES)
-        found: FloatArray = vector.by_torch(torch.from_numpy(part)[None], FEATURES)[0].numpy()
+        part = paper_vector.fit(audio.resample(part, rate, FEATURES.sample_rate_hz), FEATURES)
+        found: FloatArray = paper_vector.by_torch(torch.from_numpy(part)[None], FEATURES)[0].numpy()
         return found
 
     return np.stack([one(*sound) for sound in sounds])

@@ -12,7 +12,7 @@ import soundfile
 
 from ser_bench.cache import Cache
 from ser_bench.config import LogMelConfig
-from ser_bench.features import logmel
+from ser_bench.features import log_mel
 from ser_bench.types import Clip
 
 CFG = LogMelConfig(duration_s=1.0)
@@ -30,8 +30,8 @@ def tone(hz: float, seconds: float = 1.0, amplitude: float = 1.0) -> np.ndarray:
 
 def test_a_tone_is_in_its_band_and_ten_times_softer_is_20_db_less(tmp_path: Path) -> None:
     clips = [clip_of(tmp_path, tone(1000), "loud"), clip_of(tmp_path, tone(1000, amplitude=0.1), "soft")]
-    loud, soft = logmel.extract(clips, CFG, Cache(tmp_path / "cache"))
-    assert loud.shape == (63, 64) == (logmel.frames(CFG), CFG.bands)
+    loud, soft = log_mel.extract(clips, CFG, Cache(tmp_path / "cache"))
+    assert loud.shape == (63, 64) == (log_mel.frames(CFG), CFG.bands)
     edges = librosa.mel_frequencies(CFG.bands + 2, fmin=0.0, fmax=RATE_HZ / 2, htk=True)
     band = int(loud[30].argmax())
     assert edges[band] < 1000 < edges[band + 2]
@@ -41,7 +41,7 @@ def test_a_tone_is_in_its_band_and_ten_times_softer_is_20_db_less(tmp_path: Path
 
 def test_it_is_librosas(tmp_path: Path) -> None:
     samples = np.random.default_rng(0).normal(0, 0.1, RATE_HZ)
-    ours = logmel.extract([clip_of(tmp_path, samples)], CFG, Cache(tmp_path / "cache"))[0]
+    ours = log_mel.extract([clip_of(tmp_path, samples)], CFG, Cache(tmp_path / "cache"))[0]
     power = librosa.feature.melspectrogram(
         y=samples, sr=RATE_HZ, n_fft=512, hop_length=256, n_mels=64, htk=True, norm=None, pad_mode="constant"
     )
@@ -51,21 +51,21 @@ def test_it_is_librosas(tmp_path: Path) -> None:
 
 def test_silence_is_the_floor_and_a_short_clip_is_padded_with_it(tmp_path: Path) -> None:
     clips = [clip_of(tmp_path, np.zeros(RATE_HZ), "silent"), clip_of(tmp_path, tone(500, 0.4), "short")]
-    silent, short = logmel.extract(clips, CFG, Cache(tmp_path / "cache"))
+    silent, short = log_mel.extract(clips, CFG, Cache(tmp_path / "cache"))
     assert (silent == -80).all()
     assert (short[30:] == -80).all() and short[10].max() > -10
 
 
 def test_a_long_clip_is_cut(tmp_path: Path) -> None:
-    cut = logmel.extract([clip_of(tmp_path, tone(500, 3.0))], CFG, Cache(tmp_path / "cache"))
+    cut = log_mel.extract([clip_of(tmp_path, tone(500, 3.0))], CFG, Cache(tmp_path / "cache"))
     assert cut.shape == (1, 63, 64) and cut[0, 30].max() > -10
 
 
 def test_what_is_cached_is_what_was_computed_and_settings_do_not_mix(tmp_path: Path) -> None:
     clip, cache = clip_of(tmp_path, tone(700)), Cache(tmp_path / "cache")
-    first = logmel.extract([clip], CFG, cache)
-    other = logmel.extract([clip], replace(CFG, hop_length=512), cache)
-    known = replace(clip, digest=logmel._content(clip), path=tmp_path / "gone.wav")
-    np.testing.assert_array_equal(logmel.extract([known], CFG, cache), first)
+    first = log_mel.extract([clip], CFG, cache)
+    other = log_mel.extract([clip], replace(CFG, hop_length=512), cache)
+    known = replace(clip, digest=log_mel._content(clip), path=tmp_path / "gone.wav")
+    np.testing.assert_array_equal(log_mel.extract([known], CFG, cache), first)
     assert other.shape == (1, 32, 64)
-    assert logmel.extract([], CFG, cache).shape == (0, 63, 64)
+    assert log_mel.extract([], CFG, cache).shape == (0, 63, 64)

@@ -11,7 +11,7 @@ import pytest
 from ser_bench import config, members, models, pipeline, tracking
 from ser_bench.config import Config
 from ser_bench.errors import ConfigError, NotComparableError, RunNotFoundError
-from ser_bench.features.store import Features
+from ser_bench.features.feature_store import Features
 from ser_bench.types import Corpus, Split, clean_rows
 from tests.unit.test_tracking import compose_config, make_corpus, make_split
 

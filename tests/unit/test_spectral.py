@@ -16,7 +16,7 @@ import torch
 from ser_bench.cache import Cache
 from ser_bench.config import AugmentConfig, Engine, FeaturesConfig, Pad
 from ser_bench.errors import BadClipError, CacheError, ConfigError
-from ser_bench.features import spectral
+from ser_bench.features import paper_features
 from ser_bench.types import VARIANTS, Clip, FloatArray, Row
 
 from .signals import RATE_HZ, voice_like
@@ -57,13 +57,13 @@ def cache(tmp_path: Path) -> Cache:
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
     """Collects the rows that are really computed."""
     seen: list[Row] = []
-    work = spectral._work
+    work = paper_features._work
 
-    def counting(job: spectral._Job, *rest: object) -> spectral._Result:
+    def counting(job: paper_features._Job, *rest: object) -> paper_features._Result:
         seen.extend(Row(clip.id, variant) for clip in job.clips for variant in job.variants)
         return work(job, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(spectral, "_work", counting)
+    monkeypatch.setattr(paper_features, "_work", counting)
     return seen
 
 
@@ -72,7 +72,7 @@ def all_rows(clips: Clips, variants: Sequence[str] = VARIANTS) -> list[Row]:
 
 
 def extract(rows: Sequence[Row], clips: Clips, cache: Cache, features: FeaturesConfig = FEATURES) -> FloatArray:
-    return spectral.extract(rows, clips, features, AUGMENT, cache)
+    return paper_features.extract(rows, clips, features, AUGMENT, cache)
 
 
 def assert_engines_agree(rows: Sequence[Row], clips: Clips, cache: Cache, **changes: object) -> None:
@@ -113,7 +113,7 @@ def test_the_engines_agree_on_speech(corpora_root: Path, cache: Cache) -> None:
 def test_rows_come_in_the_order_asked(clips: Clips, cache: Cache) -> None:
     rows = all_rows(clips)
     straight = extract(rows, clips, cache)
-    assert straight.shape == (20, spectral.length(FEATURES)) and straight.dtype == np.float32
+    assert straight.shape == (20, paper_features.length(FEATURES)) and straight.dtype == np.float32
     order = [*np.random.default_rng(0).permutation(len(rows)).tolist(), 3, 3]
     for other in (cache, Cache(cache.folder / "another")):
         np.testing.assert_array_equal(extract([rows[i] for i in order], clips, other), straight[order])
@@ -127,7 +127,7 @@ def test_chunks_do_not_change_numbers(
     """As on a GPU, where a chunk holds many clips, of unlike lengths under pad=vector."""
     rows = all_rows(clips)
     expected = {pad: extract(rows, clips, cache, replace(FEATURES, pad=pad)) for pad in Pad}
-    monkeypatch.setattr(spectral, "CPU_CHUNK_CLIPS", 64)
+    monkeypatch.setattr(paper_features, "CPU_CHUNK_CLIPS", 64)
     for pad in Pad:
         features = replace(FEATURES, batch_clips=batch_clips, pad=pad)
         chunked = extract(rows, clips, Cache(cache.folder / str(batch_clips)), features)
@@ -158,7 +158,7 @@ def test_a_changed_strength_recomputes_what_it_touches(
     rows = all_rows({"clip0": clips["clip0"]})
     before = extract(rows, clips, cache)
     computed.clear()
-    after = spectral.extract(rows, clips, FEATURES, replace(AUGMENT, **changes), cache)  # type: ignore[arg-type]
+    after = paper_features.extract(rows, clips, FEATURES, replace(AUGMENT, **changes), cache)  # type: ignore[arg-type]
     assert {row.variant for row in computed} == recomputed
     changed = {row.variant for row, a, b in zip(rows, before, after, strict=True) if not np.array_equal(a, b)}
     assert changed == recomputed
@@ -227,7 +227,7 @@ def test_a_damaged_entry_is_rebuilt(
 
 def test_an_entry_of_another_length_is_rebuilt(clips: Clips, cache: Cache) -> None:
     expected = extract([Row("clip0")], clips, cache)
-    (key,) = spectral._keys([Row("clip0")], clips, FEATURES, AUGMENT).values()
+    (key,) = paper_features._keys([Row("clip0")], clips, FEATURES, AUGMENT).values()
     cache.write(key, b"\0" * 12)
     np.testing.assert_array_equal(extract([Row("clip0")], clips, cache), expected)
 
@@ -246,9 +246,9 @@ def test_two_processes_fill_one_cache(clips: Clips, tmp_path: Path) -> None:
 
 
 def test_fill_says_how_many_rows_it_computed(clips: Clips, cache: Cache, computed: list[Row]) -> None:
-    assert spectral.fill(all_rows(clips, ["clean"]), clips, FEATURES, AUGMENT, cache) == 5
-    assert spectral.fill(all_rows(clips, ["clean", "noise"]), clips, FEATURES, AUGMENT, cache) == 5
-    assert spectral.fill(all_rows(clips, ["noise"]), clips, FEATURES, AUGMENT, cache) == 0
+    assert paper_features.fill(all_rows(clips, ["clean"]), clips, FEATURES, AUGMENT, cache) == 5
+    assert paper_features.fill(all_rows(clips, ["clean", "noise"]), clips, FEATURES, AUGMENT, cache) == 5
+    assert paper_features.fill(all_rows(clips, ["noise"]), clips, FEATURES, AUGMENT, cache) == 0
     assert len(computed) == 10
 
 
@@ -301,4 +301,6 @@ def test_a_device_that_is_not_there_is_refused(clips: Clips, cache: Cache, monke
 
 def test_an_unknown_variant_is_refused(clips: Clips, cache: Cache) -> None:
     with pytest.raises(ConfigError, match="reverb"):
-        spectral.extract([Row("clip0")], clips, FEATURES, AugmentConfig(name="x", variants=["clean", "reverb"]), cache)
+        paper_features.extract(
+            [Row("clip0")], clips, FEATURES, AugmentConfig(name="x", variants=["clean", "reverb"]), cache
+        )

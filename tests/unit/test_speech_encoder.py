@@ -12,13 +12,13 @@ import torch
 from ser_bench import audio
 from ser_bench.cache import Cache
 from ser_bench.errors import ConfigError, WeightsError
-from ser_bench.features import speech_encoder
+from ser_bench.features.encoders import huggingface_encoder
 from ser_bench.types import Clip, FloatArray
 from tests.unit import tiny_speech_encoder as tiny
 
 
 def embed(clips: list[Clip], folder: Path, cache: Path) -> FloatArray:
-    return speech_encoder.embed(clips, str(folder), None, "cpu", Cache(cache))
+    return huggingface_encoder.embed(clips, str(folder), None, "cpu", Cache(cache))
 
 
 @pytest.mark.parametrize("norm", ["layer", "group"])
@@ -51,7 +51,7 @@ def test_a_clip_has_the_same_vectors_in_whatever_company(tmp_path, norm):
 def test_what_was_computed_once_is_read_back(tmp_path, monkeypatch):
     folder, clips = tiny.make(tmp_path / "encoder"), tiny.clips(tmp_path, 0.4, 0.5)
     first = embed(clips, folder, tmp_path / "cache")
-    monkeypatch.setattr(speech_encoder, "load", lambda _: pytest.fail("computed again"))
+    monkeypatch.setattr(huggingface_encoder, "load", lambda _: pytest.fail("computed again"))
     np.testing.assert_array_equal(embed(clips[::-1], folder, tmp_path / "cache"), first[::-1])
     other = tiny.make(tmp_path / "other", seed=1)
     monkeypatch.undo()
@@ -87,7 +87,7 @@ def test_neither_a_folder_nor_on_the_hub(tmp_path, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", away)
     with pytest.raises(WeightsError, match=r"nobody/nothing: no folder .* \(no route to the hub\)") as error:
-        speech_encoder.embed(tiny.clips(tmp_path, 0.4), "nobody/nothing", None, "cpu", Cache(tmp_path))
+        huggingface_encoder.embed(tiny.clips(tmp_path, 0.4), "nobody/nothing", None, "cpu", Cache(tmp_path))
     assert "\n" not in str(error.value) and asked == [False, True]
 
 
@@ -103,7 +103,7 @@ def test_the_hubs_own_cache_serves_without_the_hub(tmp_path, monkeypatch):
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", away)
-    assert speech_encoder.home("some/encoder", "v1") == folder
+    assert huggingface_encoder.home("some/encoder", "v1") == folder
 
 
 def test_damaged_weights_and_other_models_are_refused_in_one_line(tmp_path):

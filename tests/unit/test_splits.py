@@ -11,7 +11,7 @@ import pytest
 from ser_bench import splits
 from ser_bench.config import Protocol, SplitConfig
 from ser_bench.errors import SplitError
-from ser_bench.speaker_lists import SPEAKER_LISTS
+from ser_bench.splits.speaker_lists import SPEAKER_LISTS
 from ser_bench.types import VARIANTS, Clip, Corpus, Row
 
 EMOTIONS = ("angry", "disgust", "fearful", "happy", "neutral", "sad")

@@ -16,7 +16,7 @@ import torch
 from ser_bench import models
 from ser_bench.config import Config, Mix, SslProbeConfig
 from ser_bench.errors import ConfigError, SerBenchError, WeightsError
-from ser_bench.features.store import Features
+from ser_bench.features.feature_store import Features
 from ser_bench.models import layer_mix, ssl_probe
 from ser_bench.models.finetune import Tuned
 from ser_bench.types import Clip, clean_rows

@@ -16,7 +16,7 @@ from ser_bench import config, corpora, pipeline
 from ser_bench.config import Config, HeadConfig, Target
 from ser_bench.corpora import target
 from ser_bench.errors import ConfigError
-from ser_bench.features.store import Features
+from ser_bench.features.feature_store import Features
 from ser_bench.models.cnn import Cnn
 from ser_bench.models.heads import Head
 from ser_bench.models.listeners import Listeners

@@ -16,7 +16,7 @@ from ser_bench import weights
 from ser_bench.cache import Cache
 from ser_bench.config import TextConfig
 from ser_bench.errors import ConfigError, LanguageError, LLMError, WeightsError
-from ser_bench.features import text
+from ser_bench.features import text_embedding
 
 DIM = 5
 
@@ -72,7 +72,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[TextConfig]:
 
 def test_service_is_asked_once_for_each_distinct_text(service: TextConfig, tmp_path: Path) -> None:
     texts = ["don't forget", "a jacket", "don't forget", "", "it's eleven"]
-    vectors = text.embed(texts, service, "de", Cache(tmp_path))
+    vectors = text_embedding.embed(texts, service, "de", Cache(tmp_path))
     assert vectors.dtype == np.float32
     assert vectors.tolist() == [_vector(words or " ") for words in texts]
     assert [request["input"] for request in Service.requests] == [["don't forget", "a jacket"], [" ", "it's eleven"]]
@@ -81,23 +81,23 @@ def test_service_is_asked_once_for_each_distinct_text(service: TextConfig, tmp_p
 
 
 def test_second_call_reads_the_cache(service: TextConfig, tmp_path: Path) -> None:
-    first = text.embed(["one", "two"], service, "en", Cache(tmp_path))
-    again = text.embed(["two", "three", "one"], service, "en", Cache(tmp_path))
+    first = text_embedding.embed(["one", "two"], service, "en", Cache(tmp_path))
+    again = text_embedding.embed(["two", "three", "one"], service, "en", Cache(tmp_path))
     assert np.array_equal(again[[2, 0]], first)
     assert [request["input"] for request in Service.requests] == [["one", "two"], ["three"]]
 
 
 def test_vectors_of_another_model_are_not_read_from_the_cache(service: TextConfig, tmp_path: Path) -> None:
-    text.embed(["one"], service, "en", Cache(tmp_path))
+    text_embedding.embed(["one"], service, "en", Cache(tmp_path))
     service.model = "another"
-    text.embed(["one"], service, "en", Cache(tmp_path))
+    text_embedding.embed(["one"], service, "en", Cache(tmp_path))
     assert [request["model"] for request in Service.requests] == ["text-embedding-ada-002", "another"]
 
 
 def test_refused_key_is_one_line_without_the_key(service: TextConfig, tmp_path: Path) -> None:
     Service.status = 401
     with pytest.raises(LLMError, match=r"\(401\).*TEST_EMBEDDING_KEY") as caught:
-        text.embed(["one"], service, "en", Cache(tmp_path))
+        text_embedding.embed(["one"], service, "en", Cache(tmp_path))
     assert "secret-of-the-test" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -107,17 +107,17 @@ def test_missing_key_names_the_variable_and_the_way_without(
 ) -> None:
     monkeypatch.delenv("TEST_EMBEDDING_KEY")
     with pytest.raises(LLMError, match=r"TEST_EMBEDDING_KEY.*text=minilm"):
-        text.embed(["one"], service, "en", Cache(tmp_path))
+        text_embedding.embed(["one"], service, "en", Cache(tmp_path))
 
 
 def test_other_length_than_configured_is_refused(service: TextConfig, tmp_path: Path) -> None:
     service.dim = 7
     with pytest.raises(ConfigError, match=r"vectors of 5: set text\.dim"):
-        text.embed(["one"], service, "en", Cache(tmp_path))
+        text_embedding.embed(["one"], service, "en", Cache(tmp_path))
 
 
 def test_no_text_is_an_empty_matrix(service: TextConfig, tmp_path: Path) -> None:
-    assert text.embed([], service, "en", Cache(tmp_path)).shape == (0, DIM)
+    assert text_embedding.embed([], service, "en", Cache(tmp_path)).shape == (0, DIM)
     assert not Service.requests
 
 
@@ -127,22 +127,22 @@ def _minilm() -> TextConfig:
 
 def test_minilm_refuses_german_and_names_the_multilingual_command(tmp_path: Path) -> None:
     with pytest.raises(LanguageError, match=r"'de'.*asr\.model=base text=openai"):
-        text.embed(["Der Lappen liegt auf dem Eisschrank"], _minilm(), "de", Cache(tmp_path))
+        text_embedding.embed(["Der Lappen liegt auf dem Eisschrank"], _minilm(), "de", Cache(tmp_path))
 
 
 def test_minilm_refuses_two_languages_of_which_it_knows_one(tmp_path: Path) -> None:
     with pytest.raises(LanguageError, match="'en de'"):
-        text.embed(["one", "eins"], _minilm(), "en de", Cache(tmp_path))
+        text_embedding.embed(["one", "eins"], _minilm(), "en de", Cache(tmp_path))
 
 
 def test_an_embedder_of_both_languages_takes_both(service: TextConfig, tmp_path: Path) -> None:
     service.languages = ["de", "en"]
-    assert text.embed(["one", "eins"], service, "en de", Cache(tmp_path)).shape == (2, DIM)
+    assert text_embedding.embed(["one", "eins"], service, "en de", Cache(tmp_path)).shape == (2, DIM)
 
 
 def test_unknown_embedder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="minilm or openai"):
-        text.embed(["one"], TextConfig(name="word2vec", model="x", dim=3), "en", Cache(tmp_path))
+        text_embedding.embed(["one"], TextConfig(name="word2vec", model="x", dim=3), "en", Cache(tmp_path))
 
 
 @pytest.mark.slow
@@ -152,12 +152,14 @@ def test_minilm_puts_sentences_of_one_meaning_side_by_side(tmp_path: Path) -> No
     except WeightsError as error:
         pytest.skip(f"needs the real weights: {error}")
     sentences = ["It's eleven o'clock.", "The time is 11 o'clock", "The airplane is almost full.", ""]
-    vectors = text.embed(sentences, _minilm(), "en", Cache(tmp_path))
+    vectors = text_embedding.embed(sentences, _minilm(), "en", Cache(tmp_path))
     assert vectors.shape == (4, 384)
     assert vectors.dtype == np.float32
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
     near, far = vectors[0] @ vectors[1], vectors[0] @ vectors[2]
     assert near > 0.7
     assert far < 0.3
-    one_by_one = np.stack([text.embed([s], _minilm(), "en", Cache(tmp_path / "other"))[0] for s in sentences[:2]])
+    one_by_one = np.stack(
+        [text_embedding.embed([s], _minilm(), "en", Cache(tmp_path / "other"))[0] for s in sentences[:2]]
+    )
     assert np.allclose(vectors[:2], one_by_one, atol=1e-5), "a vector must not depend on its batch"

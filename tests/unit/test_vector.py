@@ -11,7 +11,7 @@ import torch
 
 from ser_bench import audio
 from ser_bench.config import FeaturesConfig, MfccOrder, Pad
-from ser_bench.features import vector
+from ser_bench.features import paper_vector
 from ser_bench.types import FloatArray
 
 from .signals import voice_like
@@ -25,7 +25,7 @@ MFCC_TOLERANCE = 5e-3
 
 
 def batched(samples: FloatArray, features: FeaturesConfig = FEATURES) -> FloatArray:
-    return vector.by_torch(torch.from_numpy(samples)[None], features)[0].numpy()
+    return paper_vector.by_torch(torch.from_numpy(samples)[None], features)[0].numpy()
 
 
 def assert_close(ours: FloatArray, reference: FloatArray, frames: int = FRAMES) -> None:
@@ -36,12 +36,12 @@ def assert_close(ours: FloatArray, reference: FloatArray, frames: int = FRAMES) 
 
 
 def test_the_papers_sizes() -> None:
-    assert vector.samples_in(FEATURES) == 55_125
-    assert vector.frames_in(FEATURES) == FRAMES
-    assert vector.length(FEATURES) == 2_376
+    assert paper_vector.samples_in(FEATURES) == 55_125
+    assert paper_vector.frames_in(FEATURES) == FRAMES
+    assert paper_vector.length(FEATURES) == 2_376
 
 
-@pytest.mark.parametrize("engine", [batched, lambda x, f: vector.by_librosa(x, f)])
+@pytest.mark.parametrize("engine", [batched, lambda x, f: paper_vector.by_librosa(x, f)])
 def test_blocks_stand_where_they_should(engine) -> None:  # type: ignore[no-untyped-def]
     """Against librosa called by hand with its defaults, which are the paper's."""
     clip = voice_like()
@@ -66,19 +66,19 @@ def test_blocks_stand_where_they_should(engine) -> None:  # type: ignore[no-unty
     ],
 )
 def test_other_parameters(features: FeaturesConfig) -> None:
-    clip = vector.fit(voice_like(), features)
+    clip = paper_vector.fit(voice_like(), features)
     ours = batched(clip, features)
-    assert len(ours) == vector.length(features)
-    assert_close(ours, vector.by_librosa(clip, features), vector.frames_in(features))
+    assert len(ours) == paper_vector.length(features)
+    assert_close(ours, paper_vector.by_librosa(clip, features), paper_vector.frames_in(features))
 
 
 @pytest.mark.parametrize("samples", [0, 1, 700, 2_048, 30_001, 55_125, 90_000])
 def test_padding_of_the_vector_comes_last(samples: int) -> None:
     features = FeaturesConfig(pad=Pad.vector)
-    clip = vector.fit(voice_like(100_000)[:samples], features)
+    clip = paper_vector.fit(voice_like(100_000)[:samples], features)
     ours = batched(clip, features)
     assert len(clip) == min(samples, 55_125)
-    reference = vector.by_librosa(clip, features)
+    reference = paper_vector.by_librosa(clip, features)
     assert len(ours) == len(reference) == 2_376
     np.testing.assert_allclose(ours, reference, atol=MFCC_TOLERANCE)
     used = 22 * (1 + samples // 512) if samples else 0
@@ -88,11 +88,11 @@ def test_padding_of_the_vector_comes_last(samples: int) -> None:
 
 def test_padding_of_the_audio_is_digital_silence() -> None:
     clip = voice_like()[:30_000]
-    fitted = vector.fit(clip, FEATURES)
+    fitted = paper_vector.fit(clip, FEATURES)
     assert len(fitted) == 55_125
     np.testing.assert_array_equal(fitted[:30_000], clip)
     assert not fitted[30_000:].any()
-    assert len(vector.fit(voice_like(90_000), FEATURES)) == 55_125
+    assert len(paper_vector.fit(voice_like(90_000), FEATURES)) == 55_125
 
 
 def test_silence_is_finite_and_constant() -> None:
@@ -100,21 +100,21 @@ def test_silence_is_finite_and_constant() -> None:
     ours = batched(silence)
     assert np.isfinite(ours).all()
     assert not ours[: 2 * FRAMES].any()
-    np.testing.assert_allclose(ours, vector.by_librosa(silence, FEATURES), atol=MFCC_TOLERANCE)
+    np.testing.assert_allclose(ours, paper_vector.by_librosa(silence, FEATURES), atol=MFCC_TOLERANCE)
 
 
 def test_no_variant_of_a_batch_sets_the_floor_of_another() -> None:
     """The 80 dB below the maximum are counted from each waveform's own maximum."""
     loud, faint = voice_like(), 1e-4 * voice_like(seed=1)
-    both = vector.by_torch(torch.from_numpy(np.stack([loud, faint])), FEATURES).numpy()
-    assert_close(both[0], vector.by_librosa(loud, FEATURES))
-    assert_close(both[1], vector.by_librosa(faint, FEATURES))
+    both = paper_vector.by_torch(torch.from_numpy(np.stack([loud, faint])), FEATURES).numpy()
+    assert_close(both[0], paper_vector.by_librosa(loud, FEATURES))
+    assert_close(both[1], paper_vector.by_librosa(faint, FEATURES))
 
 
 def test_a_sample_below_the_threshold_has_no_sign() -> None:
     dust = np.tile(np.array([5e-11, -5e-11], dtype=np.float32), 27_563)[:55_125]
     assert not batched(dust)[:FRAMES].any()
-    np.testing.assert_array_equal(batched(10 * dust)[:FRAMES], vector.by_librosa(10 * dust, FEATURES)[:FRAMES])
+    np.testing.assert_array_equal(batched(10 * dust)[:FRAMES], paper_vector.by_librosa(10 * dust, FEATURES)[:FRAMES])
     assert batched(10 * dust)[50] > 0.99
 
 
@@ -129,5 +129,5 @@ def test_a_sample_below_the_threshold_has_no_sign() -> None:
     ],
 )
 def test_speech(corpora_root: Path, name: str) -> None:
-    clip = vector.fit(audio.load(corpora_root / name, 22_050, 0.6, 2.5), FEATURES)
-    assert_close(batched(clip), vector.by_librosa(clip, FEATURES))
+    clip = paper_vector.fit(audio.load(corpora_root / name, 22_050, 0.6, 2.5), FEATURES)
+    assert_close(batched(clip), paper_vector.by_librosa(clip, FEATURES))

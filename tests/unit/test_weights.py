@@ -16,7 +16,7 @@ import pytest
 
 from ser_bench import weights
 from ser_bench.errors import WeightsError
-from ser_bench.weights.table import File, Weights, Wheel
+from ser_bench.weights.weights_table import File, Weights, Wheel
 
 MODEL = b"the numbers " * 5_000
 CONFIG = b'{"layers": 1}'

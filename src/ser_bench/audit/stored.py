@@ -16,8 +16,8 @@ from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
 from ser_bench.audit.scaler import Read, Scaler, check_scaler, stored_scaler
 from ser_bench.config import Config, CrnnConfig, FusionConfig, run_here
 from ser_bench.errors import CorpusError
-from ser_bench.features import fingerprint, spectral
-from ser_bench.features.store import Features
+from ser_bench.features import fingerprint, paper_features
+from ser_bench.features.feature_store import Features
 from ser_bench.tracking import StoredRun
 from ser_bench.types import Clip, Corpus, FloatArray, Row, Split, clean_rows
 
@@ -202,7 +202,7 @@ def _reader(stored: StoredRun, cfg: Config, scaler: Scaler | None, features: Fea
     if isinstance(cfg.model, CrnnConfig):
         log_mel = cfg.model.log_mel
         return lambda rows: features.log_mel(rows, log_mel).reshape(-1, log_mel.bands)
-    sound, text = spectral.length(cfg.features), cfg.text.dim
+    sound, text = paper_features.length(cfg.features), cfg.text.dim
 
     def both(rows: Sequence[Row]) -> FloatArray:
         return np.concatenate([features.spectral(rows), features.text(rows)], axis=1)

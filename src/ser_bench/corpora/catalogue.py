@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ser_bench import config
 from ser_bench.audio import EXTENSIONS
-from ser_bench.corpora import cremad, demo, emodb, ravdess, table, tess
-from ser_bench.corpora.base import Sheet
+from ser_bench.corpora import cremad, csv_table, demo, emodb, ravdess, tess
+from ser_bench.corpora.data_sheet import Sheet
 from ser_bench.errors import ConfigError
 
 SHEETS: dict[str, Sheet] = {
-    sheet.name: sheet for sheet in (cremad.SHEET, ravdess.SHEET, emodb.SHEET, tess.SHEET, demo.SHEET, table.SHEET)
+    sheet.name: sheet for sheet in (cremad.SHEET, ravdess.SHEET, emodb.SHEET, tess.SHEET, demo.SHEET, csv_table.SHEET)
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ser_bench.corpora import votes
-from ser_bench.corpora.base import Fields, Host, Remote, Sheet
+from ser_bench.corpora.data_sheet import Fields, Host, Remote, Sheet
 from ser_bench.corpora.labels import BASIC6
 from ser_bench.errors import CorpusError
 

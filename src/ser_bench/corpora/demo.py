@@ -18,8 +18,8 @@ import soundfile
 import soxr
 from tqdm import tqdm
 
-from ser_bench.corpora import cremad, prosody
-from ser_bench.corpora.base import Fields, Sheet
+from ser_bench.corpora import cremad, speaking_style
+from ser_bench.corpora.data_sheet import Fields, Sheet
 from ser_bench.corpora.espeak import Delivery, Synthesizer
 from ser_bench.corpora.labels import BASIC6
 from ser_bench.errors import CorpusError
@@ -122,7 +122,7 @@ def _speak_all(folder: Path, stems: list[str], seed: int) -> None:
     """Speak voice by voice, each with its own synthesiser, so that voices do not depend on each other."""
     with tqdm(total=len(stems), desc="synthetic demo corpus", unit="clip", disable=None) as bar:
         for actor, voice in VOICES.items():
-            speaker = prosody.manner(np.random.default_rng([seed, int(actor)]))
+            speaker = speaking_style.manner(np.random.default_rng([seed, int(actor)]))
             with Synthesizer(seed) as synthesizer:
                 for stem in sorted(s for s in stems if s.startswith(actor)):
                     sound = _speak(parse(stem), voice, speaker, synthesizer, seed)
@@ -130,15 +130,17 @@ def _speak_all(folder: Path, stems: list[str], seed: int) -> None:
                     bar.update()
 
 
-def _speak(told: Fields, voice: Voice, speaker: prosody.Manner, synthesizer: Synthesizer, seed: int) -> prosody.Samples:
+def _speak(
+    told: Fields, voice: Voice, speaker: speaking_style.Manner, synthesizer: Synthesizer, seed: int
+) -> speaking_style.Samples:
     """One clip: [samples] at 16 kHz, -1 to 1."""
     key = int.from_bytes(told.id.encode(), "big")
     rng = np.random.default_rng([seed, key])
-    drawn = prosody.cues(told.emotion, speaker, rng)
-    spoken = synthesizer.say(told.text, voice.espeak, prosody.delivery(voice.neutral, drawn))
-    coloured = prosody.colour(spoken, synthesizer.sample_rate_hz, drawn, rng)
+    drawn = speaking_style.cues(told.emotion, speaker, rng)
+    spoken = synthesizer.say(told.text, voice.espeak, speaking_style.delivery(voice.neutral, drawn))
+    coloured = speaking_style.colour(spoken, synthesizer.sample_rate_hz, drawn, rng)
     sound = soxr.resample(coloured, synthesizer.sample_rate_hz, SAMPLE_RATE_HZ)
-    return prosody.in_room(sound, SAMPLE_RATE_HZ, rng.uniform(*LEAD_S), rng.uniform(*TRAIL_S), rng)
+    return speaking_style.in_room(sound, SAMPLE_RATE_HZ, rng.uniform(*LEAD_S), rng.uniform(*TRAIL_S), rng)
 
 
 def _move_into(made: Path, folder: Path) -> None:

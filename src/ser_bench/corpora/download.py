@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from ser_bench.audio import EXTENSIONS
 from ser_bench.corpora import git_lfs
-from ser_bench.corpora.base import Host, Remote, Sheet
 from ser_bench.corpora.catalogue import default_root, sheet_of
+from ser_bench.corpora.data_sheet import Host, Remote, Sheet
 from ser_bench.corpora.git_lfs import Pointer
 from ser_bench.corpora.inventory import MANIFEST, read_manifest, sound_clips
 from ser_bench.corpora.transfer import Expected, Patience, Transfer, half_written

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ser_bench.audio import is_lfs_pointer
-from ser_bench.corpora.base import Remote
+from ser_bench.corpora.data_sheet import Remote
 from ser_bench.corpora.transfer import Expected, Transfer, half_written
 from ser_bench.errors import DownloadError
 

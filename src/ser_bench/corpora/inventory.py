@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ser_bench import audio
-from ser_bench.corpora import index
-from ser_bench.corpora.base import Fields, Sheet
+from ser_bench.corpora import audio_index
 from ser_bench.corpora.catalogue import default_root, find, sheet_of
+from ser_bench.corpora.data_sheet import Fields, Sheet
 from ser_bench.corpora.transfer import Expected
 from ser_bench.errors import CorpusError
 
@@ -157,7 +157,7 @@ def _sort(sheet: Sheet, paths: Iterable[Path]) -> tuple[list[tuple[Path, Fields]
 
 def _damaged(named: Iterable[tuple[Path, Fields]], description: str) -> dict[Path, str]:
     """Path → what is wrong, of clips that cannot be used."""
-    probed = index.probe_each([path for path, _ in named], audio.MAX_DURATION_S, description)
+    probed = audio_index.probe_each([path for path, _ in named], audio.MAX_DURATION_S, description)
     return {path: result for path, result in probed if isinstance(result, str)}
 
 

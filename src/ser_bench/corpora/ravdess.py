@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from itertools import product
 
-from ser_bench.corpora.base import Fields, Host, Remote, Sheet
+from ser_bench.corpora.data_sheet import Fields, Host, Remote, Sheet
 from ser_bench.corpora.labels import ordered
 
 SENTENCES: Mapping[str, str] = {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"}

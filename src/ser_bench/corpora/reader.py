@@ -11,9 +11,9 @@ from ser_bench import __version__, config
 from ser_bench.audio import AudioInfo
 from ser_bench.cache import Cache
 from ser_bench.config import Config, LabelSet, OnBadClip, Target
-from ser_bench.corpora import demo, index, labels, table, target
-from ser_bench.corpora.base import Fields, Sheet
+from ser_bench.corpora import audio_index, csv_table, demo, labels, target
 from ser_bench.corpora.catalogue import SHEETS, default_root, find, sheet_of
+from ser_bench.corpora.data_sheet import Fields, Sheet
 from ser_bench.errors import BadClipError, ConfigError, CorpusError
 from ser_bench.types import Clip, Corpus
 
@@ -44,13 +44,13 @@ def load(cfg: Config) -> Corpus:
     sheet = sheet_of(cfg.corpus.name)
     root = root_of(cfg)
     skip = cfg.on_bad_clip is OnBadClip.skip
-    found = _listed(root) if sheet is table.SHEET else named(sheet, root)
+    found = _listed(root) if sheet is csv_table.SHEET else named(sheet, root)
     if found.refused and not skip:
         raise BadClipError(f"{next(iter(found.refused.values()))} (on_bad_clip=skip leaves such files out)")
     wanted = labels.choose(sheet.labels or [fields.emotion for _, fields in found.clips], cfg.corpus.labels)
     chosen = [(path, fields) for path, fields in found.clips if fields.emotion in wanted]
     cache = Cache(config.cache_dir(cfg) / "index")
-    infos, bad = index.probe_all([path for path, _ in chosen], root, cfg.corpus.max_duration_s, cache, skip)
+    infos, bad = audio_index.probe_all([path for path, _ in chosen], root, cfg.corpus.max_duration_s, cache, skip)
     clips = _clips(sheet, root, [(path, fields) for path, fields in chosen if path in infos], infos)
     heard: list[str] = []
     if cfg.corpus.target is Target.votes:
@@ -128,7 +128,7 @@ def named(sheet: Sheet, root: Path) -> _Found:
 
 
 def _listed(csv: Path) -> _Found:
-    clips, refused = table.read(csv)
+    clips, refused = csv_table.read(csv)
     if not clips and not refused:
         raise CorpusError(f"{csv}: lists no clip; one line a clip, under the header")
     reasons = {path: f"{csv} {reason}" for path, reason in refused.items()}

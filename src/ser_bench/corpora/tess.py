@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ser_bench.corpora.base import Fields, Host, Remote, Sheet
+from ser_bench.corpora.data_sheet import Fields, Host, Remote, Sheet
 from ser_bench.corpora.labels import ordered
 
 EMOTIONS: Mapping[str, str] = {

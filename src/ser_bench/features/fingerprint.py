@@ -25,7 +25,7 @@ import numpy as np
 from ser_bench import audio
 from ser_bench.config import FeaturesConfig
 from ser_bench.config.choices import Engine
-from ser_bench.features import vector
+from ser_bench.features import paper_vector
 from ser_bench.types import FloatArray
 
 THRESHOLD = 0.80
@@ -54,7 +54,7 @@ def applies_to(features: FeaturesConfig) -> bool:
 
 def fingerprints(vectors: FloatArray) -> FloatArray:
     """Fingerprints [N, 108, 9] of clean vectors [N, 2376], each of unit length; zeros where a clip is silent."""
-    frames = vector.frames_in(FeaturesConfig())
+    frames = paper_vector.frames_in(FeaturesConfig())
     out = np.empty((len(vectors), frames, SIZE), dtype=np.float32)
     for start in range(0, len(vectors), BLOCK_CLIPS):
         block = vectors[start : start + BLOCK_CLIPS]
@@ -72,10 +72,10 @@ def shapes(vectors: FloatArray) -> FloatArray:
     from scipy.fft import dct, idct
 
     features = FeaturesConfig()
-    frames = vector.frames_in(features)
+    frames = paper_vector.frames_in(features)
     mfcc = vectors[:, 2 * frames :].reshape(len(vectors), frames, features.n_mfcc)
     points = np.linspace(2, BANDS, BAND_POINTS).round().astype(int)
-    mel = idct(np.eye(features.n_mfcc, vector.N_MELS), norm="ortho", axis=1)[:, points]
+    mel = idct(np.eye(features.n_mfcc, paper_vector.N_MELS), norm="ortho", axis=1)[:, points]
     to_shape = dct(mel, norm="ortho", axis=1)[:, 1 : SIZE + 1]
     values: FloatArray = mfcc @ to_shape.astype(np.float32)
     return values

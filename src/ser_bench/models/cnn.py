@@ -20,7 +20,7 @@ from torch.utils.data import TensorDataset
 
 from ser_bench.config import CnnConfig, Config
 from ser_bench.errors import SerBenchError
-from ser_bench.features import spectral
+from ser_bench.features import paper_features
 from ser_bench.models import training
 from ser_bench.models.batches import RowData
 from ser_bench.models.network import FeaturesToProbabilities, PaperCNN, count_parameters
@@ -62,7 +62,7 @@ class Cnn:
     @classmethod
     def input_length(cls, cfg: Config) -> int:
         """Numbers in one feature vector: 2,376 at the paper's settings."""
-        return spectral.length(cfg.features)
+        return paper_features.length(cfg.features)
 
     def _features(self, rows: Sequence[Row]) -> FloatArray:
         """[N, D] raw features of these rows."""

@@ -14,7 +14,7 @@ from torch import nn
 
 from ser_bench.config import Config, CrnnConfig, LogMelConfig, model_config
 from ser_bench.errors import ConfigError
-from ser_bench.features import logmel
+from ser_bench.features import log_mel
 from ser_bench.models.cnn import Cnn
 from ser_bench.models.crnn_network import Crnn
 from ser_bench.models.recipe import Recipe
@@ -32,8 +32,8 @@ class CrnnPredictor(Cnn):
     @classmethod
     def input_shape(cls, cfg: Config) -> tuple[int, ...]:
         """(T, B) of one clip."""
-        log_mel = model_config(cfg, CrnnConfig).log_mel
-        return logmel.frames(log_mel), log_mel.bands
+        settings = model_config(cfg, CrnnConfig).log_mel
+        return log_mel.frames(settings), settings.bands
 
     def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
         """As `Cnn.fit`, on the clean ones of `train`.
@@ -52,7 +52,7 @@ class CrnnPredictor(Cnn):
         The example is the mean of every band at all times, and that plus one standard deviation.
         """
         module, bands = super().torch_module()
-        frames = logmel.frames(self._model_cfg.log_mel)
+        frames = log_mel.frames(self._model_cfg.log_mel)
         return module, np.repeat(bands[:, None, :], frames, axis=1)
 
     def _features(self, rows: Sequence[Row]) -> FloatArray:

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from ser_bench import audio
 from ser_bench.config import SslProbeConfig
 from ser_bench.errors import SerBenchError
-from ser_bench.features import speech_encoder
-from ser_bench.features.speech_encoder import SAMPLE_RATE_HZ, Encoder
+from ser_bench.features.encoders import huggingface_encoder
+from ser_bench.features.encoders.huggingface_encoder import SAMPLE_RATE_HZ, Encoder
 from ser_bench.types import Clip
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Tuned:
         import torch
 
         self._cfg = cfg
-        self._encoder = Encoder(folder or speech_encoder.home(cfg.encoder, cfg.revision), cfg.device)
+        self._encoder = Encoder(folder or huggingface_encoder.home(cfg.encoder, cfg.revision), cfg.device)
         width = int(self._encoder.model.config.hidden_size)
         self._linear = torch.nn.Linear(width, classes).to(cfg.device)
 

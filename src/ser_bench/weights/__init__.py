@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from ser_bench.config import default_cache_dir
 from ser_bench.errors import WeightsError
-from ser_bench.weights.table import TABLE, File, Weights
+from ser_bench.weights.weights_table import TABLE, File, Weights
 
 __all__ = ["TABLE", "Weights", "fetch", "find", "folder"]
 

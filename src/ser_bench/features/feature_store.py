@@ -11,7 +11,8 @@ from ser_bench import asr, corpora
 from ser_bench.cache import Cache
 from ser_bench.config import Config, LogMelConfig, Target, cache_dir
 from ser_bench.corpora import target
-from ser_bench.features import egemaps, embedding, logmel, pitch, prosody, spectral, speech_encoder, text
+from ser_bench.features import egemaps_functionals, log_mel, paper_features, pitch, prosody, text_embedding
+from ser_bench.features.encoders import huggingface_encoder, whisper_states
 from ser_bench.types import Clip, FloatArray, Member, Row
 
 
@@ -39,20 +40,20 @@ class Features:
     def spectral(self, rows: Sequence[Row]) -> FloatArray:
         """[N, D] ZCR | RMS | MFCC, not standardised; D is 2,376 at the paper's settings."""
         cache = Cache(self._folder / "spectral")
-        return spectral.extract(rows, self._clips, self._cfg.features, self._cfg.augment, cache)
+        return paper_features.extract(rows, self._clips, self._cfg.features, self._cfg.augment, cache)
 
     def cached_spectral(self, rows: Sequence[Row]) -> FloatArray | None:
         """The same from the cache alone; None where a row is not in it."""
         cache = Cache(self._folder / "spectral")
-        return spectral.cached(rows, self._clips, self._cfg.features, self._cfg.augment, cache)
+        return paper_features.cached(rows, self._clips, self._cfg.features, self._cfg.augment, cache)
 
     def log_mel(self, rows: Sequence[Row], cfg: LogMelConfig) -> FloatArray:
         """[N, T, B] log-mel spectrograms of the clean clips, dB, not standardised."""
-        return logmel.extract(self.clips(rows), cfg, Cache(self._folder / "logmel"))
+        return log_mel.extract(self.clips(rows), cfg, Cache(self._folder / "logmel"))
 
     def egemaps(self, rows: Sequence[Row]) -> FloatArray:
         """[N, 88] openSMILE's eGeMAPSv02 functionals of the whole row, not standardised."""
-        return egemaps.extract(rows, self._clips, self._cfg.augment, Cache(self._folder / "egemaps"))
+        return egemaps_functionals.extract(rows, self._clips, self._cfg.augment, Cache(self._folder / "egemaps"))
 
     def transcripts(self, rows: Sequence[Row]) -> list[str]:
         """What the recogniser heard in the clean clip."""
@@ -70,13 +71,13 @@ class Features:
     def text(self, rows: Sequence[Row]) -> FloatArray:
         """[N, D] embeddings of the transcripts, not standardised; D is 384 for MiniLM."""
         cache = Cache(self._folder / "text")
-        return text.embed(self.transcripts(rows), self._cfg.text, self._language, cache)
+        return text_embedding.embed(self.transcripts(rows), self._cfg.text, self._language, cache)
 
     def embedding(self, rows: Sequence[Row], encoder: str, others: Sequence[str], device: str) -> FloatArray:
         """[N, layers, 2, width] of the clean clips: mean and deviation over time of a frozen encoder's layers."""
         missing = [c for c in self._unique(rows) if (encoder, c.id) not in self._pooled]
         if missing:
-            found = embedding.embed(missing, encoder, others, device, Cache(self._folder / "embedding"))
+            found = whisper_states.embed(missing, encoder, others, device, Cache(self._folder / "embedding"))
             self._pooled.update({(encoder, clip.id): one for clip, one in zip(missing, found, strict=True)})
         pooled = [self._pooled[encoder, row.clip_id] for row in rows]
         return np.stack(pooled) if pooled else np.zeros((0, 0, 0, 0), dtype=np.float32)
@@ -84,7 +85,7 @@ class Features:
     def frames(self, rows: Sequence[Row], encoder: str, layer: int, device: str) -> Iterator[FloatArray]:
         """[T, width] float16 of each clean clip: one layer's states over time."""
         cache = Cache(self._folder / "frames")
-        return embedding.frames(self.clips(rows), encoder, layer, device, cache)
+        return whisper_states.frames(self.clips(rows), encoder, layer, device, cache)
 
     def of_speaker(self, speaker: str) -> list[Row]:
         """Every clip of a speaker, clean."""
@@ -127,7 +128,7 @@ class Features:
     def speech_encoder(self, rows: Sequence[Row], encoder: str, revision: str | None, device: str) -> FloatArray:
         """[N, layers, 2, width] of the clean clips, not standardised; see `features.speech_encoder.embed`."""
         cache = Cache(self._folder / "speech_encoder")
-        return speech_encoder.embed([self._clips[row.clip_id] for row in rows], encoder, revision, device, cache)
+        return huggingface_encoder.embed([self._clips[row.clip_id] for row in rows], encoder, revision, device, cache)
 
     def under(self, cfg: Config) -> Features:
         """The same clips, read as another run's configuration reads them."""

@@ -19,16 +19,16 @@ from itertools import groupby
 import numpy as np
 from tqdm import tqdm
 
-from ser_bench import audio, augment
+from ser_bench import audio
 from ser_bench.cache import Cache
 from ser_bench.config import AugmentConfig, Engine, FeaturesConfig
 from ser_bench.errors import ConfigError
-from ser_bench.features import vector
+from ser_bench.features import augmentation, paper_vector
 from ser_bench.types import Clip, FloatArray, Row, digest_of
 
 __all__ = ["cached", "extract", "fill", "length"]
 
-length = vector.length
+length = paper_vector.length
 
 FEATURES_VERSION = 1
 """Raise it when the same parameters give other numbers than before: older cache entries are then never read."""
@@ -61,7 +61,7 @@ class _Result:
 
 
 def extract(
-    rows: Sequence[Row], clips: Mapping[str, Clip], features: FeaturesConfig, augment: AugmentConfig, cache: Cache
+    rows: Sequence[Row], clips: Mapping[str, Clip], features: FeaturesConfig, strength: AugmentConfig, cache: Cache
 ) -> FloatArray:
     """Vectors [N, D] float32 of N rows, in the order asked, not standardised; D = `length(features)`.
 
@@ -78,17 +78,17 @@ def extract(
     def put(row: Row, values: FloatArray) -> None:
         out[places[row]] = values
 
-    _stream(list(places), clips, features, augment, cache, put)
+    _stream(list(places), clips, features, strength, cache, put)
     return out
 
 
 def cached(
-    rows: Sequence[Row], clips: Mapping[str, Clip], features: FeaturesConfig, augment: AugmentConfig, cache: Cache
+    rows: Sequence[Row], clips: Mapping[str, Clip], features: FeaturesConfig, strength: AugmentConfig, cache: Cache
 ) -> FloatArray | None:
     """As `extract`, but nothing is computed: None where a row is not in the cache."""
-    _check(features, augment)
+    _check(features, strength)
     out = np.empty((len(rows), length(features)), dtype=np.float32)
-    keys = _keys(rows, clips, features, augment)
+    keys = _keys(rows, clips, features, strength)
     for place, row in enumerate(rows):
         payload = cache.read(keys[row])
         if payload is None or len(payload) != out.itemsize * out.shape[1]:
@@ -98,10 +98,10 @@ def cached(
 
 
 def fill(
-    rows: Iterable[Row], clips: Mapping[str, Clip], features: FeaturesConfig, augment: AugmentConfig, cache: Cache
+    rows: Iterable[Row], clips: Mapping[str, Clip], features: FeaturesConfig, strength: AugmentConfig, cache: Cache
 ) -> int:
     """As `extract`, but into the cache alone, so that memory stays flat; returns how many rows were computed."""
-    return _stream(list(dict.fromkeys(rows)), clips, features, augment, cache, lambda _row, _values: None)
+    return _stream(list(dict.fromkeys(rows)), clips, features, strength, cache, lambda _row, _values: None)
 
 
 def _stream(
@@ -145,7 +145,7 @@ def _stream(
 
 
 def _check(features: FeaturesConfig, config: AugmentConfig) -> None:
-    augment.check(config)
+    augmentation.check(config)
     if features.device.startswith("cuda"):
         import torch
 
@@ -161,7 +161,7 @@ def _keys(
     for name in ("pitch", "batch_clips", "device"):
         del settings[name]
     digest = digest_of(settings)
-    strengths = {variant: augment.parameters(variant, config) for variant in {row.variant for row in rows}}
+    strengths = {variant: augmentation.parameters(variant, config) for variant in {row.variant for row in rows}}
     contents = {clip_id: _content(clips[clip_id]) for clip_id in {row.clip_id for row in rows}}
     return {
         row: Cache.key(
@@ -171,7 +171,7 @@ def _keys(
             content=contents[row.clip_id],
             variant=row.variant,
             strength=strengths[row.variant],
-            noise_of=row.clip_id if augment.is_noisy(row.variant) else "",
+            noise_of=row.clip_id if augmentation.is_noisy(row.variant) else "",
         )
         for row in rows
     }
@@ -244,7 +244,7 @@ def _one_torch_thread_each() -> Iterator[None]:
 
 def _work(job: _Job, features: FeaturesConfig, config: AugmentConfig) -> _Result:
     rate, offset_s, duration_s = features.sample_rate_hz, features.offset_s, features.duration_s
-    waves = [vector.fit(audio.load(clip.path, rate, offset_s, duration_s), features) for clip in job.clips]
+    waves = [paper_vector.fit(audio.load(clip.path, rate, offset_s, duration_s), features) for clip in job.clips]
     silent = tuple(clip.id for clip, wave in zip(job.clips, waves, strict=True) if not wave.any())
     vectors = np.empty((len(job.clips), len(job.variants), length(features)), dtype=np.float32)
     engine = _by_torch if features.engine is Engine.torch else _by_librosa
@@ -257,10 +257,10 @@ def _by_librosa(
 ) -> None:
     for c, (clip, wave) in enumerate(zip(job.clips, waves, strict=True)):
         for v, variant in enumerate(job.variants):
-            samples = augment.noisy(wave, clip.id, variant, config)
-            if augment.is_shifted(variant):
-                samples = augment.pitch_shift_librosa(samples, features.sample_rate_hz, config.pitch_semitones)
-            out[c, v] = vector.by_librosa(samples, features)
+            samples = augmentation.noisy(wave, clip.id, variant, config)
+            if augmentation.is_shifted(variant):
+                samples = augmentation.pitch_shift_librosa(samples, features.sample_rate_hz, config.pitch_semitones)
+            out[c, v] = paper_vector.by_librosa(samples, features)
 
 
 def _by_torch(
@@ -274,11 +274,11 @@ def _by_torch(
         batch = np.empty((len(members), len(job.variants), size), dtype=np.float32)
         for row, c in zip(batch, members, strict=True):
             for v, variant in enumerate(job.variants):
-                row[v] = augment.noisy(waves[c], job.clips[c].id, variant, config)
+                row[v] = augmentation.noisy(waves[c], job.clips[c].id, variant, config)
         samples = torch.from_numpy(batch).to(features.device)
-        shifted = [v for v, variant in enumerate(job.variants) if augment.is_shifted(variant)]
+        shifted = [v for v, variant in enumerate(job.variants) if augmentation.is_shifted(variant)]
         if shifted:
-            moved = augment.pitch_shift(samples[:, shifted].flatten(0, 1), config.pitch_semitones)
+            moved = augmentation.pitch_shift(samples[:, shifted].flatten(0, 1), config.pitch_semitones)
             samples[:, shifted] = moved.view(len(members), len(shifted), size)
-        vectors = vector.by_torch(samples.flatten(0, 1), features)
+        vectors = paper_vector.by_torch(samples.flatten(0, 1), features)
         out[members] = vectors.cpu().numpy().reshape(len(members), len(job.variants), -1)

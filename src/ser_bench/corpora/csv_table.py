@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ser_bench.corpora.base import Fields, Sheet
+from ser_bench.corpora.data_sheet import Fields, Sheet
 from ser_bench.corpora.labels import canonical
 from ser_bench.errors import CorpusError
 

@@ -15,7 +15,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from ser_bench.config import Protocol, SplitConfig
 from ser_bench.errors import SplitError
-from ser_bench.speaker_lists import SPEAKER_LISTS
+from ser_bench.splits.speaker_lists import SPEAKER_LISTS
 from ser_bench.types import CLEAN, Clip, Corpus, Row, Split
 
 log = logging.getLogger(__name__)

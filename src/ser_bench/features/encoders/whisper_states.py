@@ -129,7 +129,7 @@ def _computed(
     clips: Sequence[Clip], names: Sequence[str], device: str, wanted: Wanted, kept: Kept
 ) -> Iterator[tuple[Clip, str, FloatArray]]:
     """(clip, encoder, what is kept of its states) of all clips that are wanted of an encoder; shortest clips first."""
-    from ser_bench.features.whisper_layers import Encoder
+    from ser_bench.features.encoders.whisper_encoder import Encoder
 
     encoders = {name: Encoder(whisper_weights.home(name, KEY) / whisper_weights.MODEL_FILE, device) for name in names}
     spectrograms = {encoder.mels: _spectrogram(encoder.mels) for encoder in encoders.values()}

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ser_bench.augment import power, stft
 from ser_bench.config import FeaturesConfig, MfccOrder, Pad
+from ser_bench.features.augmentation import power, stft
 from ser_bench.types import FloatArray
 
 if TYPE_CHECKING:

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ser_bench import audio, augment
+from ser_bench import audio
 from ser_bench.cache import Cache
 from ser_bench.config import AugmentConfig
 from ser_bench.errors import BadClipError, ConfigError
+from ser_bench.features import augmentation
 from ser_bench.types import Clip, FloatArray, Row
 
 FEATURE_SET = "eGeMAPSv02"
@@ -129,8 +130,8 @@ def _key(row: Row, clip: Clip, variants: AugmentConfig) -> str:
         revision=REVISION,
         content=content,
         variant=row.variant,
-        strength=augment.parameters(row.variant, variants),
-        noise_of=row.clip_id if augment.is_noisy(row.variant) else "",
+        strength=augmentation.parameters(row.variant, variants),
+        noise_of=row.clip_id if augmentation.is_noisy(row.variant) else "",
     )
 
 
@@ -157,9 +158,9 @@ def _leave_ctrl_c_to_the_parent() -> None:
 
 
 def _work(job: _Job, variants: AugmentConfig) -> FloatArray:
-    samples = augment.noisy(audio.load(job.clip.path, SAMPLE_RATE_HZ), job.clip.id, job.row.variant, variants)
-    if augment.is_shifted(job.row.variant):
-        samples = augment.pitch_shift_librosa(samples, SAMPLE_RATE_HZ, variants.pitch_semitones)
+    samples = augmentation.noisy(audio.load(job.clip.path, SAMPLE_RATE_HZ), job.clip.id, job.row.variant, variants)
+    if augmentation.is_shifted(job.row.variant):
+        samples = augmentation.pitch_shift_librosa(samples, SAMPLE_RATE_HZ, variants.pitch_semitones)
     values = functionals(samples)
     if not np.isfinite(values).all():
         raise BadClipError(
