@@ -16,7 +16,7 @@ import time
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
 
-from ser_bench.evaluation import stats
+from ser_bench.evaluation import statistics
 
 RUNS, CLIPS, SPEAKERS, CLASSES = 6, 7_442, 91, 6
 TIMED_RESAMPLES = 20
@@ -24,7 +24,7 @@ TIMED_RESAMPLES = 20
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--resamples", type=int, default=stats.RESAMPLES)
+    parser.add_argument("--resamples", type=int, default=statistics.RESAMPLES)
     resamples = parser.parse_args().resamples
     rng = np.random.default_rng(0)
     speaker, truth = np.arange(CLIPS) % SPEAKERS, rng.integers(0, CLASSES, CLIPS)
@@ -39,11 +39,11 @@ def main() -> None:
         np.add.at(table, (speaker, truth, answers), 1)
         counts.append(table)
     for table in counts:
-        for statistic in (stats.uar, stats.accuracy, stats.macro_f1):
-            stats.interval(table, statistic, resamples)
+        for statistic in (statistics.uar, statistics.accuracy, statistics.macro_f1):
+            statistics.interval(table, statistic, resamples)
     pairs = list(itertools.combinations(counts, 2))
     for one, two in pairs:
-        stats.difference(one, two, None, tests=len(pairs), resamples=resamples)
+        statistics.difference(one, two, None, tests=len(pairs), resamples=resamples)
     ours_s = time.perf_counter() - began
 
     clips_of = [np.flatnonzero(speaker == s) for s in range(SPEAKERS)]

@@ -17,8 +17,8 @@ from ser_bench import predictions as tables
 from ser_bench import tracking
 from ser_bench.config import TrackingConfig
 from ser_bench.errors import NotComparableError, RunNotFoundError
-from ser_bench.evaluation import metrics, stats
-from ser_bench.evaluation.stats import Difference, Interval
+from ser_bench.evaluation import metrics, statistics
+from ser_bench.evaluation.statistics import Difference, Interval
 from ser_bench.series import Series, in_series, refuse_unequal
 from ser_bench.tracking import StoredRun
 from ser_bench.types import CLEAN, Predictions
@@ -171,27 +171,27 @@ def _pairs(ordered: Sequence[Series], pooled: Mapping[str, Sequence[Predictions]
     """Every two series; p-values are adjusted over all of them, and left out where so few speakers support none."""
     counts = {one.name: _counts(pooled[one.name], clips) for one in ordered}
     names = list(itertools.combinations(counts, 2))
-    enough = stats.testable(clips["speaker"].nunique(), max(1, len(names)))
+    enough = statistics.testable(clips["speaker"].nunique(), max(1, len(names)))
     found = [
-        stats.difference(
+        statistics.difference(
             counts[one], counts[two], _mcnemar(pooled[one], pooled[two]) if enough else None, tests=len(names)
         )
         for one, two in names
     ]
     tested = [i for i, difference in enumerate(found) if difference.p is not None]
-    adjusted = dict(zip(tested, stats.holm([found[i].p or 0.0 for i in tested]), strict=True))
+    adjusted = dict(zip(tested, statistics.holm([found[i].p or 0.0 for i in tested]), strict=True))
     return [Pair(*names[i], difference, adjusted.get(i)) for i, difference in enumerate(found)]
 
 
 def _mcnemar(one: Sequence[Predictions], two: Sequence[Predictions]) -> float | None:
     """Exact p on single predictions; None where a series has several seeds, whose rows are repeated measurements."""
-    return stats.mcnemar(one[0], two[0]) if len(one) == len(two) == 1 else None
+    return statistics.mcnemar(one[0], two[0]) if len(one) == len(two) == 1 else None
 
 
-def _counts(by_seed: Sequence[Predictions], clips: pd.DataFrame) -> stats.Counts:
+def _counts(by_seed: Sequence[Predictions], clips: pd.DataFrame) -> statistics.Counts:
     """[G, C, C+1] counts by speaker, the mean over seeds, so that every clip counts once."""
     speakers = {str(clip): str(speaker) for clip, speaker in clips["speaker"].items()}
-    return np.asarray(np.mean([stats.counts_by_speaker(p, speakers) for p in by_seed], axis=0))
+    return np.asarray(np.mean([statistics.counts_by_speaker(p, speakers) for p in by_seed], axis=0))
 
 
 def _line(
@@ -210,9 +210,9 @@ def _line(
         series=one,
         by_seed=tuple(by_seed),
         scores=mean,
-        uar=stats.interval(counts),
-        accuracy=stats.interval(counts, stats.accuracy),
-        macro_f1=stats.interval(counts, stats.macro_f1),
+        uar=statistics.interval(counts),
+        accuracy=statistics.interval(counts, statistics.accuracy),
+        macro_f1=statistics.interval(counts, statistics.macro_f1),
         uar_by_seed=tuple(score["uar"] for score in scores),
         difference=against_baseline.difference if against_baseline else None,
         adjusted_p=against_baseline.adjusted_p if against_baseline else None,

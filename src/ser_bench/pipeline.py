@@ -14,7 +14,7 @@ from typing import Any
 
 from ser_bench import __version__, audit, corpora, members, models, splits, tracking
 from ser_bench.config import Config, Protocol, Target, scientific_part, to_plain
-from ser_bench.evaluation import metrics, stats
+from ser_bench.evaluation import metrics, statistics
 from ser_bench.features.feature_store import Features
 from ser_bench.types import CLEAN, Corpus, Predictions, Split, digest_of
 
@@ -99,10 +99,10 @@ def score(predictions: Predictions, protocol: Protocol, speakers: Mapping[str, s
 
 def bounds(predictions: Predictions, speakers: Mapping[str, str], prefix: str) -> dict[str, float]:
     """95 % intervals of UAR and accuracy as `uar_low`, `uar_high` …, kept within 0 and 1; none for one speaker."""
-    counts = stats.counts_by_speaker(predictions, speakers)
+    counts = statistics.counts_by_speaker(predictions, speakers)
     found: dict[str, float] = {}
-    for name, statistic in (("uar", stats.uar), ("accuracy", stats.accuracy)):
-        interval = stats.interval(counts, statistic)
+    for name, statistic in (("uar", statistics.uar), ("accuracy", statistics.accuracy)):
+        interval = statistics.interval(counts, statistic)
         if not math.isnan(interval.low):
             found |= {f"{prefix}{name}_low": max(0.0, interval.low), f"{prefix}{name}_high": min(1.0, interval.high)}
     return found

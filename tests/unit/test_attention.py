@@ -18,7 +18,7 @@ from ser_bench.errors import ConfigError, SerBenchError
 from ser_bench.models.attention import Attention
 from ser_bench.models.attention_network import AttentionNetwork
 from ser_bench.models.fusion import Fusion
-from ser_bench.models.standardizer import Standardizer
+from ser_bench.training.standardizer import Standardizer
 from ser_bench.types import FloatArray, Predictions, Row, Split
 from tests.unit.fake_inputs import LABELS, FakeMember, compose_config, rows
 from tests.unit.test_fusion import With, right

@@ -13,14 +13,15 @@ from dataclasses import replace
 
 import pytest
 
+from ser_bench import openai_client
 from ser_bench.cache import Cache
 from ser_bench.config import CacheMode, LlmConfig
 from ser_bench.errors import InterruptedRunError, LLMError
-from ser_bench.llm import batch as batches
-from ser_bench.llm import client, service
-from ser_bench.llm.answer import Answer
-from ser_bench.llm.batch import Batch
-from ser_bench.llm.question import Question
+from ser_bench.predictors.llm import batch as batches
+from ser_bench.predictors.llm import endpoint
+from ser_bench.predictors.llm.batch import Batch
+from ser_bench.predictors.llm.parsing.answer import Answer
+from ser_bench.predictors.llm.prompting.question import Question
 from tests import fake_openai as fake
 
 KEY = "sk-test-Very0Secret1Key2"
@@ -43,7 +44,7 @@ def cfg(server, monkeypatch):
 
 
 def make(cfg: LlmConfig, folder, labels=LABELS, digest="prompt") -> Batch:
-    return Batch(cfg, labels, Cache(folder), service.identity(cfg), digest, lambda: service.open_service(cfg))
+    return Batch(cfg, labels, Cache(folder), endpoint.identity(cfg), digest, lambda: endpoint.open_service(cfg))
 
 
 def messages(*texts: str) -> list[Question]:
@@ -219,10 +220,10 @@ def test_refused_connection_is_one_line(cfg, tmp_path):
 def test_missing_key_names_the_variable_and_the_way_without(cfg, monkeypatch):
     monkeypatch.delenv("SER_BENCH_TEST_KEY")
     with pytest.raises(LLMError, match=r"SER_BENCH_TEST_KEY.*python run\.py model=llm llm=local"):
-        service.check(cfg)
+        endpoint.check(cfg)
     with pytest.raises(LLMError, match="SER_BENCH_TEST_KEY"):
-        client.openai_client(None, "SER_BENCH_TEST_KEY", 1.0, 0)
-    service.check(replace(cfg, api_key_env=None))
+        openai_client.openai_client(None, "SER_BENCH_TEST_KEY", 1.0, 0)
+    endpoint.check(replace(cfg, api_key_env=None))
 
 
 def test_second_run_asks_nothing_and_says_the_same(server, cfg, tmp_path):
@@ -386,7 +387,7 @@ def test_more_logprobs_are_asked_for_only_where_that_may_help(server, cfg, tmp_p
     server.otherwise = otherwise
     [unknown] = make(cfg, tmp_path).ask(messages("a"))
     assert unknown.label == "happy" and unknown.probabilities is None and len(server.asked) == 1
-    place = service.Service("here", cfg.base_url, cfg.api_key_env, most_logprobs=1_000)
+    place = endpoint.Service("here", cfg.base_url, cfg.api_key_env, most_logprobs=1_000)
 
     class Opened:
         def __enter__(self):
@@ -406,7 +407,7 @@ def test_more_logprobs_are_asked_for_only_where_that_may_help(server, cfg, tmp_p
      ("https://api.openai.com/v1", False), ("http://10.0.0.1/", False), (None, False)],
 )  # fmt: skip
 def test_loopback(url, expected):
-    assert client.is_loopback(url) is expected
+    assert openai_client.is_loopback(url) is expected
 
 
 def test_proxy_of_the_environment_does_not_see_loopback(server, cfg, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from ser_bench.models import predictor_class
 from ser_bench.models.cnn import Cnn
 from ser_bench.models.cnn_text import CnnText
 from ser_bench.models.mlp import Mlp
-from ser_bench.models.standardizer import Standardizer
+from ser_bench.training.standardizer import Standardizer
 from ser_bench.types import FloatArray, Row
 from tests.unit.fake_inputs import LABELS, TINY, FakeInputs, compose_config, rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ser_bench.evaluation import stats
+from ser_bench.evaluation import statistics
 from ser_bench.evaluation.contributions import contributions
 from tests.unit.stored_runs import make_clips, predict
 
@@ -16,10 +16,10 @@ WITHOUT = {"cnn": predict(CLIPS, 0.4, 1), "text_only": WHOLE}
 
 def test_each_member_is_tested_by_speaker_and_adjusted_for_their_number() -> None:
     cnn, text = contributions(WHOLE, WITHOUT, SPEAKERS)
-    whole, less = (stats.counts_by_speaker(one, SPEAKERS) for one in (WHOLE, WITHOUT["cnn"]))
-    expected = stats.difference(less, whole, None, tests=2)
+    whole, less = (statistics.counts_by_speaker(one, SPEAKERS) for one in (WHOLE, WITHOUT["cnn"]))
+    expected = statistics.difference(less, whole, None, tests=2)
     assert cnn.difference.interval == expected.interval and cnn.difference.p == expected.p
-    assert cnn.uar_without == pytest.approx(float(stats.uar(less.sum(0))))
+    assert cnn.uar_without == pytest.approx(float(statistics.uar(less.sum(0))))
     assert cnn.uar - cnn.uar_without == pytest.approx(cnn.difference.interval.value) and cnn.uar > cnn.uar_without + 0.2
     assert expected.p is not None and cnn.adjusted_p == pytest.approx(2 * expected.p) and cnn.adjusted_p < 0.05
     assert (text.difference.interval.value, text.adjusted_p) == (0.0, 1.0), "a member that changes nothing adds nothing"

@@ -20,7 +20,7 @@ from ser_bench import corpora
 from ser_bench.corpora import votes
 from ser_bench.errors import ConfigError, CorpusError, LanguageError, SerBenchError
 from ser_bench.evaluation import metrics
-from ser_bench.evaluation.ceiling import sentence_ceiling
+from ser_bench.evaluation.sentence_ceiling import sentence_ceiling
 from ser_bench.features.feature_store import Features
 from ser_bench.models.controls import Majority, Prior
 from ser_bench.models.listeners import Listeners, shared_out

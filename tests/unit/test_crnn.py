@@ -14,7 +14,7 @@ from ser_bench.config import Config
 from ser_bench.errors import ConfigError
 from ser_bench.models.crnn import CrnnPredictor
 from ser_bench.models.crnn_network import AttentivePooling, Crnn, SpecAugment
-from ser_bench.models.recipe import PLAIN, Recipe
+from ser_bench.training.recipe import PLAIN, Recipe
 from ser_bench.types import CLEAN, FloatArray, Row
 from tests.unit.fake_inputs import LABELS, FakeInputs, compose_config, rows
 

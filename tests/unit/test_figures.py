@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from ser_bench.evaluation import figures
+from ser_bench.evaluation import run_figures
 from ser_bench.types import Predictions, clean_rows
 
 LABELS = ("angry", "neutral", "sad")
@@ -29,7 +29,7 @@ def texts(axes) -> list[str]:
 
 
 def test_confusion_shows_counts_and_shares_with_readable_axes():
-    figure = figures.confusion_figure(make(), "cnn on demo (SYNTHETIC speech)")
+    figure = run_figures.confusion_figure(make(), "cnn on demo (SYNTHETIC speech)")
     left, right = figure.axes
     assert "SYNTHETIC" in figure.get_suptitle()
     assert texts(left) == ["1", "1", "0", "0", "1", "0", "0", "0", "1"]
@@ -40,7 +40,7 @@ def test_confusion_shows_counts_and_shares_with_readable_axes():
 
 
 def test_confusion_has_a_column_for_abstentions_only_where_there_are_any():
-    figure = figures.confusion_figure(make((False, True, False, False)), "llm")
+    figure = run_figures.confusion_figure(make((False, True, False, False)), "llm")
     left, _ = figure.axes
     assert [t.get_text() for t in left.get_xticklabels()] == [*LABELS, "abstained"]
     assert texts(left)[:4] == ["1", "0", "0", "1"]
@@ -51,7 +51,7 @@ def test_nothing_is_cut_off(labels):
     n = len(labels)
     zeros = np.zeros(n, np.float32)
     p = Predictions(clean_rows(labels), labels, labels, np.eye(n, dtype=np.float32), zeros > 0, zeros, zeros)
-    figure = figures.confusion_figure(p, "cnn_text on demo (SYNTHETIC speech): split speaker_sentence, fold 3 of 25")
+    figure = run_figures.confusion_figure(p, "cnn_text on demo (SYNTHETIC speech): split speaker_sentence, fold 3 of 25")
     picture = io.BytesIO()
     figure.savefig(picture)
     assert picture.getvalue().startswith(b"\x89PNG")
@@ -65,7 +65,7 @@ def test_nothing_is_cut_off(labels):
 
 def test_learning_curves_have_a_panel_for_loss_and_one_for_shares():
     curves = {"train/loss": {1: 2.0, 2: 1.0}, "val/uar": {2: 0.5, 1: 0.25}, "train/lr": {1: 1e-3}}
-    figure = figures.learning_curves(curves, "cnn")
+    figure = run_figures.learning_curves(curves, "cnn")
     loss, shares = figure.axes
     assert [line.get_label() for line in loss.lines] == ["training: loss"]
     assert [line.get_label() for line in shares.lines] == ["validation: UAR"]
@@ -74,7 +74,7 @@ def test_learning_curves_have_a_panel_for_loss_and_one_for_shares():
 
 
 def test_the_papers_test_curve_says_that_it_was_never_used_to_choose():
-    figure = figures.learning_curves({"test_curve/accuracy": {1: 0.5}, "train/accuracy": {1: 0.6}}, "cnn")
+    figure = run_figures.learning_curves({"test_curve/accuracy": {1: 0.5}, "train/accuracy": {1: 0.6}}, "cnn")
     assert [line.get_label() for line in figure.axes[0].lines] == [
         "training: accuracy",
         "test (drawn as in the paper, never used to choose): accuracy",
@@ -82,8 +82,8 @@ def test_the_papers_test_curve_says_that_it_was_never_used_to_choose():
 
 
 def test_without_epochs_there_is_no_figure():
-    assert figures.learning_curves({}, "llm") is None
-    assert figures.learning_curves({"train/lr": {1: 1.0}}, "llm") is None
+    assert run_figures.learning_curves({}, "llm") is None
+    assert run_figures.learning_curves({"train/lr": {1: 1.0}}, "llm") is None
 
 
 def test_pyplot_is_never_loaded():

@@ -17,14 +17,14 @@ from ser_bench.config import LlmConfig
 from ser_bench.errors import ConfigError
 from ser_bench.features.pitch import Pitch
 from ser_bench.features.prosody import NOTHING, Prosody
-from ser_bench.llm import brief as briefs
-from ser_bench.llm import norms as usual
-from ser_bench.llm import prompt as prompts
-from ser_bench.llm import request
-from ser_bench.llm.brief import Brief
-from ser_bench.llm.norms import Norms
-from ser_bench.llm.server import CONTEXT_TOKENS
-from ser_bench.llm.tokens import counter
+from ser_bench.predictors.llm import request
+from ser_bench.predictors.llm.local_server import CONTEXT_TOKENS
+from ser_bench.predictors.llm.prompting import prompt_data as briefs
+from ser_bench.predictors.llm.prompting import prompt_template as prompts
+from ser_bench.predictors.llm.prompting import prosody_norms as usual
+from ser_bench.predictors.llm.prompting.prompt_data import Brief
+from ser_bench.predictors.llm.prompting.prosody_norms import Norms
+from ser_bench.predictors.llm.token_count import counter
 from ser_bench.types import Clip, Row
 
 LABELS = ("angry", "happy", "sad")

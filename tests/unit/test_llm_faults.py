@@ -15,9 +15,9 @@ import pytest
 from ser_bench.cache import Cache
 from ser_bench.config import AnswerFormat, LlmConfig
 from ser_bench.errors import LLMError
-from ser_bench.llm import service
-from ser_bench.llm.batch import Batch
-from ser_bench.llm.question import Question
+from ser_bench.predictors.llm import endpoint
+from ser_bench.predictors.llm.batch import Batch
+from ser_bench.predictors.llm.prompting.question import Question
 from tests import fake_openai as fake
 
 LABELS = ("angry", "happy", "sad")
@@ -41,7 +41,7 @@ def cfg(server):
 
 
 def make(cfg: LlmConfig, folder) -> Batch:
-    return Batch(cfg, LABELS, Cache(folder), service.identity(cfg), "p", lambda: service.open_service(cfg))
+    return Batch(cfg, LABELS, Cache(folder), endpoint.identity(cfg), "p", lambda: endpoint.open_service(cfg))
 
 
 def questions(count: int) -> list[Question]:

@@ -12,12 +12,12 @@ import pytest
 from ser_bench.cache import Cache
 from ser_bench.config import CacheMode, LlmConfig
 from ser_bench.errors import ConfigError, LLMStoppedError
-from ser_bench.llm import purse, service, tokens
-from ser_bench.llm.answer import Answer, schema
-from ser_bench.llm.batch import Batch
-from ser_bench.llm.estimate import estimate
-from ser_bench.llm.progress import Progress, Tally
-from ser_bench.llm.question import Question
+from ser_bench.predictors.llm import budget, endpoint, token_count
+from ser_bench.predictors.llm.batch import Batch
+from ser_bench.predictors.llm.cost_estimate import estimate
+from ser_bench.predictors.llm.parsing.answer import Answer, schema
+from ser_bench.predictors.llm.prompting.question import Question
+from ser_bench.predictors.llm.request_progress import Progress, Tally
 from tests import fake_openai as fake
 
 LABELS = ("angry", "happy", "sad")
@@ -47,7 +47,7 @@ def questions(count: int) -> list[Question]:
 
 
 def make(cfg: LlmConfig, folder) -> Batch:
-    return Batch(cfg, LABELS, Cache(folder), service.identity(cfg), "p", lambda: service.open_service(cfg))
+    return Batch(cfg, LABELS, Cache(folder), endpoint.identity(cfg), "p", lambda: endpoint.open_service(cfg))
 
 
 def fake_tiktoken(monkeypatch, on_disk: bool) -> list[str]:
@@ -77,7 +77,7 @@ def fake_tiktoken(monkeypatch, on_disk: bool) -> list[str]:
 
 def test_counts_with_tiktoken_where_its_table_is_on_disk(monkeypatch):
     fake_tiktoken(monkeypatch, on_disk=True)
-    found = tokens.counter("gpt-4o")
+    found = token_count.counter("gpt-4o")
     assert found.exact and "tiktoken" in found.how
     one = Question(({"role": "system", "content": "a b c"}, {"role": "user", "content": "d e"}))
     assert found.count(one, "f") == 6 + 2 * 3 + 3 == found.at_most(one, "f")
@@ -86,21 +86,21 @@ def test_counts_with_tiktoken_where_its_table_is_on_disk(monkeypatch):
 @pytest.mark.parametrize(("model", "on_disk"), [("gpt-4o", False), ("qwen", True)])
 def test_nothing_is_fetched_for_counting(monkeypatch, model, on_disk):
     wanted = fake_tiktoken(monkeypatch, on_disk)
-    found = tokens.counter(model)
+    found = token_count.counter(model)
     assert not wanted and not found.exact and "estimate" in found.how
     assert sys.modules["tiktoken.load"].read_file("x") == b"", "left as it was found"
 
 
 def test_without_tiktoken_it_says_that_it_estimates(monkeypatch):
     monkeypatch.setitem(sys.modules, "tiktoken", None)
-    found = tokens.counter("gpt-4o")
+    found = token_count.counter("gpt-4o")
     assert not found.exact and "estimate" in found.how
 
 
 @pytest.mark.parametrize("text", ["", "Straße", "日本語のテキスト", "a" * 1000, "mean 210, median 206 Hz", "🙂🙂"])
 def test_bound_is_one_that_no_tokenizer_of_bytes_can_exceed(monkeypatch, text):
     monkeypatch.setitem(sys.modules, "tiktoken", None)
-    found = tokens.counter("m")
+    found = token_count.counter("m")
     one = Question(({"role": "user", "content": text},))
     assert found.count(one) <= found.at_most(one) == len(text.encode()) + 6
 
@@ -111,7 +111,7 @@ def test_estimate_counts_only_what_is_left_to_ask(cfg, tmp_path):
     asked = [*questions(10), questions(10)[9]]
     found = estimate(asked, batch.stored(asked), LABELS, False, cfg, batch.counter)
     assert (found.clips, found.cached) == (11, 4)
-    one = batch.counter.count(asked[0], tokens.text_of(schema(LABELS)))
+    one = batch.counter.count(asked[0], token_count.text_of(schema(LABELS)))
     assert found.tokens_in == 6 * one, "the same question is asked once"
     assert (found.tokens_out, found.tokens_out_most) == (6 * 10, 6 * 16), "as long as the answers that are known"
     assert found.usd == pytest.approx((found.tokens_in * 2.5 + 60 * 10) / 1e6)
@@ -124,7 +124,7 @@ def test_estimate_counts_only_what_is_left_to_ask(cfg, tmp_path):
 def test_time_follows_the_narrowest_limit(cfg):
     def seconds(**changes):
         one = replace(cfg, **changes)
-        found = estimate(questions(120), [None] * 120, LABELS, False, one, tokens.counter("m"))
+        found = estimate(questions(120), [None] * 120, LABELS, False, one, token_count.counter("m"))
         return found.seconds, found.timed
 
     assert seconds() == (pytest.approx(30.0), "1.0 s a request, a guess, no answer is known yet; 4 at once")
@@ -134,7 +134,7 @@ def test_time_follows_the_narrowest_limit(cfg):
 
 def test_known_answers_tell_the_time(cfg):
     known = [Answer("", "sad", latency_s=8.0, tokens_out=10)] * 20 + [None] * 100
-    found = estimate(questions(120), known, LABELS, False, cfg, tokens.counter("m"))
+    found = estimate(questions(120), known, LABELS, False, cfg, token_count.counter("m"))
     assert found.seconds == pytest.approx(100 * 8.0 / 4) and "20 answers" in found.timed
 
 
@@ -186,11 +186,11 @@ def test_refused_request_is_not_charged(server, cfg, tmp_path):
 
 def test_budget_without_prices_is_refused(cfg):
     with pytest.raises(ConfigError, match=r"llm\.price_in_usd"):
-        purse.check_prices(replace(cfg, budget_usd=1.0, price_in_usd=0.0, price_out_usd=0.0))
+        budget.check_prices(replace(cfg, budget_usd=1.0, price_in_usd=0.0, price_out_usd=0.0))
     with pytest.raises(ConfigError, match="0 or more"):
-        purse.check_prices(replace(cfg, budget_usd=-1.0))
-    purse.check_prices(replace(cfg, budget_usd=1.0))
-    purse.check_prices(replace(cfg, budget_usd=1.0, price_in_usd=0.0, price_out_usd=0.0, local=True))
+        budget.check_prices(replace(cfg, budget_usd=-1.0))
+    budget.check_prices(replace(cfg, budget_usd=1.0))
+    budget.check_prices(replace(cfg, budget_usd=1.0, price_in_usd=0.0, price_out_usd=0.0, local=True))
 
 
 def test_run_deadline_stops_and_keeps(server, cfg, tmp_path):

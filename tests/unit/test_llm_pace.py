@@ -7,8 +7,8 @@ import itertools
 
 import pytest
 
-from ser_bench.llm import pace
-from ser_bench.llm.pace import Pace, retry_after_s
+from ser_bench.predictors.llm import rate_limiter
+from ser_bench.predictors.llm.rate_limiter import Pace, retry_after_s
 
 
 class Clock:
@@ -65,10 +65,10 @@ def test_learns_from_headers_unless_it_was_told():
     headers = {"x-ratelimit-limit-requests": "600", "x-ratelimit-limit-tokens": "30000"}
     paced, _ = make()
     paced.learn(headers)
-    assert (paced.requests.per_minute, paced.tokens.per_minute) == (600 * pace.SHARE, 30_000 * pace.SHARE)
+    assert (paced.requests.per_minute, paced.tokens.per_minute) == (600 * rate_limiter.SHARE, 30_000 * rate_limiter.SHARE)
     told, _ = make(requests=5.0)
     told.learn(headers)
-    assert (told.requests.per_minute, told.tokens.per_minute) == (5.0, 30_000 * pace.SHARE)
+    assert (told.requests.per_minute, told.tokens.per_minute) == (5.0, 30_000 * rate_limiter.SHARE)
 
 
 @pytest.mark.parametrize("value", ["", "many", "0", "-5", "nan", "inf"])
@@ -84,7 +84,7 @@ def test_pause_holds_all_and_then_goes_on_evenly():
     paced.pause(30.0)
     paced.pause(5.0)  # a shorter one does not shorten it
     times = turns(paced, clock, 3)
-    assert times == pytest.approx([30.0, 31.0, 32.0], abs=pace.BURST_S + 1e-9) and times[0] >= 30.0
+    assert times == pytest.approx([30.0, 31.0, 32.0], abs=rate_limiter.BURST_S + 1e-9) and times[0] >= 30.0
 
 
 def test_who_waited_while_the_pause_was_called_waits_on():
@@ -119,7 +119,7 @@ def test_retry_after_in_all_its_forms(headers, seconds):
 
 
 def test_backoff_doubles_with_jitter_up_to_a_limit():
-    for retry, longest in [(1, 0.5), (2, 1.0), (3, 2.0), (12, pace.LONGEST_WAIT_S)]:
-        drawn = [pace.backoff_s(retry) for _ in range(200)]
+    for retry, longest in [(1, 0.5), (2, 1.0), (3, 2.0), (12, rate_limiter.LONGEST_WAIT_S)]:
+        drawn = [rate_limiter.backoff_s(retry) for _ in range(200)]
         assert all(longest / 2 <= value <= longest for value in drawn)
         assert max(drawn) - min(drawn) > longest / 4

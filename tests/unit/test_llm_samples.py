@@ -4,8 +4,8 @@ import pytest
 
 from ser_bench.config import LlmConfig
 from ser_bench.errors import ConfigError
-from ser_bench.llm import samples
-from ser_bench.llm.answer import Answer
+from ser_bench.predictors.llm.parsing import repeated_answers
+from ser_bench.predictors.llm.parsing.answer import Answer
 
 LABELS = ("angry", "happy", "sad")
 
@@ -15,7 +15,7 @@ def draw(label: str, reason: str = "") -> Answer:
 
 
 def test_shares_by_hand():
-    merged = samples.merge([draw("sad"), draw("happy"), draw("sad"), draw("sad")], LABELS)
+    merged = repeated_answers.merge([draw("sad"), draw("happy"), draw("sad"), draw("sad")], LABELS)
     assert merged.probabilities == pytest.approx((1 / 15, 4 / 15, 10 / 15), abs=1e-5)
     assert sum(merged.probabilities or ()) == pytest.approx(1.0)
     assert (merged.label, merged.text, merged.reason) == ("sad", "said sad", "")
@@ -26,20 +26,20 @@ def test_shares_by_hand():
 
 def test_a_tie_goes_to_what_came_first():
     for order in (("sad", "angry"), ("angry", "sad")):
-        merged = samples.merge([draw(label) for label in order], LABELS)
+        merged = repeated_answers.merge([draw(label) for label in order], LABELS)
         probabilities = dict(zip(LABELS, merged.probabilities or (), strict=True))
         assert merged.label == order[0] == max(probabilities, key=probabilities.__getitem__)
 
 
 def test_draws_without_a_label_do_not_count():
-    merged = samples.merge([draw("", "refusal"), draw("sad"), draw("", "failed")], LABELS)
+    merged = repeated_answers.merge([draw("", "refusal"), draw("sad"), draw("", "failed")], LABELS)
     assert merged.label == "sad" and merged.probabilities == pytest.approx((1 / 6, 1 / 6, 4 / 6), abs=1e-5)
-    none = samples.merge([draw("", "refusal"), draw("", "failed")], LABELS)
+    none = repeated_answers.merge([draw("", "refusal"), draw("", "failed")], LABELS)
     assert (none.label, none.reason, none.probabilities, none.requests) == ("", "refusal", None, 4)
 
 
 @pytest.mark.parametrize(("count", "temperature"), [(0, 1.0), (5, 0.0)])
 def test_samples_that_would_tell_nothing_are_refused(count, temperature):
     with pytest.raises(ConfigError, match=r"llm\.samples"):
-        samples.check(LlmConfig(name="x", model="m", samples=count, temperature=temperature))
-    samples.check(LlmConfig(name="x", model="m", samples=5, temperature=0.7))
+        repeated_answers.check(LlmConfig(name="x", model="m", samples=count, temperature=temperature))
+    repeated_answers.check(LlmConfig(name="x", model="m", samples=5, temperature=0.7))

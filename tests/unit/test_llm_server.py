@@ -27,16 +27,16 @@ from ser_bench.cache import Cache
 from ser_bench.config import LlmConfig
 from ser_bench.errors import InterruptedRunError, LLMError, WeightsError
 from ser_bench.features.pitch import Pitch
-from ser_bench.llm import answer as answers
-from ser_bench.llm import prompt as prompts
-from ser_bench.llm import request, server, service
-from ser_bench.llm.answer import Answer
-from ser_bench.llm.batch import Batch
-from ser_bench.llm.question import Question
-from ser_bench.llm.request import Session
-from ser_bench.llm.server import LocalServer
-from ser_bench.llm.service import Service
-from ser_bench.llm.tokens import counter
+from ser_bench.predictors.llm import endpoint, local_server, request
+from ser_bench.predictors.llm.batch import Batch
+from ser_bench.predictors.llm.endpoint import Service
+from ser_bench.predictors.llm.local_server import LocalServer
+from ser_bench.predictors.llm.parsing import answer as answers
+from ser_bench.predictors.llm.parsing.answer import Answer
+from ser_bench.predictors.llm.prompting import prompt_template as prompts
+from ser_bench.predictors.llm.prompting.question import Question
+from ser_bench.predictors.llm.request import Session
+from ser_bench.predictors.llm.token_count import counter
 
 LABELS = ("angry", "disgust", "fearful", "happy", "neutral", "sad")
 PITCH = Pitch(210.0, 205.0, 35.0, 120.0, 330.0, 17.5, 0.6)
@@ -59,12 +59,12 @@ def gguf() -> Path:
 
 @pytest.fixture(scope="module")
 def running(gguf: Path) -> Iterator[LocalServer]:
-    with server.serve(gguf, slots=1, threads=1) as local:
+    with local_server.serve(gguf, slots=1, threads=1) as local:
         yield local
 
 
 def place(local: LocalServer) -> Service:
-    return Service("local", local.base_url, None, local.key, service.LOCAL_MOST_LOGPROBS, is_llama_cpp=True)
+    return Service("local", local.base_url, None, local.key, endpoint.LOCAL_MOST_LOGPROBS, is_llama_cpp=True)
 
 
 def ask(where: Service, cfg: LlmConfig, transcript: str, pitch: Pitch | None = PITCH, prompt: str = "paper") -> Answer:
@@ -102,7 +102,7 @@ def test_answer_is_a_label_with_probabilities_of_all(running):
 
 def test_probabilities_are_those_of_the_model(gguf):
     # A server of its own: nothing is cached on either side, so that both compute the prompt in the same batches.
-    with server.serve(gguf, slots=1, threads=1) as local:
+    with local_server.serve(gguf, slots=1, threads=1) as local:
         told = ask(place(local), CFG, "Don't forget a jacket.").probabilities
         messages = prompts.load("paper").messages(LABELS, "Don't forget a jacket.", PITCH)
         text = post(local, "/apply-template", {"messages": messages})["prompt"] + '{"emotion":"'
@@ -151,7 +151,7 @@ def test_earlier_prompts_are_not_kept_in_memory(gguf):
     def resident_mib() -> float:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
-    with server.serve(gguf, slots=1, threads=1) as local:
+    with local_server.serve(gguf, slots=1, threads=1) as local:
         sizes = []
         for number in range(9):
             ask(place(local), CFG, f"{number} " + f"word{number} " * 90)
@@ -163,8 +163,8 @@ def test_json_schema_constrains_the_same_server_as_any_service(running, monkeypa
     # What `llm.base_url=` does with somebody else's llama.cpp: the general way, without grammar or opening.
     monkeypatch.setenv("SER_BENCH_TEST_KEY", running.key)
     cfg = replace(CFG, base_url=running.base_url, api_key_env="SER_BENCH_TEST_KEY", max_tokens=64, top_logprobs=20)
-    assert not service.is_in_process(cfg)
-    with service.open_service(cfg) as somebody:
+    assert not endpoint.is_in_process(cfg)
+    with endpoint.open_service(cfg) as somebody:
         found = ask(somebody, cfg, "The surface is slick.")
     assert found.label in LABELS and not found.reason
 
@@ -175,7 +175,7 @@ def test_strangers_are_refused(running):
 
 
 def test_two_servers_have_two_ports_and_close_them(gguf):
-    with server.serve(gguf, 1, 1) as one, server.serve(gguf, 1, 1) as two:
+    with local_server.serve(gguf, 1, 1) as one, local_server.serve(gguf, 1, 1) as two:
         assert one.address != two.address and one.key != two.key
         assert urlsplit(one.address).hostname == "127.0.0.1"
         assert is_open(one.address) and is_open(two.address)
@@ -184,14 +184,14 @@ def test_two_servers_have_two_ports_and_close_them(gguf):
 
 def test_stops_when_told_to_at_once(gguf):
     for _ in range(2):
-        with server.serve(gguf, 1, 1) as local:
+        with local_server.serve(gguf, 1, 1) as local:
             pass
         assert not is_open(local.address)
 
 
 def test_ctrl_c_while_it_answers(gguf, tmp_path):
     asked = [Question(tuple(prompts.load("paper").messages(LABELS, f"Sentence {n}.", PITCH))) for n in range(500)]
-    batch = Batch(CFG, LABELS, Cache(tmp_path), "local", "paper", lambda: service.open_service(CFG, 1))
+    batch = Batch(CFG, LABELS, Cache(tmp_path), "local", "paper", lambda: endpoint.open_service(CFG, 1))
 
     def press() -> None:
         while not any(tmp_path.rglob("*")):
@@ -231,12 +231,12 @@ def test_prints_nothing(gguf):
 
 def test_own_model_file(gguf, tmp_path):
     cfg = replace(CFG, gguf=str(gguf))
-    assert service.model_file(cfg) == gguf
-    assert service.identity(cfg) == service.identity(CFG)
+    assert endpoint.model_file(cfg) == gguf
+    assert endpoint.identity(cfg) == endpoint.identity(CFG)
     other = tmp_path / "other.gguf"
     other.write_bytes(b"GGUF, but not really")
-    assert service.identity(replace(CFG, gguf=str(other))) != service.identity(CFG)
-    with pytest.raises(LLMError, match=r"other\.gguf.*llm\.gguf") as caught, server.serve(other, 1, 1):
+    assert endpoint.identity(replace(CFG, gguf=str(other))) != endpoint.identity(CFG)
+    with pytest.raises(LLMError, match=r"other\.gguf.*llm\.gguf") as caught, local_server.serve(other, 1, 1):
         pass
     assert "\n" not in str(caught.value)
 
@@ -245,16 +245,16 @@ def test_file_that_is_no_model(tmp_path):
     pytest.importorskip("xllamacpp")
     text = tmp_path / "notes.txt"
     text.write_text("hello")
-    with pytest.raises(LLMError, match=r"notes\.txt: this is not a GGUF file"), server.serve(text, 1, 1):
+    with pytest.raises(LLMError, match=r"notes\.txt: this is not a GGUF file"), local_server.serve(text, 1, 1):
         pass
     with pytest.raises(LLMError, match="there is no such file"):
-        service.check(replace(CFG, gguf=str(tmp_path / "absent.gguf")))
+        endpoint.check(replace(CFG, gguf=str(tmp_path / "absent.gguf")))
 
 
 def test_missing_package_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     with pytest.raises(LLMError, match=r"pip install 'ser-bench\[demo\]'"):
-        service.check(CFG)
+        endpoint.check(CFG)
 
 
 def test_grammar_ends_what_the_opening_began():

@@ -13,9 +13,9 @@ from ser_bench import tracking
 from ser_bench.cache import Cache
 from ser_bench.config import LlmConfig, TrackingConfig
 from ser_bench.errors import ConfigError
-from ser_bench.llm import service
-from ser_bench.llm.batch import Batch
-from ser_bench.llm.question import Question
+from ser_bench.predictors.llm import endpoint
+from ser_bench.predictors.llm.batch import Batch
+from ser_bench.predictors.llm.prompting.question import Question
 from ser_bench.tracking import store
 from ser_bench.tracking.prompts import register_prompt
 from tests import fake_openai as fake
@@ -46,7 +46,7 @@ def ask(cfg: TrackingConfig, run_id: str, folder, count: int, monkeypatch) -> li
     text = json.dumps({"emotion": "sad", "key": KEY})
     with fake.serve(lambda body: fake.completion(text, logprobs=logprobs)) as server:
         llm = LlmConfig(name="fake", model="gpt-fake", base_url=server.base_url, max_concurrency=4)
-        batch = Batch(llm, LABELS, Cache(folder), "s", "p", lambda: service.open_service(llm))
+        batch = Batch(llm, LABELS, Cache(folder), "s", "p", lambda: endpoint.open_service(llm))
         with tracking.traced(cfg, run_id):
             batch.ask([Question(({"role": "user", "content": f"clip {n}, {KEY}"},)) for n in range(count)])
         return server.headers

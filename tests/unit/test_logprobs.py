@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ser_bench.llm.logprobs import Token, distribution
+from ser_bench.predictors.llm.parsing.logprobs import Token, distribution
 
 LABELS = ("angry", "happy", "sad")
 

@@ -18,10 +18,10 @@ from ser_bench.config import Config, LlmConfig, TrainerConfig
 from ser_bench.errors import ConfigError, LLMError
 from ser_bench.features.pitch import Pitch
 from ser_bench.features.prosody import NOTHING, Prosody
-from ser_bench.llm import prompt as prompts
-from ser_bench.llm.answer import said_reason
-from ser_bench.llm.subset import subset
-from ser_bench.models.llm import SETTINGS_FILE, Llm
+from ser_bench.predictors.llm.clip_subset import subset
+from ser_bench.predictors.llm.llm import SETTINGS_FILE, Llm
+from ser_bench.predictors.llm.parsing.answer import said_reason
+from ser_bench.predictors.llm.prompting import prompt_template as prompts
 from ser_bench.types import Clip, FloatArray, Row, clean_rows
 from tests import fake_openai as fake
 

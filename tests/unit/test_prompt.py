@@ -7,7 +7,7 @@ import pytest
 
 from ser_bench.errors import ConfigError
 from ser_bench.features.pitch import Pitch
-from ser_bench.llm import prompt as prompts
+from ser_bench.predictors.llm.prompting import prompt_template as prompts
 
 LABELS = ("angry", "happy", "sad")
 PITCH = Pitch(210.4, 205.6, 33.3, 120.0, 330.0, 17.51, 0.62)

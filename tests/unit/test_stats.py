@@ -9,7 +9,7 @@ import pytest
 from scipy import stats as scipy_stats
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from ser_bench.evaluation import stats
+from ser_bench.evaluation import statistics
 from ser_bench.types import Predictions, Row
 
 LABELS = ("angry", "happy", "sad")
@@ -32,7 +32,7 @@ def predictions(truth: np.ndarray, said: np.ndarray) -> Predictions:
     )
 
 
-def simulate(rng: np.random.Generator, groups: int, skill: float, spread: float, clips: int = 30) -> stats.Counts:
+def simulate(rng: np.random.Generator, groups: int, skill: float, spread: float, clips: int = 30) -> statistics.Counts:
     """Counts of speakers whose own probability of being recognised scatters around `skill`."""
     own = np.clip(rng.normal(skill, spread, groups), 0.02, 0.98)
     counts = np.zeros((groups, 3, 4))
@@ -47,29 +47,29 @@ def test_counts_and_metrics_agree_with_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     truth, said = rng.integers(0, 3, 200), rng.integers(0, 3, 200)
     p = predictions(truth, said)
-    counts = stats.counts_by_speaker(p, {row.clip_id: f"s{i % 7}" for i, row in enumerate(p.rows)})
+    counts = statistics.counts_by_speaker(p, {row.clip_id: f"s{i % 7}" for i, row in enumerate(p.rows)})
     assert counts.shape == (7, 3, 4) and counts.sum() == 200
-    assert stats.uar(counts.sum(0)) == pytest.approx(balanced_accuracy_score(truth, said))
-    assert stats.accuracy(counts.sum(0)) == pytest.approx((truth == said).mean())
-    assert stats.macro_f1(counts.sum(0)) == pytest.approx(f1_score(truth, said, average="macro"))
+    assert statistics.uar(counts.sum(0)) == pytest.approx(balanced_accuracy_score(truth, said))
+    assert statistics.accuracy(counts.sum(0)) == pytest.approx((truth == said).mean())
+    assert statistics.macro_f1(counts.sum(0)) == pytest.approx(f1_score(truth, said, average="macro"))
 
 
 def test_abstentions_are_wrong() -> None:
     p = predictions(np.array([0, 0, 1, 2]), np.array([0, 3, 1, 3]))
-    counts = stats.counts_by_speaker(p, {row.clip_id: "s" for row in p.rows}).sum(0)
-    assert stats.accuracy(counts) == 0.5
-    assert stats.uar(counts) == pytest.approx((0.5 + 1 + 0) / 3)
+    counts = statistics.counts_by_speaker(p, {row.clip_id: "s" for row in p.rows}).sum(0)
+    assert statistics.accuracy(counts) == 0.5
+    assert statistics.uar(counts) == pytest.approx((0.5 + 1 + 0) / 3)
 
 
 def test_a_class_without_rows_does_not_count() -> None:
     p = predictions(np.array([0, 0, 1]), np.array([0, 1, 1]))
-    assert stats.uar(stats.counts_by_speaker(p, {r.clip_id: "s" for r in p.rows}).sum(0)) == pytest.approx(0.75)
+    assert statistics.uar(statistics.counts_by_speaker(p, {r.clip_id: "s" for r in p.rows}).sum(0)) == pytest.approx(0.75)
 
 
 def test_standard_error_agrees_with_scipys_bootstrap() -> None:
     counts = simulate(np.random.default_rng(3), groups=30, skill=0.6, spread=0.1)
-    mine = stats.interval(counts, stats.accuracy)
-    per_speaker = stats.accuracy(counts)  # equal clips a speaker: accuracy is the mean of the speakers'
+    mine = statistics.interval(counts, statistics.accuracy)
+    per_speaker = statistics.accuracy(counts)  # equal clips a speaker: accuracy is the mean of the speakers'
     theirs = scipy_stats.bootstrap((per_speaker,), np.mean, n_resamples=5000, rng=np.random.default_rng(1))
     half = scipy_stats.t.ppf(0.975, 29) * np.sqrt(30 / 29) * theirs.standard_error
     assert mine.value == pytest.approx(per_speaker.mean())
@@ -82,7 +82,7 @@ def test_intervals_cover_what_they_promise(groups: int) -> None:
     covered = 0
     trials = 1000
     for trial in range(trials):
-        result = stats.interval(simulate(rng, groups, 0.55, 0.12), stats.uar, resamples=400, seed=trial)
+        result = statistics.interval(simulate(rng, groups, 0.55, 0.12), statistics.uar, resamples=400, seed=trial)
         covered += result.low <= 0.55 <= result.high
     assert 0.92 <= covered / trials <= 0.98, covered / trials
 
@@ -92,9 +92,9 @@ def test_the_paired_test_rejects_a_true_null_rarely_and_finds_a_difference() -> 
     null, real = [], []
     for trial in range(400):
         one, two = simulate(rng, 20, 0.55, 0.1), simulate(rng, 20, 0.55, 0.1)
-        null.append(stats.difference(one, two, 1.0, resamples=500, seed=trial).p)
+        null.append(statistics.difference(one, two, 1.0, resamples=500, seed=trial).p)
         better = simulate(rng, 20, 0.75, 0.1)
-        real.append(stats.difference(one, better, 1.0, resamples=500, seed=trial).p)
+        real.append(statistics.difference(one, better, 1.0, resamples=500, seed=trial).p)
     assert np.mean([p is not None and p < 0.05 for p in null]) <= 0.07
     assert np.mean([p is not None and p < 0.05 for p in real]) > 0.9
 
@@ -103,22 +103,22 @@ def test_the_exact_swap_test_agrees_with_one_counted_by_hand() -> None:
     """Six speakers, accuracy: every sign of every speaker's difference, counted with plain loops."""
     rng = np.random.default_rng(8)
     one, two = simulate(rng, 6, 0.4, 0.1), simulate(rng, 6, 0.6, 0.1)
-    steps = stats.accuracy(two) - stats.accuracy(one)
+    steps = statistics.accuracy(two) - statistics.accuracy(one)
     signs = np.array(list(itertools.product([1, -1], repeat=6)))
     expected = np.mean(np.abs(signs @ steps / 6) >= abs(steps.mean()) - 1e-12)
-    assert stats.difference(one, two, 1.0, stats.accuracy).p == pytest.approx(expected)
+    assert statistics.difference(one, two, 1.0, statistics.accuracy).p == pytest.approx(expected)
 
 
 def test_too_few_speakers_get_no_p_value_and_one_gets_no_interval() -> None:
     rng = np.random.default_rng(9)
-    assert stats.difference(simulate(rng, 5, 0.4, 0.1), simulate(rng, 5, 0.9, 0.0), 1.0).p is None
-    assert np.isnan(stats.interval(simulate(rng, 1, 0.5, 0.0)).low)
+    assert statistics.difference(simulate(rng, 5, 0.4, 0.1), simulate(rng, 5, 0.9, 0.0), 1.0).p is None
+    assert np.isnan(statistics.interval(simulate(rng, 1, 0.5, 0.0)).low)
 
 
 def test_different_clips_are_refused() -> None:
     rng = np.random.default_rng(2)
     with pytest.raises(ValueError, match="same clips"):
-        stats.difference(simulate(rng, 6, 0.5, 0.1), simulate(rng, 6, 0.5, 0.1, clips=33), 1.0)
+        statistics.difference(simulate(rng, 6, 0.5, 0.1), simulate(rng, 6, 0.5, 0.1, clips=33), 1.0)
 
 
 def test_mcnemar_agrees_with_the_binomial_by_hand() -> None:
@@ -126,10 +126,10 @@ def test_mcnemar_agrees_with_the_binomial_by_hand() -> None:
     one = predictions(truth, np.array([0] * 8 + [1] * 4))  # 8 right
     two = predictions(truth, np.array([0] * 7 + [1] + [0] * 4))  # loses 1, gains 4
     # 5 discordant clips, 1 against 4: 2 · (C(5,0) + C(5,1)) / 2^5
-    assert stats.mcnemar(one, two) == pytest.approx(2 * (1 + 5) / 32)
-    assert stats.mcnemar(one, one) == 1.0
+    assert statistics.mcnemar(one, two) == pytest.approx(2 * (1 + 5) / 32)
+    assert statistics.mcnemar(one, one) == 1.0
 
 
 def test_holm_by_hand() -> None:
-    assert stats.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert stats.holm([0.6, 0.9]) == pytest.approx([1.0, 1.0])
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert statistics.holm([0.6, 0.9]) == pytest.approx([1.0, 1.0])

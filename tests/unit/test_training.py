@@ -15,10 +15,10 @@ from torch.utils.data import TensorDataset
 
 from ser_bench.config import TrainerConfig
 from ser_bench.errors import CacheError, ConfigError, InterruptedRunError, SerBenchError
-from ser_bench.models import training
-from ser_bench.models.batches import EpochBatches, RowData
 from ser_bench.models.network import PaperCNN
-from ser_bench.models.progress import Tally, spell
+from ser_bench.training import lightning_loop
+from ser_bench.training.epoch_report import Tally, spell
+from ser_bench.training.row_data import EpochBatches, RowData
 
 CFG = TrainerConfig(name="tiny", max_epochs=4, batch_size=8, learning_rate=1e-2, patience=None, progress=False)
 OnEpoch = Callable[[int, Mapping[str, float]], None]
@@ -51,7 +51,7 @@ def weights(net: nn.Module) -> dict[str, Tensor]:
 def fit(folder: Path, rows: RowData, cfg: TrainerConfig = CFG, on_epoch: OnEpoch = nothing) -> tuple[Any, Any]:
     folder.mkdir(exist_ok=True)
     net = network()
-    outcome = training.train(net, rows, 3, cfg, folder, on_epoch)
+    outcome = lightning_loop.train(net, rows, 3, cfg, folder, on_epoch)
     return outcome, weights(net)
 
 

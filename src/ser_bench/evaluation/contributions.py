@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ser_bench.evaluation import stats
-from ser_bench.evaluation.stats import Difference
+from ser_bench.evaluation import statistics
+from ser_bench.evaluation.statistics import Difference
 from ser_bench.types import Predictions
 
 
@@ -61,15 +61,15 @@ def contributions(
     Raises:
         ValueError: the rows are not the same.
     """
-    counts = stats.counts_by_speaker(whole, speakers)
+    counts = statistics.counts_by_speaker(whole, speakers)
     tests = max(1, len(without))
     found = {}
     for member, answers in without.items():
-        mcnemar_p = stats.mcnemar(answers, whole)
-        found[member] = stats.difference(stats.counts_by_speaker(answers, speakers), counts, mcnemar_p, tests=tests)
+        mcnemar_p = statistics.mcnemar(answers, whole)
+        found[member] = statistics.difference(statistics.counts_by_speaker(answers, speakers), counts, mcnemar_p, tests=tests)
     raw = {member: one.p for member, one in found.items() if one.p is not None}
-    adjusted = dict(zip(raw, stats.holm(list(raw.values())), strict=True))
-    uar = float(stats.uar(counts.sum(0)))
+    adjusted = dict(zip(raw, statistics.holm(list(raw.values())), strict=True))
+    uar = float(statistics.uar(counts.sum(0)))
     return [
         Contribution(member, uar, uar - one.interval.value, one, adjusted.get(member)) for member, one in found.items()
     ]

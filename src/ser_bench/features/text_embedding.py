@@ -109,7 +109,7 @@ def _minilm(texts: list[str], cfg: TextConfig) -> Iterator[FloatArray]:
 def _openai(texts: list[str], cfg: TextConfig) -> Iterator[FloatArray]:
     import openai
 
-    from ser_bench.llm.client import openai_client
+    from ser_bench.openai_client import openai_client
 
     variable = cfg.api_key_env or None
     if variable and not os.environ.get(variable):

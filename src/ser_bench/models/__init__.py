@@ -15,7 +15,7 @@ REGISTRY: dict[str, str] = {
     "cnn_text": "ser_bench.models.cnn_text:CnnText",
     "mlp": "ser_bench.models.mlp:Mlp",
     "crnn": "ser_bench.models.crnn:CrnnPredictor",
-    "llm": "ser_bench.models.llm:Llm",
+    "llm": "ser_bench.predictors.llm.llm:Llm",
     "majority": "ser_bench.models.controls:Majority",
     "prior": "ser_bench.models.controls:Prior",
     "text_only": "ser_bench.models.text_only:TextOnly",

@@ -25,7 +25,7 @@ import numpy as np
 from ser_bench.config import FusionConfig
 from ser_bench.errors import SerBenchError
 from ser_bench.models.heads.member import Array, Labels, softmax
-from ser_bench.models.standardizer import Standardizer
+from ser_bench.training.standardizer import Standardizer
 from ser_bench.types import FloatArray
 
 FILE = "attention.safetensors"

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ser_bench.config import FusionConfig
-from ser_bench.models import fixed_epochs
 from ser_bench.models.heads.member import Labels
+from ser_bench.training import fixed_epochs
 from ser_bench.types import FloatArray
 
 

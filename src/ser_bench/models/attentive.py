@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from ser_bench.config import AttentivePoolingConfig
 from ser_bench.errors import SerBenchError
-from ser_bench.models import fixed_epochs
 from ser_bench.models.crnn_network import AttentivePooling
 from ser_bench.models.heads.member import Labels
+from ser_bench.training import fixed_epochs
 from ser_bench.types import FloatArray
 
 SMALLEST = 1e-6

@@ -21,11 +21,11 @@ from torch.utils.data import TensorDataset
 from ser_bench.config import CnnConfig, Config
 from ser_bench.errors import SerBenchError
 from ser_bench.features import paper_features
-from ser_bench.models import training
-from ser_bench.models.batches import RowData
 from ser_bench.models.network import FeaturesToProbabilities, PaperCNN, count_parameters
-from ser_bench.models.recipe import PLAIN, Recipe
-from ser_bench.models.standardizer import Standardizer
+from ser_bench.training import lightning_loop
+from ser_bench.training.recipe import PLAIN, Recipe
+from ser_bench.training.row_data import RowData
+from ser_bench.training.standardizer import Standardizer
 from ser_bench.types import EpochLog, FloatArray, Inputs, Predictions, Row
 
 FORMAT = 1
@@ -96,11 +96,11 @@ class Cnn:
         pl.seed_everything(self.cfg.seed, workers=True, verbose=False)
         shuffle = np.random.default_rng(self.cfg.seed) if self.cfg.shuffle_labels else None
         data = self._dataset(train, features, shuffle)
-        curves = {training.VAL: self._dataset(val, self._checked_features(val), shuffle)} if val else {}
+        curves = {lightning_loop.VAL: self._dataset(val, self._checked_features(val), shuffle)} if val else {}
         if test:
-            curves[training.TEST_CURVE] = self._dataset(test, self._checked_features(test), None)
+            curves[lightning_loop.TEST_CURVE] = self._dataset(test, self._checked_features(test), None)
         network = self._new_network(features.shape[-1])
-        outcome = training.train(
+        outcome = lightning_loop.train(
             network,
             RowData(data, curves, self.cfg.trainer.batch_size, self.cfg.seed),
             len(self.labels),

@@ -17,8 +17,8 @@ from ser_bench.errors import ConfigError
 from ser_bench.features import log_mel
 from ser_bench.models.cnn import Cnn
 from ser_bench.models.crnn_network import Crnn
-from ser_bench.models.recipe import Recipe
-from ser_bench.models.standardizer import Standardizer
+from ser_bench.training.recipe import Recipe
+from ser_bench.training.standardizer import Standardizer
 from ser_bench.types import CLEAN, FloatArray, Row
 
 

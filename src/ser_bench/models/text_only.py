@@ -1,7 +1,7 @@
 """`model=text_only`: logistic regression over the transcript's embedding; hears nothing but the words.
 
 A control. Where every sentence is spoken in every emotion, it can know no more than the sentence tells
-(`evaluation/ceiling.py`), but for what the recogniser's errors betray.
+(`evaluation/sentence_ceiling.py`), but for what the recogniser's errors betray.
 """
 
 from __future__ import annotations

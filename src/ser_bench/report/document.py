@@ -11,7 +11,7 @@ from typing import Any
 from ser_bench import __version__
 from ser_bench.compare import Comparison, Line
 from ser_bench.errors import NotComparableError
-from ser_bench.evaluation.stats import Difference, Interval
+from ser_bench.evaluation.statistics import Difference, Interval
 from ser_bench.report import fall, tables
 from ser_bench.report.claims import DEFAULT_FILE, Claim, claims_on
 from ser_bench.report.text import as_markdown, as_markdown_table, leak_statements

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ser_bench.compare import Comparison, Line
-from ser_bench.evaluation.stats import Interval
+from ser_bench.evaluation.statistics import Interval
 from ser_bench.report.claims import Claim
 from ser_bench.report.drawings import COLOURS, INK, MARKERS, Drawing, figure_with_axes, to_svg
 from ser_bench.report.wording import LEAKS_BY_NAME, bounds, share

@@ -11,8 +11,8 @@ import pandas as pd
 
 from ser_bench.compare import Comparison, Line
 from ser_bench.evaluation import metrics
-from ser_bench.evaluation.ceiling import sentence_ceiling
-from ser_bench.llm.answer import said_reason
+from ser_bench.evaluation.sentence_ceiling import sentence_ceiling
+from ser_bench.predictors.llm.parsing.answer import said_reason
 from ser_bench.report.wording import bounds, p_value, points, share
 from ser_bench.types import Predictions
 

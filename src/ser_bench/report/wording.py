@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ser_bench.audit.finding import ANNOUNCED
 from ser_bench.compare import Comparison, Line, Pair
-from ser_bench.evaluation.stats import ALPHA, Difference, Interval, testable
+from ser_bench.evaluation.statistics import ALPHA, Difference, Interval, testable
 from ser_bench.splits import LEAKS
 from ser_bench.tracking import StoredRun
 

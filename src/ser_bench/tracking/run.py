@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from ser_bench import predictions as tables
 from ser_bench.config import Config
 from ser_bench.errors import InterruptedRunError, TrackingError
-from ser_bench.evaluation import figures
+from ser_bench.evaluation import run_figures
 from ser_bench.evaluation.classification_report import report_dict, report_text
 from ser_bench.evaluation.metrics import confusion, score
 from ser_bench.tracking import facts, memory
@@ -98,8 +98,8 @@ class ActiveRun:
         self._log_text(report, "report.txt")
         self._log_text(json.dumps(report_dict(predictions), indent=1, ensure_ascii=False), "report.json")
         self._log_text(json.dumps(_confusion_json(predictions), indent=1, ensure_ascii=False), "confusion.json")
-        self._log_figure(figures.confusion_figure(predictions, self._title), "confusion.png")
-        curves = figures.learning_curves(self.log_epoch.curves, self._title)
+        self._log_figure(run_figures.confusion_figure(predictions, self._title), "confusion.png")
+        curves = run_figures.learning_curves(self.log_epoch.curves, self._title)
         if curves is not None:
             self._log_figure(curves, "learning_curves.png")
         headline = facts.headline(score(predictions, prefix=""))
@@ -274,7 +274,7 @@ def _confusion_json(predictions: Predictions) -> dict[str, object]:
     shares = (table / support.clip(min=1)).round(6)
     return {
         "truth_by_row": list(predictions.labels),
-        "predicted_by_column": [*predictions.labels, figures.ABSTAINED],
+        "predicted_by_column": [*predictions.labels, run_figures.ABSTAINED],
         "counts": table.tolist(),
         "share_of_truth": shares.tolist(),
     }

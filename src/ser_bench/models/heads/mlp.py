@@ -76,7 +76,7 @@ class Mlp(Member):
     def _train(self, x: torch.Tensor, targets: torch.Tensor) -> torch.nn.Sequential:
         import torch
 
-        from ser_bench.models import fixed_epochs
+        from ser_bench.training import fixed_epochs
 
         cfg, nn = self._cfg, torch.nn
         network = nn.Sequential(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ser_bench.llm.sound import FORM, Sound
+from ser_bench.predictors.llm.prompting.recording import FORM, Sound
 
 Message = dict[str, Any]
 

@@ -17,10 +17,10 @@ from string import Template
 
 from ser_bench.errors import ConfigError
 from ser_bench.features.pitch import Pitch
-from ser_bench.llm.question import Message
+from ser_bench.predictors.llm.prompting.question import Message
 from ser_bench.types import digest_of
 
-FOLDER = resources.files("ser_bench") / "llm" / "prompts"
+FOLDER = resources.files("ser_bench") / "predictors" / "llm" / "prompting" / "prompts"
 SECTION = re.compile(r"^\[(system|user)\]\n", re.MULTILINE)
 FIXED = frozenset({"labels"})
 PER_CLIP = frozenset({"transcript", "pitch", "voice"})

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ser_bench.config import LlmConfig
-from ser_bench.llm import answer as answers
-from ser_bench.llm import request, tokens
-from ser_bench.llm.answer import Answer
-from ser_bench.llm.progress import duration
-from ser_bench.llm.question import Question
-from ser_bench.llm.tokens import TokenCounter
+from ser_bench.predictors.llm import request, token_count
+from ser_bench.predictors.llm.parsing import answer as answers
+from ser_bench.predictors.llm.parsing.answer import Answer
+from ser_bench.predictors.llm.prompting.question import Question
+from ser_bench.predictors.llm.request_progress import duration
+from ser_bench.predictors.llm.token_count import TokenCounter
 
 TYPICAL_S = 1.0
 """Seconds a request, where no answer in the cache tells how long this service takes."""
@@ -75,10 +75,10 @@ def estimate(
     counter: TokenCounter,
 ) -> Estimate:
     """The estimate for questions of which some are answered already; equal questions are asked once."""
-    form = tokens.text_of(answers.schema(labels, reason))
+    form = token_count.text_of(answers.schema(labels, reason))
     pending = {json.dumps(q.identity()): q for q, known in zip(questions, stored, strict=True) if known is None}
     tokens_in = sum(counter.count(question, form) for question in pending.values())
-    sound = sum(tokens.sound_tokens(question) for question in pending.values())
+    sound = sum(token_count.sound_tokens(question) for question in pending.values())
     one_most = int(request.parameters(cfg, reason)["max_tokens"])
     known = [answer for answer in stored if answer is not None]
     one = _usual_length(known, labels, reason, counter)

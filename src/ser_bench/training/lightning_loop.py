@@ -27,9 +27,9 @@ from torch.nn import functional
 
 from ser_bench.config import TrainerConfig
 from ser_bench.errors import CacheError, ConfigError, InterruptedRunError, SerBenchError
-from ser_bench.models.batches import RowData, epoch_seed
-from ser_bench.models.progress import EpochReport, Tally
-from ser_bench.models.recipe import PLAIN, Recipe
+from ser_bench.training.epoch_report import EpochReport, Tally
+from ser_bench.training.recipe import PLAIN, Recipe
+from ser_bench.training.row_data import RowData, epoch_seed
 from ser_bench.types import EpochLog
 
 VAL, TEST_CURVE = "val", "test_curve"

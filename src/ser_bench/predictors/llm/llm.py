@@ -18,16 +18,18 @@ import numpy as np
 from ser_bench.cache import Cache
 from ser_bench.config import Config, cache_dir
 from ser_bench.errors import ConfigError
-from ser_bench.llm import brief, purse, request, samples, service
-from ser_bench.llm import prompt as prompts
-from ser_bench.llm.answer import Answer
-from ser_bench.llm.batch import Batch, cost_usd
-from ser_bench.llm.estimate import Estimate, estimate
-from ser_bench.llm.progress import Tally
-from ser_bench.llm.question import Question
-from ser_bench.llm.subset import subset
-from ser_bench.llm.tokens import counter
-from ser_bench.models.llm_answers import facts, matrix, source_of, warn_of_one_hot
+from ser_bench.predictors.llm import budget, endpoint, request
+from ser_bench.predictors.llm.batch import Batch, cost_usd
+from ser_bench.predictors.llm.clip_subset import subset
+from ser_bench.predictors.llm.cost_estimate import Estimate, estimate
+from ser_bench.predictors.llm.llm_predictions import facts, matrix, source_of, warn_of_one_hot
+from ser_bench.predictors.llm.parsing import repeated_answers
+from ser_bench.predictors.llm.parsing.answer import Answer
+from ser_bench.predictors.llm.prompting import prompt_data
+from ser_bench.predictors.llm.prompting import prompt_template as prompts
+from ser_bench.predictors.llm.prompting.question import Question
+from ser_bench.predictors.llm.request_progress import Tally
+from ser_bench.predictors.llm.token_count import counter
 from ser_bench.types import Clip, EpochLog, Inputs, Predictions, Row
 
 SETTINGS_FILE = "llm.json"
@@ -48,7 +50,7 @@ class Llm:
         self._labels = labels
         self._inputs = inputs
         self._prompt = prompts.load(cfg.llm.prompt)
-        self._brief = brief.Brief()
+        self._brief = prompt_data.Brief()
         self._facts: dict[str, float] = {}
 
     @classmethod
@@ -60,7 +62,7 @@ class Llm:
         predictor = cls(cfg, labels, inputs, folder, lambda epoch, values: None)
         predictor._prompt = prompts.Prompt(**stored["prompt"])
         if "brief" in stored:  # runs of older versions have none
-            predictor._brief = brief.Brief.from_json(stored["brief"])
+            predictor._brief = prompt_data.Brief.from_json(stored["brief"])
         return predictor
 
     def save(self, folder: Path) -> None:
@@ -86,12 +88,12 @@ class Llm:
             LLMError: no key, or no local server.
             WeightsError: the local model cannot be brought here.
         """
-        purse.check_prices(self._cfg.llm)
-        samples.check(self._cfg.llm)
+        budget.check_prices(self._cfg.llm)
+        repeated_answers.check(self._cfg.llm)
         if not self._cfg.llm.dry_run:
-            service.check(self._cfg.llm)
+            endpoint.check(self._cfg.llm)
         seed = self._cfg.seed if self._cfg.shuffle_labels else None
-        self._brief = brief.learn(self._prompt, self._labels, train, self._inputs, self._cfg.llm, seed)
+        self._brief = prompt_data.learn(self._prompt, self._labels, train, self._inputs, self._cfg.llm, seed)
         return {}
 
     def estimate(self, rows: Sequence[Row]) -> Estimate:
@@ -133,7 +135,7 @@ class Llm:
 
     def _questions(self, rows: Sequence[Row]) -> list[Question]:
         """One a clean row."""
-        return brief.questions(self._prompt, self._brief, self._labels, rows, self._inputs, self._cfg.llm)
+        return prompt_data.questions(self._prompt, self._brief, self._labels, rows, self._inputs, self._cfg.llm)
 
     def _batch(self, questions: Sequence[Question] = ()) -> Batch:
         llm, reason = self._cfg.llm, self._prompt.reason
@@ -142,9 +144,9 @@ class Llm:
             llm,
             self._labels,
             Cache(cache_dir(self._cfg) / "llm"),
-            service.identity(llm),
+            endpoint.identity(llm),
             self._prompt.digest,
-            lambda: service.open_service(llm, self._cfg.trainer.threads, context),
+            lambda: endpoint.open_service(llm, self._cfg.trainer.threads, context),
             reason,
         )
 
@@ -159,7 +161,7 @@ class Llm:
             for sample in range(1, self._cfg.llm.samples):
                 draws.append(batch.ask([replace(question, sample=sample) for question in questions]))
                 tally = tally + batch.tally
-            answers = [samples.merge(one, self._labels) for one in zip(*draws, strict=True)]
+            answers = [repeated_answers.merge(one, self._labels) for one in zip(*draws, strict=True)]
             source = "samples"
         elif source != "logprobs":
             warn_of_one_hot(answers)

@@ -11,17 +11,18 @@ from typing import Any
 
 import openai
 
+from ser_bench import openai_client
 from ser_bench.config import LlmConfig
-from ser_bench.llm import answer as answers
-from ser_bench.llm import client, tokens, ways
-from ser_bench.llm.answer import FAILED, Answer
-from ser_bench.llm.attempts import Attempts
-from ser_bench.llm.pace import Pace
-from ser_bench.llm.purse import Purse
-from ser_bench.llm.question import Question
-from ser_bench.llm.server import CONTEXT_TOKENS
-from ser_bench.llm.service import Service
-from ser_bench.llm.tokens import TokenCounter
+from ser_bench.predictors.llm import response_format, token_count
+from ser_bench.predictors.llm.budget import Purse
+from ser_bench.predictors.llm.endpoint import Service
+from ser_bench.predictors.llm.local_server import CONTEXT_TOKENS
+from ser_bench.predictors.llm.parsing import answer as answers
+from ser_bench.predictors.llm.parsing.answer import FAILED, Answer
+from ser_bench.predictors.llm.prompting.question import Question
+from ser_bench.predictors.llm.rate_limiter import Pace
+from ser_bench.predictors.llm.retry import Attempts
+from ser_bench.predictors.llm.token_count import TokenCounter
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.pace = Pace(self.cfg.requests_per_minute, self.cfg.tokens_per_minute)
-        self.way = ways.first(self.cfg, self.service.is_llama_cpp)
+        self.way = response_format.first(self.cfg, self.service.is_llama_cpp)
 
 
 def context_tokens(questions: Sequence[Question], counter: TokenCounter, cfg: LlmConfig, reason: bool) -> int:
@@ -100,7 +101,7 @@ async def ask(session: Session, question: Question) -> Answer:
         answer = _failure(error, session)
     return replace(
         answer,
-        text=client.redact(answer.text, session.service.secret),
+        text=openai_client.redact(answer.text, session.service.secret),
         latency_s=time.perf_counter() - started,
         requests=attempts.requests,
         retries=attempts.retries,
@@ -112,11 +113,11 @@ async def _answer(session: Session, question: Question, attempts: Attempts) -> A
     service, labels, way = session.service, session.labels, session.way
     sent = parameters(session.cfg, session.reason, question.sample)
     while True:
-        body = sent | ways.body(way, question, labels, session.reason)
+        body = sent | response_format.body(way, question, labels, session.reason)
         try:
             completion = await attempts.send(body, *_size(session, question, body))
         except openai.APIStatusError as error:
-            lower = ways.below(way, session.cfg, error)
+            lower = response_format.below(way, session.cfg, error)
             if lower is None:
                 raise
             way = _step_down(session, way, lower)
@@ -135,13 +136,13 @@ def _step_down(session: Session, way: str, lower: str) -> str:
     if session.way == way:
         session.way = lower
         log.info("llm      %s refuses the answer's form %r; asking with %r", session.service.name, way, lower)
-    return session.way if ways.STEPS.index(session.way) >= ways.STEPS.index(lower) else lower
+    return session.way if response_format.STEPS.index(session.way) >= response_format.STEPS.index(lower) else lower
 
 
 def _size(session: Session, question: Question, body: dict[str, Any]) -> tuple[int, float]:
     """(Tokens of prompt and answer for the pace, US dollars that the request can cost at most)."""
-    form, counter, out = tokens.text_of(body.get("response_format")), session.counter, body["max_tokens"]
-    sound = SOUND_MARGIN * tokens.sound_tokens(question)
+    form, counter, out = token_count.text_of(body.get("response_format")), session.counter, body["max_tokens"]
+    sound = SOUND_MARGIN * token_count.sound_tokens(question)
     most_usd = answers.price_usd(counter.at_most(question, form) + sound, out, sound, session.cfg)
     return counter.count(question, form) + out, most_usd
 
@@ -152,9 +153,9 @@ def _failure(error: openai.APIError, session: Session) -> Answer:
     Raises:
         LLMError: it is none, it concerns them all.
     """
-    explained = client.explain(error, session.service.name, session.cfg.model, session.service.secret)
-    if client.too_long(error):
+    explained = openai_client.explain(error, session.service.name, session.cfg.model, session.service.secret)
+    if openai_client.too_long(error):
         return Answer(str(explained), reason="too_long")
-    if client.ends_the_run(error):
+    if openai_client.ends_the_run(error):
         raise explained from None  # the cause may repeat the key
     return Answer(str(explained), reason=FAILED)

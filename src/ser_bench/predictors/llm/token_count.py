@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from ser_bench.llm.question import Question
+from ser_bench.predictors.llm.prompting.question import Question
 
 PER_MESSAGE, PER_REPLY = 3, 3
 """What OpenAI's chat format adds to the text: around each message, and before the answer."""

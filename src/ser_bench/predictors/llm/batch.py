@@ -13,14 +13,14 @@ import openai
 from ser_bench.cache import Cache
 from ser_bench.config import AnswerFormat, CacheMode, LlmConfig
 from ser_bench.errors import InterruptedRunError, LLMError, LLMStoppedError
-from ser_bench.llm import request
-from ser_bench.llm.answer import Answer, price_usd
-from ser_bench.llm.progress import Progress, Tally
-from ser_bench.llm.purse import Purse
-from ser_bench.llm.question import Question
-from ser_bench.llm.request import Session
-from ser_bench.llm.service import Service
-from ser_bench.llm.tokens import TokenCounter, counter
+from ser_bench.predictors.llm import request
+from ser_bench.predictors.llm.budget import Purse
+from ser_bench.predictors.llm.endpoint import Service
+from ser_bench.predictors.llm.parsing.answer import Answer, price_usd
+from ser_bench.predictors.llm.prompting.question import Question
+from ser_bench.predictors.llm.request import Session
+from ser_bench.predictors.llm.request_progress import Progress, Tally
+from ser_bench.predictors.llm.token_count import TokenCounter, counter
 
 REVISION = 1
 """Raised when the reading of answers changes, so that answers read in the old way are not used."""

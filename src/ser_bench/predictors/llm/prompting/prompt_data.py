@@ -13,12 +13,12 @@ from typing import Any
 
 from ser_bench.config import LlmConfig
 from ser_bench.errors import ConfigError
-from ser_bench.llm import norms as usual
-from ser_bench.llm.answer import written
-from ser_bench.llm.norms import Norms
-from ser_bench.llm.prompt import Prompt
-from ser_bench.llm.question import Message, Question
-from ser_bench.llm.sound import Sound
+from ser_bench.predictors.llm.parsing.answer import written
+from ser_bench.predictors.llm.prompting import prosody_norms as usual
+from ser_bench.predictors.llm.prompting.prompt_template import Prompt
+from ser_bench.predictors.llm.prompting.prosody_norms import Norms
+from ser_bench.predictors.llm.prompting.question import Message, Question
+from ser_bench.predictors.llm.prompting.recording import Sound
 from ser_bench.types import Inputs, Row
 
 

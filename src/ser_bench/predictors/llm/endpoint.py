@@ -11,10 +11,10 @@ from pathlib import Path
 
 import openai
 
-from ser_bench import weights
+from ser_bench import openai_client, weights
 from ser_bench.config import LlmConfig
 from ser_bench.errors import LLMError
-from ser_bench.llm import client, server
+from ser_bench.predictors.llm import local_server
 
 OPENAI_URL = "https://api.openai.com/v1"
 LOCAL_MOST_LOGPROBS = 20_000
@@ -45,16 +45,16 @@ class Service:
     @property
     def secret(self) -> str:
         """What must never be seen."""
-        return self.key or client.require_key(self.api_key_env)
+        return self.key or openai_client.require_key(self.api_key_env)
 
     def connect(self, cfg: LlmConfig) -> openai.AsyncOpenAI:
         """A client of this service."""
-        return client.async_client(self.base_url, self.api_key_env, cfg.timeout_s, self.key)
+        return openai_client.async_client(self.base_url, self.api_key_env, cfg.timeout_s, self.key)
 
 
 @contextmanager
 def open_service(
-    cfg: LlmConfig, threads: int | None = None, context_tokens: int = server.CONTEXT_TOKENS
+    cfg: LlmConfig, threads: int | None = None, context_tokens: int = local_server.CONTEXT_TOKENS
 ) -> Iterator[Service]:
     """The service of a configuration, for the length of a `with` block; threads and context of one in this process.
 
@@ -65,7 +65,7 @@ def open_service(
     if not is_in_process(cfg):
         yield Service(address(cfg), cfg.base_url, cfg.api_key_env)
         return
-    with server.serve(model_file(cfg), cfg.max_concurrency, threads, cfg.context_tokens or context_tokens) as running:
+    with local_server.serve(model_file(cfg), cfg.max_concurrency, threads, cfg.context_tokens or context_tokens) as running:
         yield Service("the local server", running.base_url, None, running.key, LOCAL_MOST_LOGPROBS, is_llama_cpp=True)
 
 
@@ -77,10 +77,10 @@ def check(cfg: LlmConfig) -> None:
         WeightsError: the local model cannot be brought here.
     """
     if is_in_process(cfg):
-        server.require_xllamacpp()
+        local_server.require_xllamacpp()
         model_file(cfg)
     else:
-        client.require_key(cfg.api_key_env)
+        openai_client.require_key(cfg.api_key_env)
 
 
 def is_in_process(cfg: LlmConfig) -> bool:

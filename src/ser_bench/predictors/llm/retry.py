@@ -9,11 +9,12 @@ from typing import Any, cast
 
 import openai
 
+from ser_bench import openai_client
 from ser_bench.config import LlmConfig
 from ser_bench.errors import LLMError
-from ser_bench.llm import answer, client
-from ser_bench.llm.pace import Pace, backoff_s, retry_after_s
-from ser_bench.llm.purse import Purse
+from ser_bench.predictors.llm.budget import Purse
+from ser_bench.predictors.llm.parsing import answer
+from ser_bench.predictors.llm.rate_limiter import Pace, backoff_s, retry_after_s
 
 LONGEST_RETRY_AFTER_S = 120.0
 """A service that wants more patience is asked again by another run."""
@@ -85,7 +86,7 @@ class Attempts:
         Raises:
             LLMError: a rest that no run waits for.
         """
-        if retry > self._cfg.max_retries or not client.may_pass(error):
+        if retry > self._cfg.max_retries or not openai_client.may_pass(error):
             return None
         said_s = retry_after_s(error.response.headers) if isinstance(error, openai.APIStatusError) else None
         if said_s is not None and said_s > LONGEST_RETRY_AFTER_S:

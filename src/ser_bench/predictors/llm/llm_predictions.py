@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ser_bench.config import Config
-from ser_bench.llm.answer import Answer
-from ser_bench.llm.batch import cost_usd
-from ser_bench.llm.progress import Tally
+from ser_bench.predictors.llm.batch import cost_usd
+from ser_bench.predictors.llm.parsing.answer import Answer
+from ser_bench.predictors.llm.request_progress import Tally
 from ser_bench.types import FloatArray
 
 log = logging.getLogger(__name__)

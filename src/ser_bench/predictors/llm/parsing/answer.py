@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ser_bench.config import LlmConfig
-from ser_bench.llm.logprobs import FIELD, Token, distribution
+from ser_bench.predictors.llm.parsing.logprobs import FIELD, Token, distribution
 
 REASONS = ("bad_json", "not_a_label", "refusal", "content_filter", "empty", "length", "too_long")
 """Why an answered request gave no label; each is an abstention."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ser_bench.config import LlmConfig
 from ser_bench.errors import ConfigError
-from ser_bench.llm.answer import Answer
+from ser_bench.predictors.llm.parsing.answer import Answer
 
 TIE = 1e-6
 """Of an answer: a tie goes to the label that came first, not to the one that comes first in the alphabet."""

@@ -12,8 +12,8 @@ from typing import Any
 import openai
 
 from ser_bench.config import AnswerFormat, LlmConfig
-from ser_bench.llm import answer as answers
-from ser_bench.llm.question import Question
+from ser_bench.predictors.llm.parsing import answer as answers
+from ser_bench.predictors.llm.prompting.question import Question
 
 GRAMMAR, SCHEMA, JSON, TEXT = "grammar", "schema", "json", "text"
 STEPS = (SCHEMA, JSON, TEXT)
