@@ -5,15 +5,15 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from ser_bench import config, sweep
+from ser_bench import config, launcher
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def task(composed: DictConfig) -> None:
     """Carry out one composed run."""
-    sweep.carry_out(composed)
+    launcher.carry_out(composed)
 
 
 if __name__ == "__main__":
     config.register()
-    sys.exit(sweep.main(task))
+    sys.exit(launcher.main(task))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ser_bench.cli import compose
 from ser_bench.config import CnnConfig
-from ser_bench.models.network import PaperCNN
+from ser_bench.predictors.cnn.paper_network import PaperCNN
 
 INPUTS, CLASSES, BATCH = 2376, 6, 32
 PAPER_STEPS = 745 * 30

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ser_bench import __version__, audit, corpora, members, models, splits, tracking
+from ser_bench import __version__, audit, corpora, predictors, splits, stored_predictors, tracking
 from ser_bench.config import Config, Protocol, Target, scientific_part, to_plain
 from ser_bench.evaluation import metrics, statistics
 from ser_bench.features.feature_store import Features
@@ -38,10 +38,10 @@ def run(cfg: Config, parent: str | None = None) -> Outcome:
     corpus = corpora.load(cfg)
     split = splits.make(corpus, cfg.split, cfg.augment.variants)
     announce(cfg, corpus, split)
-    groups = models.predictor_class(cfg.model.name).groups
+    groups = predictors.predictor_class(cfg.model.name).groups
     if cfg.llm.dry_run and "llm" in groups:
         return rehearse(cfg, corpus, split)
-    combined = members.resolve(cfg, corpus, split)
+    combined = stored_predictors.resolve(cfg, corpus, split)
     key = run_key(cfg, corpus, split, [one.run_id for one in combined])
     done = None if cfg.force else tracking.find_finished(cfg, key)
     if done is not None:
@@ -51,8 +51,8 @@ def run(cfg: Config, parent: str | None = None) -> Outcome:
 
     with tracking.start(cfg, corpus, split, key, groups, parent) as active:
         features = Features(cfg, corpus.by_id, corpus.language, combined)
-        active.log_tags(members.tags_of(combined))
-        predictor = models.build(cfg, corpus.labels, features, active.work_dir, active.log_epoch)
+        active.log_tags(stored_predictors.tags_of(combined))
+        predictor = predictors.build(cfg, corpus.labels, features, active.work_dir, active.log_epoch)
         started = time.perf_counter()
         curve_rows = split.test if cfg.split.protocol is Protocol.paper else ()
         facts = dict(predictor.fit(split.train, split.val, curve_rows))
@@ -62,7 +62,7 @@ def run(cfg: Config, parent: str | None = None) -> Outcome:
         predicted = time.perf_counter()
         speakers = {clip.id: clip.speaker for clip in corpus.clips}
         facts |= {**predictor.facts(), **_word_errors(features)}
-        facts |= members.what_each_adds(predictor, predictions, speakers)
+        facts |= stored_predictors.what_each_adds(predictor, predictions, speakers)
         scores = score(predictions, cfg.split.protocol, speakers)
         active.log_metrics(facts | scores | _timing(predictions, fitted - started, predicted - fitted))
         active.log_split(split)
@@ -80,7 +80,7 @@ def rehearse(cfg: Config, corpus: Corpus, split: Split) -> Outcome:
     """Say what a run would ask of a language model, and what that would cost; ask nothing, and log no run."""
     with tempfile.TemporaryDirectory() as scratch:
         features = Features(cfg, corpus.by_id, corpus.language)
-        predictor: Any = models.build(cfg, corpus.labels, features, Path(scratch), lambda epoch, values: None)
+        predictor: Any = predictors.build(cfg, corpus.labels, features, Path(scratch), lambda epoch, values: None)
         predictor.fit(split.train, split.val)
         for line in predictor.estimate(split.test).lines(cfg.llm):
             log.info("%s", line)
@@ -116,7 +116,7 @@ def run_key(cfg: Config, corpus: Corpus, split: Split, member_ids: Sequence[str]
     plain = to_plain(cfg)
     if member_ids:
         plain["model"] |= {"members": list(member_ids)}
-    names = ("model", *models.predictor_class(cfg.model.name).groups)
+    names = ("model", *predictors.predictor_class(cfg.model.name).groups)
     groups = {name: scientific_part(plain[name], type(getattr(cfg, name))) for name in names}
     parts: list[object] = [corpus.digest, corpus.labels, split.protocol, split.fold, split.partition, split.rows]
     parts += [] if corpus.target == "intended" else [corpus.target]

@@ -262,8 +262,8 @@ EpochLog = Callable[[int, Mapping[str, float]], None]
 class Predictor(Protocol):
     """One way to get from audio to an emotion. Not a LightningModule: a language model never trains.
 
-    Built by `models.build(cfg, labels, inputs, work_dir, on_epoch)`; restored by
-    `models.load(folder, cfg, labels, inputs)`.
+    Built by `predictors.build(cfg, labels, inputs, work_dir, on_epoch)`; restored by
+    `predictors.load(folder, cfg, labels, inputs)`.
     """
 
     name: ClassVar[str]

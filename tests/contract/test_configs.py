@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, MissingConfigException
 
-from ser_bench import config, models
+from ser_bench import config, predictors
 from ser_bench.config import to_config, to_plain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ def test_every_choice_composes_and_has_a_comment(path: Path) -> None:
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
 def test_every_experiment_composes_with_every_model_and_says_its_question(path: Path) -> None:
-    for model in models.REGISTRY:
+    for model in predictors.REGISTRY:
         composed(f"experiment={path.stem}", f"model={model}")
     header = [line for line in path.read_text().splitlines() if line.startswith("# ")]
     for word in ("question:", "command:", "time:", "result:"):
@@ -40,7 +40,7 @@ def test_every_experiment_composes_with_every_model_and_says_its_question(path: 
 
 
 def test_every_model_has_a_yaml_and_the_other_way_round() -> None:
-    assert {path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")} == set(models.REGISTRY)
+    assert {path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")} == set(predictors.REGISTRY)
 
 
 def test_without_a_word_the_demo_runs() -> None:

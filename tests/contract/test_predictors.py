@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ser_bench import models
+from ser_bench import predictors
 from ser_bench.config import PROJECT_ROOT, Config, LlmConfig
 from ser_bench.errors import SerBenchError
 from ser_bench.types import Predictions, Predictor, Row
-from tests import fake_openai
-from tests.unit.fake_inputs import LABELS, TINY, FakeInputs, compose_config, rows
+from tests.support import fake_openai
+from tests.support.fake_inputs import LABELS, TINY, FakeInputs, compose_config, rows
 
 TRAIN, VAL, TEST = rows(0, 48), rows(100, 12), rows(200, 31)
 VARIANTS = tuple(Row(row.clip_id, "noise") for row in TRAIN)
@@ -24,7 +24,7 @@ SMALL = {"crnn": ["model.channels=[4,4]", "model.recurrent=4", "model.attention=
 """Settings that make a predictor quick."""
 KEY_VARIABLE = "SER_BENCH_TEST_KEY"
 
-each = pytest.mark.parametrize("name", models.REGISTRY)
+each = pytest.mark.parametrize("name", predictors.REGISTRY)
 
 
 class Liar(FakeInputs):
@@ -60,7 +60,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, Fa
             cfg = compose_config(f"model={name}", *tiny, *SMALL.get(name, ()), "trainer.max_epochs=1")
             llm = LlmConfig(name="fake", model="m", base_url=server.base_url, api_key_env=KEY_VARIABLE, max_retries=0)
             cfg = replace(cfg, llm=llm, cache_dir=str(folder / "cache"))
-            predictor = models.build(cfg, LABELS, inputs, folder, lambda epoch, metrics: None)
+            predictor = predictors.build(cfg, LABELS, inputs, folder, lambda epoch, metrics: None)
             predictor.fit(TRAIN + VARIANTS, VAL)
             return Case(cfg, predictor, predictor.predict(TEST))
 
@@ -119,7 +119,7 @@ def test_loaded_predictor_answers_alike_whatever_the_seed(
 ) -> None:
     case = fitted(name)
     case.predictor.save(tmp_path)
-    loaded = models.load(tmp_path, replace(case.cfg, seed=77), LABELS, FakeInputs())
+    loaded = predictors.load(tmp_path, replace(case.cfg, seed=77), LABELS, FakeInputs())
     again = loaded.predict(TEST)
     np.testing.assert_array_equal(again.probabilities, case.predictions.probabilities)
     assert (again.predicted, again.source) == (case.predictions.predicted, case.predictions.source)
@@ -147,13 +147,13 @@ def test_other_labels_are_refused(name: str, fitted: Callable[[str], Case], tmp_
     case = fitted(name)
     case.predictor.save(tmp_path)
     with pytest.raises(SerBenchError, match="anger"):
-        models.load(tmp_path, case.cfg, (*LABELS[:2], "joy"), FakeInputs())
+        predictors.load(tmp_path, case.cfg, (*LABELS[:2], "joy"), FakeInputs())
 
 
 @each
 def test_groups_are_groups(name: str, fitted: Callable[[str], Case]) -> None:
-    groups = models.predictor_class(name).groups
-    assert models.predictor_class(name).name == name
+    groups = predictors.predictor_class(name).groups
+    assert predictors.predictor_class(name).name == name
     assert all(hasattr(fitted(name).cfg, group) for group in groups)
 
 

@@ -1,67 +1,13 @@
-"""Whole runs, started as a user starts them: a process, a command line, a store of its own."""
+"""Whole runs: a store that several tests share, and a cold one."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
-from mlflow.entities import Run
 
-from ser_bench import tracking
-from ser_bench.config import TrackingConfig
-from ser_bench.tracking import StoredRun
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class Bench:
-    """A folder with a store; `run` types a command line, `cli` types `ser-bench`, `runs` reads the store."""
-
-    def __init__(self, folder: Path, cache: Path) -> None:
-        self.folder = folder
-        self.cache = cache
-        self.tracking = TrackingConfig(dir=str(folder / "mlruns"), experiment="demo")
-
-    @property
-    def words(self) -> list[str]:
-        return [
-            f"tracking.dir={self.tracking.dir}",
-            f"cache_dir={self.cache}",
-            f"hydra.run.dir={self.folder}/outputs/${{now:%H-%M-%S-%f}}",
-            f"hydra.sweep.dir={self.folder}/multirun/${{now:%H-%M-%S-%f}}",
-        ]
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "run.py", *words, *self.words]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **pipes)  # type: ignore[call-overload, no-any-return]
-
-    def run(self, *words: str, status: int = 0) -> str:
-        process = self.start(*words)
-        output, _ = process.communicate(timeout=1500)
-        assert process.returncode == status, f"exit status {process.returncode}, expected {status}:\n{output}"
-        return output
-
-    def cli(self, *words: str, status: int = 0) -> str:
-        process = subprocess.run(
-            [sys.executable, "-m", "ser_bench.cli", *words], cwd=ROOT, capture_output=True, text=True, timeout=900
-        )
-        assert process.returncode == status, process.stdout + process.stderr
-        return process.stdout + (process.stderr if status else "")
-
-    def sweeps(self) -> list[Run]:
-        """Parent runs, with all their tags."""
-        mlflow = MlflowClient(tracking.open_store(self.tracking))
-        ids = [experiment.experiment_id for experiment in mlflow.search_experiments()]
-        return list(mlflow.search_runs(ids, "tags.kind = 'sweep'"))
-
-    def runs(self, **tags: str) -> list[StoredRun]:
-        found = tracking.search(self.tracking, experiment="demo")
-        return [run for run in found if all(run.tags.get(k) == v for k, v in tags.items())]
+from tests.support.bench import Bench
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from ser_bench import cli, corpora
 from ser_bench.features.feature_store import Features
-from tests.e2e.conftest import Bench
+from tests.support.bench import Bench
 
 pytestmark = pytest.mark.slow
 

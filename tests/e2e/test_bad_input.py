@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import ROOT, Bench
+from tests.support.bench import ROOT, Bench
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.e2e.conftest import Bench
+from tests.support.bench import Bench
 
 CHANCE = 1 / 6
 

@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from ser_bench import corpora
-from tests.e2e.conftest import Bench
-from tests.unit.tiny_whisper import write_tiny
+from tests.support.bench import Bench
+from tests.support.tiny_whisper import write_tiny
 
 pytestmark = pytest.mark.slow
 

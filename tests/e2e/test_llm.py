@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import fake_openai as fake
-from tests.e2e.conftest import Bench
+from tests.support import fake_openai as fake
+from tests.support.bench import Bench
 
 pytestmark = pytest.mark.slow
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Bench
-from tests.unit.tiny_whisper import write_tiny
+from tests.support.bench import Bench
+from tests.support.tiny_whisper import write_tiny
 
 pytestmark = pytest.mark.slow
 

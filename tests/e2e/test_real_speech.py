@@ -8,7 +8,7 @@ import pytest
 
 from ser_bench import corpora, splits, tracking
 from ser_bench.config import compose
-from tests.e2e.conftest import Bench
+from tests.support.bench import Bench
 
 pytestmark = [pytest.mark.corpora, pytest.mark.slow]
 

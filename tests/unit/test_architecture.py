@@ -9,8 +9,8 @@ import pytest
 
 SRC = Path(__file__).resolve().parents[2] / "src" / "ser_bench"
 ORDER = [
-    *("errors", "types", "redaction", "config", "cache", "predictions", "audio", "weights", "corpora", "speaker_lists"),
-    *("splits", "asr", "augment", "openai_client", "features", "training", "llm", "predictors", "models", "evaluation"),
+    *("errors", "types", "redaction", "config", "openai_client", "cache", "predictions", "audio", "weights", "corpora", "speaker_lists"),
+    *("splits", "asr", "augment", "features", "training", "llm", "predictors", "models", "evaluation"),
     *("tracking", "audit", "series", "compare", "comparison", "report", "members", "stored_predictors", "pipeline"),
     *("sweep", "launcher", "doctor", "cli"),
 ]

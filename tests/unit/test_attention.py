@@ -10,18 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from ser_bench import models
+from ser_bench import predictors
 from ser_bench.audit.combiner import check_combiner
 from ser_bench.audit.scaler import check_scaler, stored_scaler
 from ser_bench.config import Config
 from ser_bench.errors import ConfigError, SerBenchError
-from ser_bench.models.attention import Attention
-from ser_bench.models.attention_network import AttentionNetwork
-from ser_bench.models.fusion import Fusion
+from ser_bench.predictors.fusion.attention_network import AttentionNetwork
+from ser_bench.predictors.fusion.fusion import Fusion
+from ser_bench.predictors.fusion.member_attention import Attention
 from ser_bench.training.standardizer import Standardizer
 from ser_bench.types import FloatArray, Predictions, Row, Split
-from tests.unit.fake_inputs import LABELS, FakeMember, compose_config, rows
-from tests.unit.test_fusion import With, right
+from tests.support.fake_inputs import LABELS, FakeInputs, FakeInputsWithMembers, FakeMember, accuracy_of, compose_config, rows
 
 TRAIN, VAL, TEST = rows(0, 300), rows(1000, 60), rows(2000, 300)
 CFG = compose_config(
@@ -30,7 +29,9 @@ CFG = compose_config(
 KNOWING, NOISE = FakeMember("knowing", 4.0), FakeMember("noise", 0.0)
 
 
-def made(inputs: With, cfg: Config = CFG, train: tuple[Row, ...] = TRAIN, val: tuple[Row, ...] = VAL) -> Fusion:
+def made(
+    inputs: FakeInputsWithMembers, cfg: Config = CFG, train: tuple[Row, ...] = TRAIN, val: tuple[Row, ...] = VAL
+) -> Fusion:
     fusion = Fusion(cfg, LABELS, inputs, Path(), lambda epoch, metrics: None)
     fusion.fit(train, val)
     return fusion
@@ -40,7 +41,7 @@ def with_model(**values: float) -> Config:
     return replace(CFG, model=replace(CFG.model, **values))
 
 
-class Liar(With):
+class Liar(FakeInputsWithMembers):
     """Says of these rows another label than theirs."""
 
     def __init__(self, *members: FakeMember, of: Sequence[Row]) -> None:
@@ -97,33 +98,35 @@ def test_a_row_never_goes_without_all_members() -> None:
 
 def test_attention_leans_to_the_member_that_tells() -> None:
     for order in ((KNOWING, NOISE), (NOISE, KNOWING)):
-        fusion = made(With(*order))
-        assert right(fusion.predict(TEST)) > 0.85
+        fusion = made(FakeInputsWithMembers(*order))
+        assert accuracy_of(fusion.predict(TEST)) > 0.85
         shares = fusion.facts()
         assert list(shares) == [f"fusion/attention/{member.name}" for member in order]
         assert sum(shares.values()) == pytest.approx(1.0) and shares["fusion/attention/knowing"] > 0.6
 
 
 def test_two_who_know_something_know_more_than_either() -> None:
-    inputs = With(FakeMember("ear", 1.5), FakeMember("eye", 1.5))
+    inputs = FakeInputsWithMembers(FakeMember("ear", 1.5), FakeMember("eye", 1.5))
     fusion = made(inputs)
-    fused = right(fusion.predict(TEST))
+    fused = accuracy_of(fusion.predict(TEST))
     without = fusion.without_each(TEST)
     assert list(without) == ["ear", "eye"]
-    assert all(fused > right(found) + 0.05 for found in without.values())
+    assert all(fused > accuracy_of(found) + 0.05 for found in without.values())
 
 
 def test_without_a_member_it_is_the_attention_over_the_others() -> None:
     a, b, c = FakeMember("a", 1.5), FakeMember("b", 0.8), FakeMember("c", 0.1)
-    without = made(With(a, b, c)).without_each(TEST)
+    without = made(FakeInputsWithMembers(a, b, c)).without_each(TEST)
     for name, others in (("a", (b, c)), ("b", (a, c)), ("c", (a, b))):
-        np.testing.assert_array_equal(without[name].probabilities, made(With(*others)).predict(TEST).probabilities)
+        np.testing.assert_array_equal(
+            without[name].probabilities, made(FakeInputsWithMembers(*others)).predict(TEST).probabilities
+        )
 
 
 def test_it_is_trained_on_clean_training_rows_and_looks_at_no_test_row() -> None:
     ear, eye = FakeMember("ear", 1.5), FakeMember("eye", 0.8)
     noisy = tuple(Row(row.clip_id, "noise") for row in (*TRAIN, *VAL))
-    fusion = Fusion(CFG, LABELS, With(ear, eye), Path(), lambda epoch, metrics: None)
+    fusion = Fusion(CFG, LABELS, FakeInputsWithMembers(ear, eye), Path(), lambda epoch, metrics: None)
     facts = fusion.fit(TRAIN + noisy[: len(TRAIN)], VAL + noisy[len(TRAIN) :], TEST)
     assert ear.asked == eye.asked == [TRAIN, VAL]
     assert facts["params/total"] == facts["params/trainable"] == 2 * (2 * (16 * 4 + 16) + 16 + 3 * 16 + 3)
@@ -131,10 +134,12 @@ def test_it_is_trained_on_clean_training_rows_and_looks_at_no_test_row() -> None
 
 
 def test_labels_of_validation_and_test_rows_change_no_answer() -> None:
-    honest = made(With(KNOWING, NOISE)).predict(TEST)
+    honest = made(FakeInputsWithMembers(KNOWING, NOISE)).predict(TEST)
     lied_to = made(Liar(KNOWING, NOISE, of=(*VAL, *TEST))).predict(TEST)
     np.testing.assert_array_equal(lied_to.probabilities, honest.probabilities)
-    np.testing.assert_array_equal(made(With(KNOWING, NOISE), val=()).predict(TEST).probabilities, honest.probabilities)
+    np.testing.assert_array_equal(
+        made(FakeInputsWithMembers(KNOWING, NOISE), val=()).predict(TEST).probabilities, honest.probabilities
+    )
     assert not np.array_equal(made(Liar(KNOWING, NOISE, of=TRAIN)).predict(TEST).probabilities, honest.probabilities), (
         "those of training rows do"
     )
@@ -145,7 +150,7 @@ def test_probabilities_of_members_play_no_part() -> None:
         def predict(self, rows: Sequence[Row]) -> Predictions:
             raise AssertionError("asked")
 
-    fusion = made(With(Mute("ear", 1.5), Mute("eye", 0.8)))
+    fusion = made(FakeInputsWithMembers(Mute("ear", 1.5), Mute("eye", 0.8)))
     found = fusion.predict(TEST)
     assert not found.abstained.any() and found.gives_probabilities and (found.cost_usd == 0).all()
     assert fusion.predict(()).rows == ()
@@ -155,40 +160,42 @@ def test_the_seed_decides_and_other_randomness_is_left_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    first = made(With(KNOWING, NOISE)).predict(TEST)
+    first = made(FakeInputsWithMembers(KNOWING, NOISE)).predict(TEST)
     assert torch.equal(torch.rand(1), expected)
-    np.testing.assert_array_equal(made(With(KNOWING, NOISE)).predict(TEST).probabilities, first.probabilities)
-    other = made(With(KNOWING, NOISE), replace(CFG, seed=1)).predict(TEST)
+    np.testing.assert_array_equal(
+        made(FakeInputsWithMembers(KNOWING, NOISE)).predict(TEST).probabilities, first.probabilities
+    )
+    other = made(FakeInputsWithMembers(KNOWING, NOISE), replace(CFG, seed=1)).predict(TEST)
     assert not np.array_equal(other.probabilities, first.probabilities)
 
 
 def test_shuffled_labels_leave_chance() -> None:
-    inputs = With(FakeMember("ear", 6.0), FakeMember("eye", 6.0))
-    assert right(made(inputs).predict(TEST)) > 0.95
-    assert right(made(inputs, replace(CFG, shuffle_labels=True)).predict(TEST)) < 0.55
+    inputs = FakeInputsWithMembers(FakeMember("ear", 6.0), FakeMember("eye", 6.0))
+    assert accuracy_of(made(inputs).predict(TEST)) > 0.95
+    assert accuracy_of(made(inputs, replace(CFG, shuffle_labels=True)).predict(TEST)) < 0.55
 
 
 def test_a_label_without_training_rows_is_never_said() -> None:
     some = tuple(row for row in TRAIN if not row.clip_id.startswith("fear"))
-    found = made(With(KNOWING, NOISE), train=some).predict(TEST)
+    found = made(FakeInputsWithMembers(KNOWING, NOISE), train=some).predict(TEST)
     assert (found.probabilities[:, LABELS.index("fear")] == 0).all()
 
 
 def test_a_restored_fusion_answers_the_same_of_its_own_members(tmp_path: Path) -> None:
-    inputs = With(KNOWING, NOISE)
+    inputs = FakeInputsWithMembers(KNOWING, NOISE)
     fusion = made(inputs)
     fusion.save(tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
-    again = models.load(tmp_path, CFG, LABELS, inputs)
+    again = predictors.load(tmp_path, CFG, LABELS, inputs)
     np.testing.assert_array_equal(again.predict(TEST).probabilities, fusion.predict(TEST).probabilities)
     assert again.facts() == fusion.facts()
     with pytest.raises(SerBenchError, match="keeps no training vectors"):
         again.without_each(TEST)  # type: ignore[attr-defined]
     with pytest.raises(SerBenchError, match="of the runs knowing-run, noise-run, not of knowing-run"):
-        models.load(tmp_path, CFG, LABELS, With(KNOWING)).predict(TEST)
+        predictors.load(tmp_path, CFG, LABELS, FakeInputsWithMembers(KNOWING)).predict(TEST)
     (tmp_path / "attention.safetensors").write_bytes(b"12345678nothing")
     with pytest.raises(SerBenchError, match="force=true"):
-        models.load(tmp_path, CFG, LABELS, inputs)
+        predictors.load(tmp_path, CFG, LABELS, inputs)
 
 
 def test_vectors_of_another_length_are_refused(tmp_path: Path) -> None:
@@ -196,8 +203,8 @@ def test_vectors_of_another_length_are_refused(tmp_path: Path) -> None:
         def vectors(self, rows: Sequence[Row]) -> FloatArray:
             return np.ones((len(rows), 9), np.float32)
 
-    made(With(KNOWING, NOISE)).save(tmp_path)
-    other = models.load(tmp_path, CFG, LABELS, With(KNOWING, Grown("noise", 0)))
+    made(FakeInputsWithMembers(KNOWING, NOISE)).save(tmp_path)
+    other = predictors.load(tmp_path, CFG, LABELS, FakeInputsWithMembers(KNOWING, Grown("noise", 0)))
     with pytest.raises(SerBenchError, match=r"vectors of \[4, 9\] numbers a member, but .* on \[4, 4\]"):
         other.predict(TEST)
 
@@ -208,7 +215,7 @@ def test_a_member_without_vectors_stops_it() -> None:
             raise ConfigError(f"run {self.run_id} has none")
 
     with pytest.raises(ConfigError, match="deaf-run has none"):
-        made(With(KNOWING, Deaf("deaf", 1.0)))
+        made(FakeInputsWithMembers(KNOWING, Deaf("deaf", 1.0)))
 
 
 @pytest.mark.parametrize(
@@ -223,13 +230,13 @@ def test_a_member_without_vectors_stops_it() -> None:
 )
 def test_what_trains_nothing_is_refused(values: dict[str, float], train: tuple[Row, ...], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        made(With(KNOWING, NOISE), with_model(**values), train=train)
+        made(FakeInputsWithMembers(KNOWING, NOISE), with_model(**values), train=train)
 
 
 def test_what_was_never_fitted_answers_nothing() -> None:
     with pytest.raises(ConfigError, match="two runs or more"):
-        made(With(KNOWING))
-    fusion = Fusion(CFG, LABELS, With(KNOWING, NOISE), Path(), lambda epoch, metrics: None)
+        made(FakeInputsWithMembers(KNOWING))
+    fusion = Fusion(CFG, LABELS, FakeInputsWithMembers(KNOWING, NOISE), Path(), lambda epoch, metrics: None)
     with pytest.raises(SerBenchError, match="not fitted"):
         fusion.predict(TEST)
     assert fusion.facts() == {}
@@ -237,7 +244,7 @@ def test_what_was_never_fitted_answers_nothing() -> None:
 
 @pytest.mark.parametrize(("seen", "leak"), [(TRAIN, False), (TRAIN + TEST, True)])
 def test_the_audit_knows_its_scaler(tmp_path: Path, seen: tuple[Row, ...], leak: bool) -> None:
-    made(With(KNOWING, NOISE), train=seen).save(tmp_path)
+    made(FakeInputsWithMembers(KNOWING, NOISE), train=seen).save(tmp_path)
     split = Split("speaker", 0, 2, TRAIN, VAL, TEST)
 
     def read(rows: Sequence[Row]) -> FloatArray:

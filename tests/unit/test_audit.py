@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ser_bench.audit import stored
+from ser_bench.audit import run_audit
 from ser_bench.audit.checkpoint import check_checkpoint
 from ser_bench.audit.combiner import check_combiner
 from ser_bench.audit.finding import ADAPTATION, Audit, Finding
@@ -19,10 +19,10 @@ from ser_bench.audit.inherited import inherited
 from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
 from ser_bench.audit.scaler import Scaler, check_scaler, stored_scaler
 from ser_bench.config import Config
-from ser_bench.models.fusion import Fusion
+from ser_bench.predictors.fusion.fusion import Fusion
 from ser_bench.types import CLEAN, VARIANTS, Clip, FloatArray, Predictions, Row, Split, clean_rows
-from tests.unit.fake_inputs import LABELS as FAKE_LABELS
-from tests.unit.fake_inputs import FakeInputs, compose_config, rows
+from tests.support.fake_inputs import LABELS as FAKE_LABELS
+from tests.support.fake_inputs import FakeInputs, compose_config, rows
 
 SPEAKERS, SENTENCES, LABELS = 6, ("DFA", "IEO"), ("angry", "sad")
 
@@ -383,9 +383,9 @@ class Spectral:
 def test_fingerprints_are_made_once_in_a_process_and_never_from_what_is_not_there():
     clips = {i: replace(clip, digest=f"once {i}") for i, clip in corpus().items()}
     ids, features = sorted(clips), Spectral(sorted(clips)[-1])
-    assert stored._fingerprints(features, clips, ids, compute=False) is None
-    some = stored._fingerprints(features, clips, ids[:5], compute=False)
-    again = stored._fingerprints(features, clips, ids[:8], compute=False)
+    assert run_audit._fingerprints(features, clips, ids, compute=False) is None
+    some = run_audit._fingerprints(features, clips, ids[:5], compute=False)
+    again = run_audit._fingerprints(features, clips, ids[:8], compute=False)
     assert some is not None and again is not None and features.asked == [5, 3]
     assert sorted(again) == ids[:8] and all((again[i] == some[i]).all() for i in ids[:5])
-    assert len(stored._fingerprints(features, clips, ids, compute=True) or ()) == len(ids)
+    assert len(run_audit._fingerprints(features, clips, ids, compute=True) or ()) == len(ids)

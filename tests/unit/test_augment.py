@@ -16,8 +16,7 @@ from ser_bench.config import AugmentConfig
 from ser_bench.errors import ConfigError
 from ser_bench.features import augmentation
 from ser_bench.types import VARIANTS, FloatArray
-
-from .signals import RATE_HZ, voice_like
+from tests.support.signals import RATE_HZ, voice_like
 
 CONFIG = AugmentConfig(name="paper", variants=list(VARIANTS))
 TOLERANCE_DOUBLE = 1e-5

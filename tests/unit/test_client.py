@@ -22,7 +22,7 @@ from ser_bench.predictors.llm import endpoint
 from ser_bench.predictors.llm.batch import Batch
 from ser_bench.predictors.llm.parsing.answer import Answer
 from ser_bench.predictors.llm.prompting.question import Question
-from tests import fake_openai as fake
+from tests.support import fake_openai as fake
 
 KEY = "sk-test-Very0Secret1Key2"
 LABELS = ("angry", "happy", "sad")

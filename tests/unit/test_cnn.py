@@ -11,13 +11,13 @@ import torch
 
 from ser_bench.config import Config
 from ser_bench.errors import SerBenchError
-from ser_bench.models import predictor_class
-from ser_bench.models.cnn import Cnn
-from ser_bench.models.cnn_text import CnnText
-from ser_bench.models.mlp import Mlp
+from ser_bench.predictors import predictor_class
+from ser_bench.predictors.cnn.cnn import Cnn
+from ser_bench.predictors.cnn.cnn_text import CnnText
+from ser_bench.predictors.cnn.mlp import Mlp
 from ser_bench.training.standardizer import Standardizer
 from ser_bench.types import FloatArray, Row
-from tests.unit.fake_inputs import LABELS, TINY, FakeInputs, compose_config, rows
+from tests.support.fake_inputs import LABELS, TINY, FakeInputs, compose_config, rows
 
 MORE, TRAIN, VAL, TEST = rows(0, 96), rows(0, 60), rows(100, 12), rows(200, 70)
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from ser_bench.compare import compare
+from ser_bench.comparison.paired import compare
+from ser_bench.comparison.run_groups import in_series, latest_comparable
 from ser_bench.errors import NotComparableError, RunNotFoundError
-from ser_bench.series import in_series, latest_comparable
 from ser_bench.tracking import StoredRun
 from ser_bench.types import Clip
-from tests.unit.stored_runs import make_clips, predict, store
+from tests.support.stored_runs import make_clips, predict, store
 
 CLIPS = make_clips(20)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ser_bench import models, pipeline, series, splits
+from ser_bench import pipeline, predictors, splits
+from ser_bench.comparison import run_groups
 from ser_bench.config import (
     CONTENT_GROUPS,
     SCHEMAS,
@@ -26,9 +27,9 @@ from ser_bench.config import (
     scientific_part,
     to_plain,
 )
-from ser_bench.tracking import StoredRun, facts
+from ser_bench.tracking import StoredRun, run_description
 from ser_bench.types import Clip, Corpus
-from tests.unit.fake_inputs import compose_config
+from tests.support.fake_inputs import compose_config
 
 EMOTIONS = ("angry", "happy", "sad")
 CORPUS = Corpus(
@@ -41,7 +42,7 @@ CORPUS = Corpus(
     EMOTIONS,
     "en",
 )
-MODELS = tuple(models.REGISTRY)
+MODELS = tuple(predictors.REGISTRY)
 
 
 SPLIT = splits.make(CORPUS, SplitConfig(Protocol.speaker), ["clean"])
@@ -97,16 +98,16 @@ def run_key(cfg: Config) -> str:
 def stored(cfg: Config) -> StoredRun:
     """A stored run of this configuration, without artifacts."""
     tags = {"model": cfg.model.name, "seed": "0", "fold": "0"}
-    tags["key_groups"] = " ".join(models.predictor_class(cfg.model.name).groups)
-    return StoredRun("id", "name", "FINISHED", 0, tags, {}, facts.params(cfg), None, "", TrackingConfig())
+    tags["key_groups"] = " ".join(predictors.predictor_class(cfg.model.name).groups)
+    return StoredRun("id", "name", "FINISHED", 0, tags, {}, run_description.params(cfg), None, "", TrackingConfig())
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_all_users_of_a_key_agree_on_its_role(model: str) -> None:
     cfg = compose_config("experiment=none", f"model={model}", "corpus=demo")
     role_of, group_names = roles(Config, type(cfg.model)), list(to_plain(cfg))
-    groups = models.predictor_class(model).groups
-    key, setting = run_key(cfg), series.setting_of(stored(cfg))
+    groups = predictors.predictor_class(model).groups
+    key, setting = run_key(cfg), run_groups.setting_of(stored(cfg))
     for leaf in keys_of(cfg):
         if leaf.path == "model.name":
             continue
@@ -115,7 +116,7 @@ def test_all_users_of_a_key_agree_on_its_role(model: str) -> None:
         decides = leaf.role.decides_result and read and leaf.path != "split.fold"
         assert (run_key(other) != key) == decides, f"run key and {leaf.path} ({leaf.role})"
         tells = leaf.role is KeyRole.scientific and (read or leaf.group in CONTENT_GROUPS)
-        assert (series.setting_of(stored(other)) != setting) == tells, f"run groups and {leaf.path} ({leaf.role})"
+        assert (run_groups.setting_of(stored(other)) != setting) == tells, f"run groups and {leaf.path} ({leaf.role})"
         named = bool(named_overrides([f"{leaf.path}=x"], role_of, group_names))
         assert named == leaf.role.decides_result, f"sweep name and {leaf.path} ({leaf.role})"
         taken = value_at(run_here(cfg, other), leaf.path)

@@ -6,7 +6,7 @@ import pytest
 
 from ser_bench.evaluation import statistics
 from ser_bench.evaluation.contributions import contributions
-from tests.unit.stored_runs import make_clips, predict
+from tests.support.stored_runs import make_clips, predict
 
 CLIPS = make_clips(10)
 SPEAKERS = {clip.id: clip.speaker for clip in CLIPS.values()}

@@ -22,12 +22,12 @@ from ser_bench.errors import ConfigError, CorpusError, LanguageError, SerBenchEr
 from ser_bench.evaluation import metrics
 from ser_bench.evaluation.sentence_ceiling import sentence_ceiling
 from ser_bench.features.feature_store import Features
-from ser_bench.models.controls import Majority, Prior
-from ser_bench.models.listeners import Listeners, shared_out
-from ser_bench.models.plain import Plain
-from ser_bench.models.text_only import TextOnly
+from ser_bench.predictors.base import Plain
+from ser_bench.predictors.baselines.listeners import Listeners, shared_out
+from ser_bench.predictors.baselines.majority import Majority, Prior
+from ser_bench.predictors.baselines.text_only import TextOnly
 from ser_bench.types import Clip, FloatArray, Row, clean_rows
-from tests.unit.fake_inputs import LABELS, FakeInputs, compose_config, rows
+from tests.support.fake_inputs import LABELS, FakeInputs, compose_config, rows
 
 UNEVEN = (*rows(0, 30), *(Row(f"fear-{i}") for i in range(1000, 1015)))
 VARIANTS = tuple(Row(f"anger-{i}", v) for i in range(0, 30, 3) for v in ("noise", "pitch", "noise_pitch"))

@@ -10,8 +10,7 @@ import pytest
 
 from ser_bench.corpora import catalogue, verify
 from ser_bench.errors import CorpusError
-
-from . import forge
+from tests.support import forge
 
 NAMES = [f"1001_{sentence}_ANG_XX" for sentence in ("DFA", "TIE", "IOM")]
 

@@ -12,11 +12,11 @@ from torch.nn import functional
 
 from ser_bench.config import Config
 from ser_bench.errors import ConfigError
-from ser_bench.models.crnn import CrnnPredictor
-from ser_bench.models.crnn_network import AttentivePooling, Crnn, SpecAugment
+from ser_bench.predictors.crnn.crnn import CrnnPredictor
+from ser_bench.predictors.crnn.crnn_network import AttentivePooling, Crnn, SpecAugment
 from ser_bench.training.recipe import PLAIN, Recipe
 from ser_bench.types import CLEAN, FloatArray, Row
-from tests.unit.fake_inputs import LABELS, FakeInputs, compose_config, rows
+from tests.support.fake_inputs import LABELS, FakeInputs, compose_config, rows
 
 TRAIN, VAL, TEST = rows(0, 60), rows(100, 12), rows(200, 30)
 

@@ -15,9 +15,8 @@ import pytest
 from ser_bench.corpora import Host, Remote, Sheet, catalogue, prepare, verify
 from ser_bench.corpora.transfer import Expected, Patience, Transfer
 from ser_bench.errors import ConfigError, CorpusError, DownloadError
-
-from . import forge as forges
-from .forge import Forge
+from tests.support import forge as forges
+from tests.support.forge import Forge
 
 PATIENCE = Patience(attempts=3, pause_s=0.01, longest_pause_s=2.0, silence_s=0.4, slowest_bytes_per_s=10_000.0)
 STEMS = [

@@ -16,11 +16,10 @@ from ser_bench.cache import Cache
 from ser_bench.config import AugmentConfig, Config
 from ser_bench.errors import BadClipError, ConfigError, SerBenchError
 from ser_bench.features import egemaps_functionals
-from ser_bench.models.egemaps import Egemaps
+from ser_bench.predictors.embeddings.egemaps import Egemaps
 from ser_bench.types import VARIANTS, Clip, FloatArray, Row, Split
-from tests.unit.fake_inputs import LABELS, FakeInputs, compose_config, rows
-
-from .signals import voice_like
+from tests.support.fake_inputs import LABELS, FakeInputs, compose_config, rows
+from tests.support.signals import voice_like
 
 AUGMENT = AugmentConfig(name="paper", variants=list(VARIANTS))
 TRAIN, VAL, TEST = rows(0, 90), rows(100, 12), rows(200, 60)

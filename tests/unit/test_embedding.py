@@ -18,7 +18,7 @@ from ser_bench.errors import ConfigError, WeightsError
 from ser_bench.features.encoders import whisper_states
 from ser_bench.features.encoders.whisper_encoder import Encoder, read_variables
 from ser_bench.types import Clip, FloatArray
-from tests.unit.tiny_whisper import BLOCKS, WIDTH, write_tiny
+from tests.support.tiny_whisper import BLOCKS, WIDTH, write_tiny
 
 
 @pytest.fixture(scope="module")

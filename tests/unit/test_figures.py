@@ -51,7 +51,9 @@ def test_nothing_is_cut_off(labels):
     n = len(labels)
     zeros = np.zeros(n, np.float32)
     p = Predictions(clean_rows(labels), labels, labels, np.eye(n, dtype=np.float32), zeros > 0, zeros, zeros)
-    figure = run_figures.confusion_figure(p, "cnn_text on demo (SYNTHETIC speech): split speaker_sentence, fold 3 of 25")
+    figure = run_figures.confusion_figure(
+        p, "cnn_text on demo (SYNTHETIC speech): split speaker_sentence, fold 3 of 25"
+    )
     picture = io.BytesIO()
     figure.savefig(picture)
     assert picture.getvalue().startswith(b"\x89PNG")

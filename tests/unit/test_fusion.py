@@ -10,27 +10,24 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from ser_bench import models
+from ser_bench import predictors
 from ser_bench.errors import ConfigError, SerBenchError
-from ser_bench.models import stacking
-from ser_bench.models.fusion import Fusion
-from ser_bench.types import Member, Predictions, Row
-from tests.unit.fake_inputs import LABELS, FakeInputs, FakeMember, compose_config, rows
+from ser_bench.predictors.fusion import stacking
+from ser_bench.predictors.fusion.fusion import Fusion
+from ser_bench.types import Predictions, Row
+from tests.support.fake_inputs import (
+    LABELS,
+    FakeInputs,
+    FakeInputsWithMembers,
+    FakeMember,
+    accuracy_of,
+    compose_config,
+    rows,
+)
 
 TRAIN, VAL, TEST = rows(0, 30), rows(100, 60), rows(200, 90)
 STACK = compose_config("model=fusion")
 MEAN = compose_config("model=fusion", "model.combine=mean")
-
-
-class With(FakeInputs):
-    """Members of one's own."""
-
-    def __init__(self, *members: Member) -> None:
-        super().__init__()
-        self.own = members
-
-    def members(self) -> Sequence[Member]:
-        return self.own
 
 
 def made(inputs: FakeInputs, cfg=STACK, val: tuple[Row, ...] = VAL) -> Fusion:
@@ -46,10 +43,6 @@ def answers(count: int, labels: int, seed: int) -> Predictions:
     return Predictions(
         tuple(Row(f"r{i}") for i in range(count)), ("a",) * count, names, given, np.zeros(count, np.bool_), zeros, zeros
     )
-
-
-def right(found: Predictions) -> float:
-    return float(np.mean([one == two for one, two in zip(found.truth, found.predicted, strict=True)]))
 
 
 @pytest.mark.parametrize("labels", [2, 3, 4])
@@ -78,7 +71,7 @@ def test_the_mean_leaves_abstentions_out() -> None:
 
 def test_the_regression_sees_validation_rows_only() -> None:
     ear, eye = FakeMember("ear", 1.5), FakeMember("eye", 0.8)
-    fusion = Fusion(STACK, LABELS, With(ear, eye), Path(), lambda epoch, metrics: None)
+    fusion = Fusion(STACK, LABELS, FakeInputsWithMembers(ear, eye), Path(), lambda epoch, metrics: None)
     noisy = tuple(Row(row.clip_id, "noise") for row in VAL)
     facts = fusion.fit(TRAIN, VAL + noisy, TEST)
     assert ear.asked == eye.asked == [VAL]
@@ -88,14 +81,14 @@ def test_the_regression_sees_validation_rows_only() -> None:
 
 def test_two_who_know_something_know_more_than_either() -> None:
     ear, eye = FakeMember("ear", 1.5), FakeMember("eye", 1.2)
-    fused = right(made(With(ear, eye), val=rows(300, 300)).predict(rows(1000, 900)))
-    assert fused > right(ear.predict(rows(1000, 900))) + 0.03
-    assert fused > right(eye.predict(rows(1000, 900))) + 0.03
+    fused = accuracy_of(made(FakeInputsWithMembers(ear, eye), val=rows(300, 300)).predict(rows(1000, 900)))
+    assert fused > accuracy_of(ear.predict(rows(1000, 900))) + 0.03
+    assert fused > accuracy_of(eye.predict(rows(1000, 900))) + 0.03
 
 
 def test_the_mean_learns_nothing_and_asks_nobody() -> None:
     ear, eye = FakeMember("ear", 1.5), FakeMember("eye", 0.8)
-    fusion = made(With(ear, eye), MEAN, val=())
+    fusion = made(FakeInputsWithMembers(ear, eye), MEAN, val=())
     assert ear.asked == []
     expected = stacking.mean([ear.predict(TEST), eye.predict(TEST)])
     np.testing.assert_allclose(fusion.predict(TEST).probabilities, expected, atol=1e-6)
@@ -108,7 +101,7 @@ def test_the_mean_of_what_is_no_probability_is_none() -> None:
             found = super().predict(rows)
             return replace(found, probabilities=np.eye(3, dtype=np.float32)[[0] * len(rows)], source="one_hot")
 
-    both = With(FakeMember("ear", 1.5), Guess("guess", 0))
+    both = FakeInputsWithMembers(FakeMember("ear", 1.5), Guess("guess", 0))
     assert not made(both, MEAN).predict(TEST).gives_probabilities
     assert made(both).predict(TEST).gives_probabilities
 
@@ -124,29 +117,29 @@ def test_it_abstains_where_all_members_do_and_costs_what_they_cost(cfg) -> None:
     assert list(found.abstained) == [number % 29 == 0 for number in numbers] and found.abstained.any()
     np.testing.assert_allclose(found.probabilities[found.abstained], 1 / 3, atol=1e-6)
     assert (found.latency_s >= 0.5).all() and (found.cost_usd == 1.0).all()
-    assert not made(With(FakeMember("ear", 1.5), Bold("eye", 0.8)), cfg).predict(TEST).abstained.any()
+    assert not made(FakeInputsWithMembers(FakeMember("ear", 1.5), Bold("eye", 0.8)), cfg).predict(TEST).abstained.any()
 
 
 @pytest.mark.parametrize("cfg", [STACK, MEAN])
 def test_without_a_member_it_is_the_fusion_of_the_others(cfg) -> None:
     a, b, c = FakeMember("a", 1.5), FakeMember("b", 0.8), FakeMember("c", 0.1)
-    without = made(With(a, b, c), cfg).without_each(TEST)
+    without = made(FakeInputsWithMembers(a, b, c), cfg).without_each(TEST)
     assert list(without) == ["a", "b", "c"]
     for name, others in (("a", (b, c)), ("b", (a, c)), ("c", (a, b))):
-        expected = made(With(*others), cfg).predict(TEST)
+        expected = made(FakeInputsWithMembers(*others), cfg).predict(TEST)
         np.testing.assert_allclose(without[name].probabilities, expected.probabilities, atol=1e-6)
 
 
 def test_shuffled_labels_leave_nothing_to_learn() -> None:
-    strong = With(FakeMember("ear", 6.0), FakeMember("eye", 6.0))
-    assert right(made(strong, val=rows(300, 600)).predict(TEST)) > 0.9
-    assert right(made(strong, replace(STACK, shuffle_labels=True), val=rows(300, 600)).predict(TEST)) < 0.7
+    strong = FakeInputsWithMembers(FakeMember("ear", 6.0), FakeMember("eye", 6.0))
+    assert accuracy_of(made(strong, val=rows(300, 600)).predict(TEST)) > 0.9
+    assert accuracy_of(made(strong, replace(STACK, shuffle_labels=True), val=rows(300, 600)).predict(TEST)) < 0.7
 
 
 @pytest.mark.parametrize(
     ("inputs", "val", "said"),
     [
-        (With(FakeMember("ear", 1.0)), VAL, "two runs or more"),
+        (FakeInputsWithMembers(FakeMember("ear", 1.0)), VAL, "two runs or more"),
         (FakeInputs(), (), "has none: choose model.combine=mean"),
         (FakeInputs(), tuple(row for row in VAL if not row.clip_id.startswith("fear")), "no validation row is fear"),
     ],
@@ -162,12 +155,14 @@ def test_a_member_that_leaves_out_rows_is_named() -> None:
             return super().predict(rows[:5])
 
     with pytest.raises(SerBenchError, match=r"lazy-run \(lazy\) answered 5 of 60 rows"):
-        made(With(FakeMember("ear", 1.0), Lazy("lazy", 1.0)))
+        made(FakeInputsWithMembers(FakeMember("ear", 1.0), Lazy("lazy", 1.0)))
 
 
 def test_a_stored_fusion_answers_with_its_own_members_only(tmp_path: Path) -> None:
     made(FakeInputs()).save(tmp_path)
-    other = models.load(tmp_path, STACK, LABELS, With(FakeMember("ear", 1.5), FakeMember("nose", 0.8)))
+    other = predictors.load(
+        tmp_path, STACK, LABELS, FakeInputsWithMembers(FakeMember("ear", 1.5), FakeMember("nose", 0.8))
+    )
     with pytest.raises(SerBenchError, match="of the runs ear-run, eye-run, not of ear-run, nose-run"):
         other.predict(TEST)
 
@@ -184,4 +179,4 @@ def test_a_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
     made(FakeInputs()).save(tmp_path)
     (tmp_path / "fusion.safetensors").write_bytes(b"12345678nothing")
     with pytest.raises(SerBenchError, match="force=true"):
-        models.load(tmp_path, STACK, LABELS, FakeInputs())
+        predictors.load(tmp_path, STACK, LABELS, FakeInputs())

@@ -13,11 +13,11 @@ from sklearn.svm import SVC
 
 from ser_bench.config import HeadConfig
 from ser_bench.errors import ConfigError, SerBenchError
-from ser_bench.models.heads import Head
-from ser_bench.models.heads.member import Labelled, softmax
-from ser_bench.models.heads.mlp import Mlp
-from ser_bench.models.heads.svm import Svm, by_class, kernel
-from tests.unit.fake_inputs import compose_config
+from ser_bench.predictors.heads import Head
+from ser_bench.predictors.heads.classifier import Labelled, softmax
+from ser_bench.predictors.heads.hidden_layer import Mlp
+from ser_bench.predictors.heads.svm import Svm, by_class, kernel
+from tests.support.fake_inputs import compose_config
 
 CLASSES, WIDTH = 4, 12
 EVERY = ("logistic", "svm", "mlp")
@@ -164,7 +164,7 @@ def test_a_label_without_training_rows_is_never_answered(name: str, tmp_path: Pa
 def test_principal_components_keep_what_matters(tmp_path: Path) -> None:
     from sklearn.decomposition import PCA
 
-    from ser_bench.models.heads.head import principal_axes
+    from ser_bench.predictors.heads.head import principal_axes
 
     fitted = head("svm", components=6)
     fitted.fit(*TRAIN, *VAL)

@@ -18,7 +18,7 @@ from ser_bench.errors import LLMError
 from ser_bench.predictors.llm import endpoint
 from ser_bench.predictors.llm.batch import Batch
 from ser_bench.predictors.llm.prompting.question import Question
-from tests import fake_openai as fake
+from tests.support import fake_openai as fake
 
 LABELS = ("angry", "happy", "sad")
 SAD = fake.label("sad")

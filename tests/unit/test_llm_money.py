@@ -18,7 +18,7 @@ from ser_bench.predictors.llm.cost_estimate import estimate
 from ser_bench.predictors.llm.parsing.answer import Answer, schema
 from ser_bench.predictors.llm.prompting.question import Question
 from ser_bench.predictors.llm.request_progress import Progress, Tally
-from tests import fake_openai as fake
+from tests.support import fake_openai as fake
 
 LABELS = ("angry", "happy", "sad")
 PRICES = {"price_in_usd": 2.5, "price_out_usd": 10.0, "price_date": "2024-10"}

@@ -65,7 +65,10 @@ def test_learns_from_headers_unless_it_was_told():
     headers = {"x-ratelimit-limit-requests": "600", "x-ratelimit-limit-tokens": "30000"}
     paced, _ = make()
     paced.learn(headers)
-    assert (paced.requests.per_minute, paced.tokens.per_minute) == (600 * rate_limiter.SHARE, 30_000 * rate_limiter.SHARE)
+    assert (paced.requests.per_minute, paced.tokens.per_minute) == (
+        600 * rate_limiter.SHARE,
+        30_000 * rate_limiter.SHARE,
+    )
     told, _ = make(requests=5.0)
     told.learn(headers)
     assert (told.requests.per_minute, told.tokens.per_minute) == (5.0, 30_000 * rate_limiter.SHARE)

@@ -16,9 +16,9 @@ from ser_bench.errors import ConfigError
 from ser_bench.predictors.llm import endpoint
 from ser_bench.predictors.llm.batch import Batch
 from ser_bench.predictors.llm.prompting.question import Question
-from ser_bench.tracking import store
-from ser_bench.tracking.prompts import register_prompt
-from tests import fake_openai as fake
+from ser_bench.tracking import mlflow_store
+from ser_bench.tracking.prompt_registry import register_prompt
+from tests.support import fake_openai as fake
 
 KEY = "sk-test-Very0Secret1Key2"
 LABELS = ("happy", "sad")
@@ -31,12 +31,12 @@ def where(tmp_path_factory) -> tuple[TrackingConfig, str]:
     """(A store, an experiment in it.)"""
     cfg = TrackingConfig(dir=str(tmp_path_factory.mktemp("store") / "mlruns"), experiment="traces", trace_share=1.0)
     tracking.open_store(cfg)
-    return cfg, store.experiment_id(cfg, "traces")
+    return cfg, mlflow_store.experiment_id(cfg, "traces")
 
 
 def new_run(where) -> str:
     cfg, experiment = where
-    return store.client(cfg).create_run(experiment).info.run_id
+    return mlflow_store.client(cfg).create_run(experiment).info.run_id
 
 
 def ask(cfg: TrackingConfig, run_id: str, folder, count: int, monkeypatch) -> list[dict[str, str]]:
@@ -54,7 +54,7 @@ def ask(cfg: TrackingConfig, run_id: str, folder, count: int, monkeypatch) -> li
 
 def traces(where, run_id: str):
     cfg, experiment = where
-    found = store.client(cfg).search_traces(locations=[experiment], max_results=500)
+    found = mlflow_store.client(cfg).search_traces(locations=[experiment], max_results=500)
     return [trace for trace in found if trace.info.trace_metadata.get("mlflow.sourceRun") == run_id]
 
 
@@ -71,7 +71,7 @@ def test_every_request_is_a_trace_of_its_run_without_secrets(where, tmp_path, mo
     assert {trace.info.token_usage["input_tokens"] for trace in found} == {100}
     assert mlflow.get_tracking_uri() == before and mlflow.active_run() is None
     assert "MLFLOW_TRACE_SAMPLING_RATIO" not in os.environ
-    assert store.client(where[0]).get_run(run_id).info.status == "RUNNING", "the run is not touched"
+    assert mlflow_store.client(where[0]).get_run(run_id).info.status == "RUNNING", "the run is not touched"
 
 
 def test_switched_off_there_is_none(where, tmp_path, monkeypatch):
@@ -100,7 +100,7 @@ def test_a_share_is_a_share(share):
 
 
 def test_a_wording_is_registered_once_and_linked_to_its_runs(where):
-    cfg, mlflow_client = where[0], store.client(where[0])
+    cfg, mlflow_client = where[0], mlflow_store.client(where[0])
     one, two = new_run(where), new_run(where)
     uri = register_prompt(cfg, one, "mine", WORDING, "d1", "1")
     assert uri == "prompts:/ser_bench-mine/1" == register_prompt(cfg, two, "mine", WORDING, "d1", "1")

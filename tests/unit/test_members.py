@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ser_bench import config, members, models, pipeline, tracking
+from ser_bench import config, pipeline, predictors, stored_predictors, tracking
 from ser_bench.config import Config
 from ser_bench.errors import ConfigError, NotComparableError, RunNotFoundError
 from ser_bench.features.feature_store import Features
 from ser_bench.types import Corpus, Split, clean_rows
-from tests.unit.test_tracking import compose_config, make_corpus, make_split
+from tests.support.tracked_runs import compose_config, make_corpus, make_split
 
 CORPUS = make_corpus()
 SPLIT = make_split(CORPUS)
@@ -37,9 +37,9 @@ def compose(folder: Path, request: pytest.FixtureRequest):
 def finished(cfg: Config, corpus: Corpus = CORPUS, split: Split = SPLIT) -> str:
     """A run as the pipeline makes it, id."""
     key = pipeline.run_key(cfg, corpus, split) + str(len(tracking.search(cfg.tracking)))
-    with tracking.start(cfg, corpus, split, key, models.predictor_class(cfg.model.name).groups, None) as active:
+    with tracking.start(cfg, corpus, split, key, predictors.predictor_class(cfg.model.name).groups, None) as active:
         features = Features(cfg, corpus.by_id, corpus.language)
-        predictor = models.build(cfg, corpus.labels, features, active.work_dir, active.log_epoch)
+        predictor = predictors.build(cfg, corpus.labels, features, active.work_dir, active.log_epoch)
         predictor.fit(split.train, split.val)
         active.log_split(split)
         active.log_predictions(predictor.predict(split.test), corpus.by_id)
@@ -53,13 +53,13 @@ def fusion(compose, *words: str, names: str = "majority,prior") -> Config:
 
 def test_a_model_is_its_newest_run_and_an_id_is_that_run(compose) -> None:
     old, new, prior = (finished(compose(f"model={name}")) for name in ("majority", "majority", "prior"))
-    found = members.resolve(fusion(compose), CORPUS, SPLIT)
+    found = stored_predictors.resolve(fusion(compose), CORPUS, SPLIT)
     assert [(one.name, one.run_id) for one in found] == [("majority", new), ("prior", prior)]
-    by_id = members.resolve(fusion(compose, names=f"prior,{old}"), CORPUS, SPLIT)
+    by_id = stored_predictors.resolve(fusion(compose, names=f"prior,{old}"), CORPUS, SPLIT)
     assert [one.run_id for one in by_id] == [prior, old]
-    both = members.resolve(fusion(compose, names=f"{old},{new}"), CORPUS, SPLIT)
+    both = stored_predictors.resolve(fusion(compose, names=f"{old},{new}"), CORPUS, SPLIT)
     assert [one.name for one in both] == [f"majority_{old[:8]}", f"majority_{new[:8]}"]
-    assert members.resolve(compose("model=majority"), CORPUS, SPLIT) == ()
+    assert stored_predictors.resolve(compose("model=majority"), CORPUS, SPLIT) == ()
 
 
 def test_another_seed_split_or_corpus_is_no_candidate(compose) -> None:
@@ -71,20 +71,20 @@ def test_another_seed_split_or_corpus_is_no_candidate(compose) -> None:
     with pytest.raises(
         RunNotFoundError, match=r"no finished run of majority .*: python run.py model=majority corpus=demo"
     ):
-        members.resolve(fusion(compose), CORPUS, SPLIT)
+        stored_predictors.resolve(fusion(compose), CORPUS, SPLIT)
     right = finished(compose("model=majority"))
-    assert members.resolve(fusion(compose), CORPUS, SPLIT)[0].run_id == right
+    assert stored_predictors.resolve(fusion(compose), CORPUS, SPLIT)[0].run_id == right
 
 
 def test_a_member_that_knows_the_validation_rows_is_only_averaged(compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models.predictor_class("prior"), "groups", ("head",))
+    monkeypatch.setattr(predictors.predictor_class("prior"), "groups", ("head",))
     for name in ("majority", "prior"):
         finished(compose(f"model={name}"))
     with pytest.raises(ConfigError, match=r"head\.refit=false"):
-        members.resolve(fusion(compose), CORPUS, SPLIT)
-    assert len(members.resolve(fusion(compose, "model.combine=mean"), CORPUS, SPLIT)) == 2
+        stored_predictors.resolve(fusion(compose), CORPUS, SPLIT)
+    assert len(stored_predictors.resolve(fusion(compose, "model.combine=mean"), CORPUS, SPLIT)) == 2
     finished(compose("model=prior", "head.refit=false"))
-    assert len(members.resolve(fusion(compose), CORPUS, SPLIT)) == 2
+    assert len(stored_predictors.resolve(fusion(compose), CORPUS, SPLIT)) == 2
 
 
 @pytest.mark.parametrize("tag", ["partition", "corpus_digest", "labels", "shuffle_labels"])
@@ -100,7 +100,7 @@ def test_a_run_of_something_else_is_named_with_the_difference(compose, tag: str)
         words = ["shuffle_labels=true"]
     prior, strange = finished(compose("model=prior")), finished(compose("model=majority", *words), corpus, split)
     with pytest.raises(NotComparableError, match=f"run {strange} .*differ in {tag}: .* and ") as caught:
-        members.resolve(fusion(compose, names=f"{prior},{strange}"), CORPUS, SPLIT)
+        stored_predictors.resolve(fusion(compose, names=f"{prior},{strange}"), CORPUS, SPLIT)
     assert "\n" not in str(caught.value)
 
 
@@ -113,22 +113,22 @@ def test_what_is_no_member_is_told(compose) -> None:
         ("prior,ffffffff", "no run 'ffffffff'"),
     ):
         with pytest.raises((ConfigError, RunNotFoundError), match=said):
-            members.resolve(fusion(compose, names=names), CORPUS, SPLIT)
+            stored_predictors.resolve(fusion(compose, names=names), CORPUS, SPLIT)
     with (
         pytest.raises(ZeroDivisionError),
         tracking.start(compose("model=majority"), CORPUS, SPLIT, "broken", (), None) as active,
     ):
         raise ZeroDivisionError
     with pytest.raises(NotComparableError, match=f"run {active.run_id} .* is FAILED"):
-        members.resolve(fusion(compose, names=f"prior,{active.run_id}"), CORPUS, SPLIT)
+        stored_predictors.resolve(fusion(compose, names=f"prior,{active.run_id}"), CORPUS, SPLIT)
 
 
 def test_a_run_that_answered_some_clips_only_is_refused(compose, monkeypatch: pytest.MonkeyPatch) -> None:
     limited = finished(compose("model=majority", "llm.limit=3"))
-    monkeypatch.setattr(models.predictor_class("majority"), "groups", ("llm",))
+    monkeypatch.setattr(predictors.predictor_class("majority"), "groups", ("llm",))
     finished(compose("model=prior"))
     with pytest.raises(NotComparableError, match=f"run {limited} .*3 clips at most.*llm.limit=null"):
-        members.resolve(fusion(compose), CORPUS, SPLIT)
+        stored_predictors.resolve(fusion(compose), CORPUS, SPLIT)
 
 
 def test_stored_answers_come_first_and_the_restored_run_gives_the_others(compose) -> None:
@@ -139,13 +139,13 @@ def test_stored_answers_come_first_and_the_restored_run_gives_the_others(compose
     frame = stored.frame()
     frame["p_angry"], frame["p_neutral"], frame["p_sad"] = 0.2, 0.3, 0.5
     frame.to_parquet(path)
-    (member,) = members.restore([stored], cfg, CORPUS.by_id, "en", CORPUS.labels)
+    (member,) = stored_predictors.restore([stored], cfg, CORPUS.by_id, "en", CORPUS.labels)
     asked = (SPLIT.test[1], SPLIT.val[0], SPLIT.test[0])
     found = member.predict(asked)
     assert found.rows == asked and found.truth == tuple(CORPUS.by_id[row.clip_id].emotion for row in asked)
     np.testing.assert_allclose(found.probabilities[[0, 2]], [[0.2, 0.3, 0.5]] * 2, atol=1e-6)
     np.testing.assert_allclose(found.probabilities[1], [1 / 3] * 3, atol=1e-6)  # shares of the training labels
-    (anew,) = members.restore([stored], cfg, CORPUS.by_id, "en", CORPUS.labels, new_audio=True)
+    (anew,) = stored_predictors.restore([stored], cfg, CORPUS.by_id, "en", CORPUS.labels, new_audio=True)
     np.testing.assert_allclose(anew.predict(asked).probabilities, 1 / 3, atol=1e-6)
     assert member.predict(()).rows == ()
 
@@ -154,23 +154,23 @@ def test_attention_takes_members_that_have_vectors_of_every_clip(compose, monkey
     majority, prior = finished(compose("model=majority")), finished(compose("model=prior"))
     attention = fusion(compose, "model.combine=attention")
     with pytest.raises(ConfigError) as caught:
-        members.resolve(attention, CORPUS, SPLIT)
+        stored_predictors.resolve(attention, CORPUS, SPLIT)
     said = str(caught.value)
     assert f"run {majority} (majority) is no member for model.combine=attention: model=majority has no" in said
     assert "Members can be runs of text_only, whisper_probe, egemaps, ssl_probe; model.combine=stack and" in said
     assert "\n" not in said
 
     for name in ("majority", "prior"):
-        cls = models.predictor_class(name)
+        cls = predictors.predictor_class(name)
         given = np.eye(len(SPLIT.val), 5, dtype=np.float32)
         monkeypatch.setattr(cls, "scaled_vectors", lambda self, rows, given=given: given, raising=False)
         monkeypatch.setattr(cls, "groups", ("adapt",))
-    found = members.resolve(attention, CORPUS, SPLIT)
+    found = stored_predictors.resolve(attention, CORPUS, SPLIT)
     np.testing.assert_array_equal(found[0].vectors(SPLIT.val), np.eye(len(SPLIT.val), 5))
     enrolled = finished(compose("model=majority", "adapt=speaker_stats", "adapt.enrol=2"))
     some = fusion(compose, "model.combine=attention", names=f"{prior},{enrolled}")
     with pytest.raises(ConfigError, match=r"run \w+ \(majority_speaker_stats_2\) .*: adapt.enrol=2 leaves out clips"):
-        members.resolve(some, CORPUS, SPLIT)
+        stored_predictors.resolve(some, CORPUS, SPLIT)
     monkeypatch.setattr(type(found[0].cfg.model), "finetune", True, raising=False)
     with pytest.raises(ConfigError, match="its encoder was fine-tuned"):
         found[0].vectors(SPLIT.val)
@@ -179,24 +179,24 @@ def test_attention_takes_members_that_have_vectors_of_every_clip(compose, monkey
 def test_the_key_holds_the_runs_and_not_the_words(compose) -> None:
     finished(compose("model=majority")), finished(compose("model=prior"))
     cfg = fusion(compose)
-    ids = [one.run_id for one in members.resolve(cfg, CORPUS, SPLIT)]
+    ids = [one.run_id for one in stored_predictors.resolve(cfg, CORPUS, SPLIT)]
     named = pipeline.run_key(cfg, CORPUS, SPLIT, ids)
     assert pipeline.run_key(fusion(compose, names=",".join(ids)), CORPUS, SPLIT, ids) == named
     finished(compose("model=majority", "force=true"))
-    newer = [one.run_id for one in members.resolve(cfg, CORPUS, SPLIT)]
+    newer = [one.run_id for one in stored_predictors.resolve(cfg, CORPUS, SPLIT)]
     assert pipeline.run_key(cfg, CORPUS, SPLIT, newer) != named
     assert pipeline.run_key(fusion(compose, "model.combine=mean"), CORPUS, SPLIT, ids) != named
 
 
 def test_tags_say_which_runs_and_how_they_were_configured(compose) -> None:
     finished(compose("model=majority")), finished(compose("model=prior"))
-    first = members.resolve(fusion(compose), CORPUS, SPLIT)
-    tags = members.tags_of(first)
+    first = stored_predictors.resolve(fusion(compose), CORPUS, SPLIT)
+    tags = stored_predictors.tags_of(first)
     assert tags["members"].split() == [one.run_id for one in first]
     finished(compose("model=majority", "seed=3")), finished(compose("model=prior", "seed=3"))
-    again = members.tags_of(members.resolve(fusion(compose, "seed=3"), CORPUS, SPLIT))
+    again = stored_predictors.tags_of(stored_predictors.resolve(fusion(compose, "seed=3"), CORPUS, SPLIT))
     assert again["member_settings"] == tags["member_settings"] and again["members"] != tags["members"]
-    assert members.tags_of(()) == {} and "model" not in tags
+    assert stored_predictors.tags_of(()) == {} and "model" not in tags
     with tracking.start(fusion(compose), CORPUS, SPLIT, "fused", (), None) as active:
         active.log_tags(tags)
     stored = tracking.load_run(compose().tracking, active.run_id)
@@ -209,10 +209,10 @@ def test_tags_say_which_runs_and_how_they_were_configured(compose) -> None:
 def test_a_fusion_of_an_adapted_member_is_named_for_what_it_heard(compose, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it would stand in the table as if it had never heard the speakers."""
     prior = finished(compose("model=prior"))
-    monkeypatch.setattr(models.predictor_class("majority"), "groups", ("adapt",))
+    monkeypatch.setattr(predictors.predictor_class("majority"), "groups", ("adapt",))
     adapted = finished(compose("model=majority", "adapt=speaker_stats"))
     cfg = fusion(compose, names=f"{prior},{adapted}")
-    tags = members.tags_of(members.resolve(cfg, CORPUS, SPLIT))
+    tags = stored_predictors.tags_of(stored_predictors.resolve(cfg, CORPUS, SPLIT))
     assert tags["model"] == "fusion+speaker_stats"
     with tracking.start(cfg, CORPUS, SPLIT, "fused", (), None) as active:
         active.log_tags(tags)
@@ -232,12 +232,12 @@ def test_what_each_adds_is_asked_of_fusions_only(compose, caplog: pytest.LogCapt
     cfg = fusion(compose, "model.combine=mean")
     speakers = {clip.id: clip.speaker for clip in CORPUS.clips}
     rows = clean_rows(row.clip_id for row in SPLIT.test)
-    for one, combined in ((cfg, members.resolve(cfg, CORPUS, SPLIT)), (compose("model=majority"), ())):
+    for one, combined in ((cfg, stored_predictors.resolve(cfg, CORPUS, SPLIT)), (compose("model=majority"), ())):
         features = Features(one, CORPUS.by_id, "en", combined)
-        predictor = models.build(one, CORPUS.labels, features, Path(), lambda epoch, metrics: None)
+        predictor = predictors.build(one, CORPUS.labels, features, Path(), lambda epoch, metrics: None)
         predictor.fit(SPLIT.train, SPLIT.val)
         with caplog.at_level("INFO"):
-            facts = members.what_each_adds(predictor, predictor.predict(rows), speakers)
+            facts = stored_predictors.what_each_adds(predictor, predictor.predict(rows), speakers)
         assert ("fusion/without/majority/uar" in facts) is bool(combined)
         assert bool(facts) is bool(combined)
     assert sum(message.startswith("adds     prior: UAR") for message in caplog.messages) == 1

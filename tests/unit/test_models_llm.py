@@ -23,7 +23,7 @@ from ser_bench.predictors.llm.llm import SETTINGS_FILE, Llm
 from ser_bench.predictors.llm.parsing.answer import said_reason
 from ser_bench.predictors.llm.prompting import prompt_template as prompts
 from ser_bench.types import Clip, FloatArray, Row, clean_rows
-from tests import fake_openai as fake
+from tests.support import fake_openai as fake
 
 KEY = "sk-test-Very0Secret1Key2"
 LABELS = ("angry", "happy", "sad")

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from ser_bench.errors import ConfigError
-from ser_bench.models.describe import format_table, layer_table
-from ser_bench.models.network import (
+from ser_bench.predictors.cnn.paper_network import (
     FeaturesToProbabilities,
     FlattenTimeMajor,
     KerasBatchNorm,
@@ -19,8 +18,9 @@ from ser_bench.models.network import (
     SameMaxPool,
     count_parameters,
 )
+from ser_bench.predictors.layer_table import format_table, layer_table
 from tests.oracles import seeded_weights as seeded
-from tests.unit.fake_inputs import compose_config
+from tests.support.fake_inputs import compose_config
 
 ORACLE = json.loads((Path(seeded.__file__).with_name("keras_oracle.json")).read_text())
 SHAPE: dict[str, Any] = {"kernels": [5, 5, 5, 3, 3], "pools": [5, 5, 5, 5, 3], "dropout_after": [2, 4, 5]}

@@ -18,8 +18,7 @@ from ser_bench.config import AugmentConfig, Engine, FeaturesConfig, Pad
 from ser_bench.errors import BadClipError, CacheError, ConfigError
 from ser_bench.features import paper_features
 from ser_bench.types import VARIANTS, Clip, FloatArray, Row
-
-from .signals import RATE_HZ, voice_like
+from tests.support.signals import RATE_HZ, voice_like
 
 FEATURES = FeaturesConfig(batch_clips=4)
 AUGMENT = AugmentConfig(name="paper", variants=list(VARIANTS))

@@ -14,7 +14,7 @@ from ser_bench.cache import Cache
 from ser_bench.errors import ConfigError, WeightsError
 from ser_bench.features.encoders import huggingface_encoder
 from ser_bench.types import Clip, FloatArray
-from tests.unit import tiny_speech_encoder as tiny
+from tests.support import tiny_speech_encoder as tiny
 
 
 def embed(clips: list[Clip], folder: Path, cache: Path) -> FloatArray:

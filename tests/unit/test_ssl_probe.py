@@ -13,15 +13,15 @@ import pytest
 import soundfile
 import torch
 
-from ser_bench import models
+from ser_bench import predictors
 from ser_bench.config import Config, Mix, SslProbeConfig
 from ser_bench.errors import ConfigError, SerBenchError, WeightsError
 from ser_bench.features.feature_store import Features
-from ser_bench.models import layer_mix, ssl_probe
-from ser_bench.models.finetune import Tuned
+from ser_bench.predictors.embeddings import layer_weights, ssl_probe
+from ser_bench.predictors.embeddings.finetuning import Tuned
 from ser_bench.types import Clip, clean_rows
-from tests.unit import tiny_speech_encoder as tiny
-from tests.unit.fake_inputs import LABELS, FakeInputs, compose_config, rows
+from tests.support import tiny_speech_encoder as tiny
+from tests.support.fake_inputs import LABELS, FakeInputs, compose_config, rows
 
 TRAIN, VAL, TEST = rows(0, 60), rows(100, 12), rows(200, 30)
 
@@ -37,7 +37,7 @@ def composed(**model: object) -> Config:
 
 
 def fitted(inputs: FakeInputs | None = None, **model: object):
-    probe = models.build(composed(**model), LABELS, inputs or FakeInputs(), Path(), lambda epoch, values: None)
+    probe = predictors.build(composed(**model), LABELS, inputs or FakeInputs(), Path(), lambda epoch, values: None)
     return probe, probe.fit(TRAIN, VAL)
 
 
@@ -61,7 +61,7 @@ def test_all_layers_alike_are_their_mean():
 @pytest.mark.parametrize("layers", ["3", "-1", "first", "", "1.5"])
 def test_a_layer_that_is_not_there_is_refused(layers):
     with pytest.raises(ConfigError, match=r"last, all, or a number from 0 to 2"):
-        layer_mix.fixed(SslProbeConfig(layers=layers), 3)
+        layer_weights.fixed(SslProbeConfig(layers=layers), 3)
 
 
 def test_learnt_weights_leave_noise_out_however_loud_and_know_training_rows_only():
@@ -70,9 +70,9 @@ def test_learnt_weights_leave_noise_out_however_loud_and_know_training_rows_only
     assert shares[0] < 0.05 and sum(shares) == pytest.approx(1.0)
     pooled = FakeInputs().speech_encoder(TRAIN, "", None, "cpu").reshape(60, 3, -1)
     targets = np.array([LABELS.index(label) for label in FakeInputs().truth(TRAIN)])
-    weights = layer_mix.learnt(pooled, targets, 3)
+    weights = layer_weights.learnt(pooled, targets, 3)
     loud = pooled * np.array([1.0, 1000.0, 1.0], np.float32)[None, :, None]
-    ratio = layer_mix.learnt(loud, targets, 3) / weights
+    ratio = layer_weights.learnt(loud, targets, 3) / weights
     np.testing.assert_allclose(ratio, [1.0, 1e-3, 1.0], rtol=1e-3)  # loudness is divided out
 
     class Asked(FakeInputs):
@@ -88,11 +88,11 @@ def test_learnt_weights_leave_noise_out_however_loud_and_know_training_rows_only
 def test_a_stored_probe_keeps_its_layers(tmp_path):
     probe, _ = fitted(layers="all", mix=Mix.learnt)
     probe.save(tmp_path)
-    loaded = models.load(tmp_path, composed(layers="0"), LABELS, FakeInputs())
+    loaded = predictors.load(tmp_path, composed(layers="0"), LABELS, FakeInputs())
     np.testing.assert_array_equal(loaded.predict(TEST).probabilities, probe.predict(TEST).probabilities)
     (tmp_path / ssl_probe.MIX_FILE).write_bytes(b"")
     with pytest.raises(SerBenchError, match="no readable stored model"):
-        models.load(tmp_path, composed(), LABELS, FakeInputs())
+        predictors.load(tmp_path, composed(), LABELS, FakeInputs())
 
 
 # ---- from files
@@ -114,7 +114,7 @@ def test_a_probe_over_files_and_a_tiny_encoder(tmp_path):
     clips = voices(tmp_path, 36)
     cfg = replace(composed(encoder=str(tiny.make(tmp_path / "encoder"))), cache_dir=str(tmp_path / "cache"))
     inputs = Features(cfg, {clip.id: clip for clip in clips}, "en")
-    probe = models.build(cfg, LABELS, inputs, tmp_path, lambda epoch, values: None)
+    probe = predictors.build(cfg, LABELS, inputs, tmp_path, lambda epoch, values: None)
     probe.fit(clean_rows(c.id for c in clips[:18]), clean_rows(c.id for c in clips[18:24]))
     found = probe.predict(clean_rows(c.id for c in clips[24:]))
     assert np.mean([said == truth for said, truth in zip(found.predicted, found.truth, strict=True)]) > 0.8
@@ -125,7 +125,7 @@ def test_an_encoder_that_is_nowhere_is_one_line(tmp_path, monkeypatch):
     clips = voices(tmp_path, 6)
     cfg = replace(composed(encoder="nobody/nothing"), cache_dir=str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: (_ for _ in ()).throw(OSError("away")))
-    probe = models.build(
+    probe = predictors.build(
         cfg, LABELS, Features(cfg, {c.id: c for c in clips}, "en"), tmp_path, lambda epoch, values: None
     )
     with pytest.raises(WeightsError, match=r"model\.encoder=nobody/nothing"):
@@ -169,12 +169,12 @@ def test_a_tiny_encoder_is_fine_tuned_stored_and_read_back(tmp_path, norm, loss,
     assert changed and not [name for name in changed if name.startswith("feature_extractor")]
     assert facts["params/trainable"] < facts["params/total"]
 
-    probe = models.build(composed(encoder=str(folder)), LABELS, FakeInputs(), tmp_path, lambda epoch, values: None)
+    probe = predictors.build(composed(encoder=str(folder)), LABELS, FakeInputs(), tmp_path, lambda epoch, values: None)
     probe._tuned = tuned
     probe.save(tmp_path / "stored")
     assert {path.suffix for path in (tmp_path / "stored").rglob("*") if path.is_file()} == {".json", ".safetensors"}
     folder.rename(tmp_path / "gone")  # a stored run needs its encoder no longer
-    loaded = models.load(tmp_path / "stored", composed(encoder=str(folder)), LABELS, FakeInputs())
+    loaded = predictors.load(tmp_path / "stored", composed(encoder=str(folder)), LABELS, FakeInputs())
     alone = np.concatenate([loaded._tuned.predict_proba([clip]) for clip in clips[18:]])
     np.testing.assert_allclose(alone, tuned.predict_proba(clips[18:]), atol=1e-5)
 

@@ -63,7 +63,9 @@ def test_abstentions_are_wrong() -> None:
 
 def test_a_class_without_rows_does_not_count() -> None:
     p = predictions(np.array([0, 0, 1]), np.array([0, 1, 1]))
-    assert statistics.uar(statistics.counts_by_speaker(p, {r.clip_id: "s" for r in p.rows}).sum(0)) == pytest.approx(0.75)
+    assert statistics.uar(statistics.counts_by_speaker(p, {r.clip_id: "s" for r in p.rows}).sum(0)) == pytest.approx(
+        0.75
+    )
 
 
 def test_standard_error_agrees_with_scipys_bootstrap() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ser_bench import sweep, tracking
+from ser_bench import launcher, tracking
 from ser_bench.config import TrackingConfig
-from ser_bench.sweep import multirun_first
+from ser_bench.launcher import multirun_first
 
 
 @pytest.mark.parametrize(
@@ -28,21 +28,21 @@ def test_the_multirun_flag_may_stand_anywhere(words: list[str], expected: list[s
 
 
 def test_a_sweep_is_closed_whatever_becomes_of_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / sweep.PARENT_FILE).write_text("the parent")
+    (tmp_path / launcher.PARENT_FILE).write_text("the parent")
     child = tmp_path / "0"
     child.mkdir()
-    (child / sweep.RESULT_FILE).write_text('{"status": "finished"}')
+    (child / launcher.RESULT_FILE).write_text('{"status": "finished"}')
     closed = []
 
     def fails(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(sweep, "_sweep_dir", tmp_path)
-    monkeypatch.setattr(sweep, "_tracking", TrackingConfig(experiment="x"))
-    monkeypatch.setattr(sweep, "_report", fails)
+    monkeypatch.setattr(launcher, "_sweep_dir", tmp_path)
+    monkeypatch.setattr(launcher, "_tracking", TrackingConfig(experiment="x"))
+    monkeypatch.setattr(launcher, "_report", fails)
     monkeypatch.setattr(tracking, "end_parent", lambda _cfg, run_id, status: closed.append((run_id, status)))
     with pytest.raises(ZeroDivisionError):
-        sweep._close_sweep(False)
+        launcher._close_sweep(False)
     assert closed == [("the parent", "FINISHED")]
 
 
@@ -58,7 +58,7 @@ def test_sigterm_stops_a_run_as_ctrl_c_does_also_where_ctrl_c_is_ignored(
         time.sleep(30)
 
     try:
-        assert sweep.main(task) == sweep.EXIT_INTERRUPTED
+        assert launcher.main(task) == launcher.EXIT_INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, before[0])
         signal.signal(signal.SIGINT, before[1])

@@ -17,12 +17,12 @@ from ser_bench.config import Config, HeadConfig, Target
 from ser_bench.corpora import target
 from ser_bench.errors import ConfigError
 from ser_bench.features.feature_store import Features
-from ser_bench.models.cnn import Cnn
-from ser_bench.models.heads import Head
-from ser_bench.models.listeners import Listeners
-from ser_bench.models.whisper_probe import WhisperProbe
+from ser_bench.predictors.baselines.listeners import Listeners
+from ser_bench.predictors.cnn.cnn import Cnn
+from ser_bench.predictors.embeddings.whisper_probe import WhisperProbe
+from ser_bench.predictors.heads import Head
 from ser_bench.types import FloatArray, Row, Split
-from tests.unit.fake_inputs import LABELS, TINY, FakeInputs, compose_config, rows
+from tests.support.fake_inputs import LABELS, TINY, FakeInputs, compose_config, rows
 
 VOTES = """fileName,A,D,F,H,N,S
 1001_DFA_ANG_XX,9,1,0,0,0,0

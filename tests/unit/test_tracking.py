@@ -15,23 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 
-from ser_bench import config, tracking
+from ser_bench import redaction, tracking
 from ser_bench.config import Config, TrackingConfig
 from ser_bench.errors import InterruptedRunError, RunNotFoundError, TrackingError
-from ser_bench.tracking import facts, secrets, source, store
-from ser_bench.types import Clip, Corpus, Predictions, Row, Split, clean_rows
+from ser_bench.tracking import code_version, mlflow_store, run_description
+from ser_bench.types import Corpus, Predictions, Split
+from tests.support.tracked_runs import LABELS, compose_config, make_corpus, make_split
 
 ROOT = Path(__file__).resolve().parents[2]
-LABELS = ("angry", "neutral", "sad")
+
 KEY = "0123456789abcdef"
-
-
-def compose_config(folder: Path, *overrides: str) -> Config:
-    config.register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return config.to_config(compose("config", [f"tracking.dir={folder}", *overrides]))
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +39,6 @@ def cfg(tmp_path_factory) -> Config:
 @pytest.fixture
 def key(request) -> str:
     return f"{abs(hash(request.node.name)):016x}"
-
-
-def make_corpus(**changes) -> Corpus:
-    clips = tuple(
-        Clip(f"s{s}_{label}", Path(f"s{s}_{label}.wav"), label, f"s{s}", "DFA", duration_s=2.0, digest="00")
-        for s in range(4)
-        for label in LABELS
-    )
-    values = {"name": "demo", "clips": clips, "labels": LABELS, "language": "en", "synthetic": True}
-    return Corpus(**(values | changes))
-
-
-def make_split(corpus: Corpus) -> Split:
-    rows = clean_rows(clip.id for clip in corpus.clips)
-    noisy = tuple(Row(row.clip_id, "noise") for row in rows[:6])
-    return Split("speaker", 0, 2, rows[:6] + noisy, rows[6:8], rows[8:])
 
 
 def make_predictions(split: Split, corpus: Corpus) -> Predictions:
@@ -80,7 +58,7 @@ def begin(cfg: Config, key: str, parent: str | None = None, corpus: Corpus | Non
 
 
 def history(cfg: Config, run_id: str, name: str) -> list[tuple[int, float]]:
-    return [(m.step, m.value) for m in store.client(cfg.tracking).get_metric_history(run_id, name)]
+    return [(m.step, m.value) for m in mlflow_store.client(cfg.tracking).get_metric_history(run_id, name)]
 
 
 def only(cfg: Config, key: str) -> tracking.StoredRun:
@@ -112,9 +90,9 @@ def test_two_processes_may_open_a_cold_store_at_once(tmp_path):
 
 def test_a_relative_folder_is_made_absolute_at_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert store.tracking_uri(TrackingConfig(dir="runs")) == f"sqlite:///{tmp_path}/runs/mlflow.db"
-    assert store.tracking_uri(TrackingConfig(uri="sqlite:///a.db")) == f"sqlite:///{tmp_path}/a.db"
-    assert store.tracking_uri(TrackingConfig(uri="http://host:5000")) == "http://host:5000"
+    assert mlflow_store.tracking_uri(TrackingConfig(dir="runs")) == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert mlflow_store.tracking_uri(TrackingConfig(uri="sqlite:///a.db")) == f"sqlite:///{tmp_path}/a.db"
+    assert mlflow_store.tracking_uri(TrackingConfig(uri="http://host:5000")) == "http://host:5000"
 
 
 def test_a_server_that_is_down_is_told_at_once(tmp_path):
@@ -187,7 +165,7 @@ def test_a_finished_run_holds_everything(cfg, key):
               "size": "eighth", "experiment": "demo", "synthetic": "true", "partition": split.partition,
               "rows": split.rows, "corpus_digest": corpus.digest, "labels": "angry neutral sad"}  # fmt: skip
     assert wanted.items() <= run.tags.items()
-    assert run.tags["commit"] == source.commit()["commit"]
+    assert run.tags["commit"] == code_version.commit()["commit"]
     names = {"predictions.parquet", "split.json", "confusion.png", "confusion.json", "report.txt", "report.json",
              "learning_curves.png", "config.yaml", "corpus.json"}  # fmt: skip
     assert {path.name for path in run.artifact("").iterdir()} == names
@@ -200,7 +178,7 @@ def test_pages_of_mlflow_say_what_matters_first(cfg, key):
     split = make_split(corpus)
     with begin(cfg, key) as active:
         active.log_predictions(make_predictions(split, corpus), corpus.by_id)
-    mlflow = store.client(cfg.tracking)
+    mlflow = mlflow_store.client(cfg.tracking)
     run = mlflow.get_run(active.run_id)
     heading, figures = run.data.tags["mlflow.note.content"].splitlines()[:2]
     assert heading.strip() == "**cnn_text on demo (SYNTHETIC speech): split speaker, fold 0 of 2**"
@@ -214,9 +192,9 @@ def test_pages_of_mlflow_say_what_matters_first(cfg, key):
 
 
 def test_digits_that_nobody_can_read_are_not_logged():
-    assert facts.readable(1 / 3) == 0.333333 and facts.readable(7_192_710.0) == 7_192_710.0
-    assert facts.readable(1.23456789e-5) == 1.235e-5 and facts.readable(0.0) == 0.0
-    assert np.isnan(facts.readable(float("nan")))
+    assert run_description.readable(1 / 3) == 0.333333 and run_description.readable(7_192_710.0) == 7_192_710.0
+    assert run_description.readable(1.23456789e-5) == 1.235e-5 and run_description.readable(0.0) == 0.0
+    assert np.isnan(run_description.readable(float("nan")))
 
 
 def test_what_is_read_back_is_what_was_logged(cfg, key):
@@ -257,7 +235,7 @@ def test_the_data_and_the_split_are_inputs(cfg, key):
     split = make_split(corpus)
     with begin(cfg, key) as active:
         pass
-    found = store.client(cfg.tracking).get_run(active.run_id).inputs.dataset_inputs
+    found = mlflow_store.client(cfg.tracking).get_run(active.run_id).inputs.dataset_inputs
     by_context = {one.tags[0].value: one.dataset for one in found}
     assert set(by_context) == {"corpus", "training", "validation", "test"}
     assert (by_context["corpus"].name, by_context["corpus"].digest) == ("demo", corpus.digest)
@@ -375,13 +353,13 @@ def test_children_are_nested_and_finished_ones_adopted(cfg, key):
     assert only(cfg, key).parent == parent  # it stays where it was
     tracking.log_text(cfg.tracking, later, "a table", "table.txt")
     tracking.describe_run(cfg.tracking, later, "a line of a table that is long\n" * 400)
-    cut = store.client(cfg.tracking).get_run(later).data.tags["mlflow.note.content"]
+    cut = mlflow_store.client(cfg.tracking).get_run(later).data.tags["mlflow.note.content"]
     assert len(cut) <= 8000 and "long\n\n… the rest is in the artifacts" in cut and "long\na line" in cut
     tracking.describe_run(cfg.tracking, later, "**a table**")
     tracking.end_parent(cfg.tracking, later, "FAILED")
     stored = tracking.load_run(cfg.tracking, later)
     assert stored.status == "FAILED" and stored.artifact("table.txt").read_text() == "a table"
-    assert store.client(cfg.tracking).get_run(later).data.tags["mlflow.note.content"] == "**a table**"
+    assert mlflow_store.client(cfg.tracking).get_run(later).data.tags["mlflow.note.content"] == "**a table**"
 
 
 def test_search_keeps_to_its_experiment_and_limit(cfg, key):
@@ -399,7 +377,7 @@ def test_unknown_and_ambiguous_runs(cfg, key):
         tracking.load_run(cfg.tracking, "f" * 12)
     with pytest.raises(RunNotFoundError, match="no run"):
         tracking.load_run(cfg.tracking, "x' or 1=1")
-    first = {run.info.run_id[0] for run in store.client(cfg.tracking).search_runs(["1", "2"])}
+    first = {run.info.run_id[0] for run in mlflow_store.client(cfg.tracking).search_runs(["1", "2"])}
     ambiguous = []
     for digit in first:
         try:
@@ -439,7 +417,7 @@ def test_a_network_is_logged_and_loads_again(cfg, key, monkeypatch):
         active.log_predictor(predictor)
     stored = tracking.load_run(cfg.tracking, active.run_id)
     assert (stored.artifact("predictor") / "weights.bin").read_bytes() == b"weights"
-    mlflow.set_tracking_uri(store.tracking_uri(cfg.tracking))
+    mlflow.set_tracking_uri(mlflow_store.tracking_uri(cfg.tracking))
     rows = np.random.default_rng(1).normal(size=(7, 5)).astype(np.float32)  # another batch size than the example's
     with torch.no_grad():
         expected = predictor.module.eval()(torch.from_numpy(rows)).numpy()
@@ -458,7 +436,7 @@ def test_models_are_not_logged_where_that_is_not_wanted(cfg, key):
     plain = compose_config(Path(cfg.tracking.dir), "tracking.log_model=false")
     with begin(plain, key) as active:
         active.log_predictor(TinyNetwork())
-    run = store.client(cfg.tracking).get_run(active.run_id)
+    run = mlflow_store.client(cfg.tracking).get_run(active.run_id)
     assert not run.outputs or not run.outputs.model_outputs
 
 
@@ -547,10 +525,10 @@ def test_no_key_reaches_the_store(tmp_path, monkeypatch):
 
 def test_ordinary_words_are_left_alone(monkeypatch):
     monkeypatch.setenv("SOME_KEY", "demo")
-    assert secrets.redact("corpus demo") == "corpus demo"
+    assert redaction.redact("corpus demo") == "corpus demo"
     monkeypatch.setenv("SOME_TOKEN", "long enough")
-    assert secrets.redact("it is long enough") == "it is ***"
-    assert secrets.redact("https://a:b@host/x and me@host") == "https://***@host/x and me@host"
+    assert redaction.redact("it is long enough") == "it is ***"
+    assert redaction.redact("https://a:b@host/x and me@host") == "https://***@host/x and me@host"
 
 
 # ---- the commit
@@ -562,21 +540,21 @@ def test_the_commit_and_whether_the_code_was_changed(tmp_path):
         done = subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
         return done.stdout.decode().strip()
 
-    assert source.commit(tmp_path) == {"commit": "unknown", "dirty": "unknown"}
+    assert code_version.commit(tmp_path) == {"commit": "unknown", "dirty": "unknown"}
     git("init", "-q")
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a.py").write_text("a = 1\n")
     git("add", "-A")
     git("commit", "-q", "-m", "first")
     head = git("rev-parse", "HEAD")
-    assert source.commit(tmp_path) == {"commit": head, "dirty": "false"}
+    assert code_version.commit(tmp_path) == {"commit": head, "dirty": "false"}
     (tmp_path / "my_clips.csv").write_text("path\n")  # no code
-    assert source.commit(tmp_path)["dirty"] == "false"
+    assert code_version.commit(tmp_path)["dirty"] == "false"
     (tmp_path / "src" / "b.py").write_text("b = 1\n")
-    assert source.commit(tmp_path)["dirty"] == "true"
-    assert source.commit(tmp_path / "src")["commit"] == "unknown"  # installed inside somebody else's checkout
+    assert code_version.commit(tmp_path)["dirty"] == "true"
+    assert code_version.commit(tmp_path / "src")["commit"] == "unknown"  # installed inside somebody else's checkout
 
 
 def test_a_machine_without_git(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert source.commit() == {"commit": "unknown", "dirty": "unknown"}
+    assert code_version.commit() == {"commit": "unknown", "dirty": "unknown"}

@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 
 from ser_bench.config import TrainerConfig
 from ser_bench.errors import CacheError, ConfigError, InterruptedRunError, SerBenchError
-from ser_bench.models.network import PaperCNN
+from ser_bench.predictors.cnn.paper_network import PaperCNN
 from ser_bench.training import lightning_loop
 from ser_bench.training.epoch_report import Tally, spell
 from ser_bench.training.row_data import EpochBatches, RowData

@@ -13,8 +13,7 @@ from ser_bench import audio
 from ser_bench.config import FeaturesConfig, MfccOrder, Pad
 from ser_bench.features import paper_vector
 from ser_bench.types import FloatArray
-
-from .signals import voice_like
+from tests.support.signals import voice_like
 
 FEATURES = FeaturesConfig()
 FRAMES = 108

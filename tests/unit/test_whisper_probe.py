@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ser_bench.errors import ConfigError, SerBenchError
-from ser_bench.models.whisper_probe import WhisperProbe, chosen
+from ser_bench.predictors.embeddings.whisper_probe import WhisperProbe, chosen
 from ser_bench.types import Clip, FloatArray, Row
-from tests.unit.fake_inputs import LABELS, FakeInputs, compose_config, rows
+from tests.support.fake_inputs import LABELS, FakeInputs, compose_config, rows
 
 TRAIN, VAL = rows(0, 90), rows(100, 30)
 SPEAKERS = 5

@@ -9,6 +9,6 @@ Nothing here asks a run what it thinks of itself: a run is convicted by its rows
 """
 
 from ser_bench.audit.finding import Audit, Finding
-from ser_bench.audit.stored import audit_and_log, audit_run, audit_stored
+from ser_bench.audit.run_audit import audit_and_log, audit_run, audit_stored
 
 __all__ = ["Audit", "Finding", "audit_and_log", "audit_run", "audit_stored"]

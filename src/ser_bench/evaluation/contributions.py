@@ -66,7 +66,9 @@ def contributions(
     found = {}
     for member, answers in without.items():
         mcnemar_p = statistics.mcnemar(answers, whole)
-        found[member] = statistics.difference(statistics.counts_by_speaker(answers, speakers), counts, mcnemar_p, tests=tests)
+        found[member] = statistics.difference(
+            statistics.counts_by_speaker(answers, speakers), counts, mcnemar_p, tests=tests
+        )
     raw = {member: one.p for member, one in found.items() if one.p is not None}
     adjusted = dict(zip(raw, statistics.holm(list(raw.values())), strict=True))
     uar = float(statistics.uar(counts.sum(0)))

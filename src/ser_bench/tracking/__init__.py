@@ -11,11 +11,11 @@ MLflow's active run is never used, and its global tracking URI only by `traces`,
 other call names its store and its run, so that threads and parallel processes cannot log into each other's runs.
 """
 
-from ser_bench.tracking.evidence import log_audit, log_clips, stored_clips
-from ser_bench.tracking.parent import adopt, describe_run, end_parent, log_files, log_text, start_parent
-from ser_bench.tracking.run import ActiveRun, start
-from ser_bench.tracking.store import open_store, results_page
-from ser_bench.tracking.stored import StoredRun, find_finished, load_run, newest, search
+from ser_bench.tracking.active_run import ActiveRun, start
+from ser_bench.tracking.audit_records import log_audit, log_clips, stored_clips
+from ser_bench.tracking.mlflow_store import open_store, results_page
+from ser_bench.tracking.stored_runs import StoredRun, find_finished, load_run, newest, search
+from ser_bench.tracking.sweep_run import adopt, describe_run, end_parent, log_files, log_text, start_parent
 from ser_bench.tracking.traces import traced
 
 __all__ = [

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser_bench.config import TrackingConfig
-from ser_bench.tracking.store import client, errors
+from ser_bench.tracking.mlflow_store import client, errors
 from ser_bench.types import FloatArray
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ser_bench.config import TrackingConfig
 from ser_bench.errors import ConfigError
-from ser_bench.tracking.secrets import redact
-from ser_bench.tracking.store import client, errors, tracking_uri
+from ser_bench.redaction import redact
+from ser_bench.tracking.mlflow_store import client, errors, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import LiveSpan

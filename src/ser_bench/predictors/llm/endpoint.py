@@ -65,7 +65,9 @@ def open_service(
     if not is_in_process(cfg):
         yield Service(address(cfg), cfg.base_url, cfg.api_key_env)
         return
-    with local_server.serve(model_file(cfg), cfg.max_concurrency, threads, cfg.context_tokens or context_tokens) as running:
+    with local_server.serve(
+        model_file(cfg), cfg.max_concurrency, threads, cfg.context_tokens or context_tokens
+    ) as running:
         yield Service("the local server", running.base_url, None, running.key, LOCAL_MOST_LOGPROBS, is_llama_cpp=True)
 
 

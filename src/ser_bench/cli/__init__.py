@@ -1,0 +1,1 @@
+"""The command line `ser-bench`: describe, corpora, weights, compare, audit, predict, doctor."""

@@ -1,0 +1,219 @@
+"""What surrounds `pipeline.run`: errors for people, exit statuses, and the parent run of a `-m` sweep.
+
+The parent run is created before the first child and its id written into the sweep's folder, where the children read it
+whatever launcher started them. Each child leaves a `result.json` beside its log; the sweep's status is read from them.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ser_bench.config import Config, ModelConfig, TrackingConfig, named_overrides, roles, to_config
+from ser_bench.errors import InterruptedRunError, SerBenchError
+
+log = logging.getLogger(__name__)
+
+PARENT_FILE = "mlflow_parent_run"
+RESULT_FILE = "result.json"
+HYDRA_FOLDER = ".hydra"
+"""Where Hydra keeps the configuration of a child."""
+EXIT_FAILED, EXIT_INTERRUPTED = 2, 130
+
+_sweep_dir: Path | None = None
+_tracking: TrackingConfig | None = None
+_statuses: list[str] = []
+
+
+def main(task: Callable[[], Any]) -> int:
+    """Run Hydra's entry point; return the exit status: 0, 2 (something failed) or 130 (interrupted)."""
+    sys.argv[1:] = multirun_first(sys.argv[1:])
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    interrupted = False
+    try:
+        task()
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        failed = _close_sweep(interrupted) if _sweep_dir else "failed" in _statuses
+        gc.freeze()  # or Python spends a second at exit on sorting what ends with it anyway
+    if interrupted or "interrupted" in _statuses:
+        return EXIT_INTERRUPTED
+    return EXIT_FAILED if failed else 0
+
+
+def _as_ctrl_c(*_: object) -> None:
+    """SIGTERM, which schedulers and `kill` send, stops a run as Ctrl-C does: marked, closed, ready to be resumed."""
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.raise_signal(signal.SIGINT)  # to whoever handles it now: asyncio and Lightning have ways of their own
+    else:
+        raise KeyboardInterrupt  # a shell's background job ignores Ctrl-C
+
+
+def multirun_first(words: Sequence[str]) -> list[str]:
+    """The command line with -m in front: argparse, which Hydra uses, refuses overrides on both sides of it."""
+    flags = [word for word in words if word in ("-m", "--multirun")]
+    return flags + [word for word in words if word not in flags]
+
+
+def carry_out(composed: DictConfig) -> None:
+    """One run of the pipeline; what went wrong is said in one line and kept in `result.json`."""
+    hydra = HydraConfig.get()
+    result: dict[str, Any] = {"status": "failed", "overrides": list(hydra.overrides.task)}
+    try:
+        cfg = to_config(composed)
+        _share_cores(cfg, _parallel_children(hydra))
+        from ser_bench import pipeline  # heavy: only after the threads were set
+
+        gc.freeze()  # what was imported stays: no use in searching it for garbage again and again
+        outcome = pipeline.run(cfg, _parent_of(hydra))
+        result |= {"status": "finished", "run_id": outcome.run_id, "skipped": outcome.skipped}
+    except (KeyboardInterrupt, InterruptedRunError) as interrupt:
+        result |= {"status": "interrupted"}
+        log.error("stopped  %s", str(interrupt) or "interrupted; the same command resumes the run")
+        if hydra.mode is RunMode.MULTIRUN:
+            raise KeyboardInterrupt from interrupt
+    except SerBenchError as error:
+        result |= {"error": str(error)}
+        log.error("error    %s", error)
+    except Exception as error:
+        result |= {"error": f"{type(error).__name__}: {error}"}
+        if hydra.mode is not RunMode.MULTIRUN:
+            raise
+        log.exception("error    this run failed; the others go on")
+    finally:
+        _statuses.append(result["status"])
+        (Path(hydra.runtime.output_dir) / RESULT_FILE).write_text(json.dumps(result, indent=1))
+
+
+class SweepCallback(Callback):
+    """Opens the sweep's parent run before the first child starts."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Create the parent (which also migrates a cold store) and leave its id in the sweep's folder."""
+        global _sweep_dir, _tracking
+        from ser_bench import tracking
+        from ser_bench.features import numba_cache
+
+        try:
+            settings = OmegaConf.to_object(config.tracking)
+            assert isinstance(settings, TrackingConfig)
+            _tracking = settings
+            if OmegaConf.select(config.hydra, "launcher.n_jobs", default=1) != 1:
+                numba_cache.fill()
+            model = OmegaConf.get_type(config.model) or ModelConfig
+            words = named_overrides(list(config.hydra.overrides.task), roles(Config, model), list(config))
+            overrides = " ".join(words)
+            tracking.open_store(_tracking)
+            parent = tracking.start_parent(
+                _tracking,
+                _tracking.experiment,
+                name=f"sweep {overrides}".strip(),
+                tags={"overrides": overrides, "corpus": str(config.corpus.name), "kind": "sweep"},
+            )
+        except SerBenchError as error:
+            print(f"error    {error}", file=sys.stderr)
+            raise SystemExit(EXIT_FAILED) from None
+        _sweep_dir = Path(config.hydra.sweep.dir).absolute()
+        _sweep_dir.mkdir(parents=True, exist_ok=True)
+        (_sweep_dir / PARENT_FILE).write_text(parent)
+
+
+def _close_sweep(interrupted: bool) -> bool:
+    """Compare the children, close the parent with the true status; return whether a child failed."""
+    from ser_bench import tracking
+
+    assert _sweep_dir is not None and _tracking is not None
+    parent = (_sweep_dir / PARENT_FILE).read_text()
+    results = [_read_result(child) for child in children_of(_sweep_dir)]
+    failed = [result for result in results if result["status"] == "failed"]
+    for result in failed:
+        print(f"failed   {' '.join(result['overrides'])}: {result['error']}", file=sys.stderr)
+    status = "KILLED" if interrupted else "FAILED" if failed or not results else "FINISHED"
+    try:
+        _report(_tracking, parent, _sweep_dir)
+    except SerBenchError as error:
+        print(f"error    {error}", file=sys.stderr)
+    finally:  # whatever becomes of the report, the sweep is over
+        tracking.end_parent(_tracking, parent, status)
+    return status == "FAILED"
+
+
+def _report(cfg: TrackingConfig, parent: str, folder: Path) -> None:
+    """Set the finished children side by side: in the terminal, as files beside the sweep, and on its parent run."""
+    from ser_bench import comparison, tracking
+    from ser_bench.comparison import paired
+
+    found = paired.comparisons_of_sweep(cfg, parent)
+    if not found:
+        print("no finished run to compare")
+        return
+    document = comparison.Report.of("Predictors side by side", found)
+    print(comparison.all_as_text(found))
+    tracking.describe_run(cfg, parent, document.markdown())
+    paths = comparison.write(document, folder)
+    tracking.log_files(cfg, parent, paths)
+    print(f"\nreport   {paths[0]}")
+
+
+def children_of(sweep_dir: Path) -> list[Path]:
+    """Folders of the children that were started, in the order of their job numbers, whatever `hydra.sweep.subdir` is.
+
+    Hydra writes `.hydra/` into a child's folder when it starts the child.
+    """
+    found = {path.parent for path in sweep_dir.rglob(HYDRA_FOLDER) if path.is_dir()}
+    found |= {path.parent for path in sweep_dir.rglob(RESULT_FILE)}
+    return sorted(found, key=lambda child: (_job_number(child), str(child)))
+
+
+def _job_number(child: Path) -> int:
+    try:
+        return int(OmegaConf.load(child / HYDRA_FOLDER / "hydra.yaml").hydra.job.num)
+    except (OSError, ValueError, TypeError, OmegaConfBaseException):
+        return sys.maxsize  # no readable file of Hydra's: listed last
+
+
+def _read_result(child: Path) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = json.loads((child / RESULT_FILE).read_text())
+        return result
+    except (OSError, ValueError):
+        return {"status": "failed", "overrides": [child.name], "error": f"ended without a result; see {child}"}
+
+
+def _parent_of(hydra: Any) -> str | None:
+    if hydra.mode is not RunMode.MULTIRUN:
+        return None
+    path = Path(hydra.sweep.dir) / PARENT_FILE
+    return path.read_text() if path.exists() else None
+
+
+def _parallel_children(hydra: Any) -> int:
+    """How many runs work at the same time on this machine."""
+    n_jobs = OmegaConf.select(hydra, "launcher.n_jobs", default=1) if hydra.mode is RunMode.MULTIRUN else 1
+    cores = len(os.sched_getaffinity(0))
+    return cores if n_jobs is None or n_jobs < 0 else min(int(n_jobs), cores)
+
+
+def _share_cores(cfg: Config, children: int) -> None:
+    """Divide the cores among parallel children: oversubscribed threads make every child slower than one alone."""
+    if cfg.trainer.threads is None:
+        cfg.trainer.threads = max(1, len(os.sched_getaffinity(0)) // children)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(name, str(cfg.trainer.threads))
+    import torch
+
+    torch.set_num_threads(cfg.trainer.threads)

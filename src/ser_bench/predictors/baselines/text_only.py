@@ -1,0 +1,140 @@
+"""`model=text_only`: logistic regression over the transcript's embedding; hears nothing but the words.
+
+A control. Where every sentence is spoken in every emotion, it can know no more than the sentence tells
+(`evaluation/sentence_ceiling.py`), but for what the recogniser's errors betray.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_bench.config import TextOnlyConfig, model_config
+from ser_bench.errors import ConfigError, SerBenchError
+from ser_bench.predictors.base import Plain
+from ser_bench.types import FloatArray, Predictions, Row
+
+log = logging.getLogger(__name__)
+
+WEIGHTS_FILE = "text_only.safetensors"
+ARRAYS = ("mean", "scale", "coefficients", "intercepts")
+Array = npt.NDArray[np.float64]
+
+
+class TextOnly(Plain):
+    """Standardise by the training rows, then multinomial logistic regression with an L2 penalty.
+
+    Source: scikit-learn's `make_pipeline(StandardScaler(), LogisticRegression(C=model.C))`. What is stored are its
+    numbers, not its objects: P(c) = softmax_c(((x − mean) / scale) · coefficients_c + intercept_c).
+    """
+
+    name: ClassVar[str] = "text_only"
+    groups: ClassVar[tuple[str, ...]] = ("asr", "text")
+    _arrays: Mapping[str, Array] | None = None
+
+    def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
+        """Fit on clean training rows: a clip's variants share its transcript, and would only count it repeatedly.
+
+        Returns `fit/seconds` (embeddings not included), `fit/iterations`, `params/total` and `params/trainable`.
+
+        Raises:
+            LanguageError: recogniser or embedder does not know the language of the corpus.
+            ConfigError: the training rows have one label only.
+        """
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        cfg = model_config(self._cfg, TextOnlyConfig)
+        rows, truth = self._clean(train)
+        if len(set(truth)) < 2:
+            raise ConfigError(f"model=text_only: all training rows are {truth[0]}; it needs two labels to tell apart")
+        if self._cfg.shuffle_labels:
+            truth = list(np.random.default_rng(self._seed).permutation(truth))
+        embedded = self._inputs.text(rows).astype(np.float64)
+        pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=cfg.C, max_iter=cfg.max_iter))
+        started = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # said below, with what to do about it
+            pipeline.fit(embedded, truth)
+        seconds = time.perf_counter() - started
+        scaler, regression = pipeline[0], pipeline[1]
+        iterations = int(regression.n_iter_.max())
+        if iterations >= cfg.max_iter:
+            log.warning("warning  text_only has not converged after %d iterations: raise model.max_iter", iterations)
+        self._arrays = {"mean": scaler.mean_, "scale": scaler.scale_} | self._by_label(regression)
+        parameters = self._arrays["coefficients"].size + self._arrays["intercepts"].size
+        return {
+            "fit/seconds": seconds,
+            "fit/iterations": iterations,
+            "params/total": parameters,
+            "params/trainable": parameters,
+        }
+
+    def predict(self, rows: Sequence[Row]) -> Predictions:
+        """Probabilities of all labels; the latency is that of the regression, not of transcript and embedding.
+
+        Raises:
+            SerBenchError: not trained, or embeddings of another length than those it was trained on.
+        """
+        from scipy.special import softmax
+
+        if self._arrays is None:
+            raise SerBenchError("this text_only is not trained; call fit, or load a stored run")
+        embedded = self._inputs.text(rows).astype(np.float64)
+        if embedded.shape[1] != len(self._arrays["mean"]):
+            raise SerBenchError(
+                f"{embedded.shape[1]} numbers an embedding, but text_only was trained on {len(self._arrays['mean'])}; "
+                "use the text settings of its run"
+            )
+        started = time.perf_counter()
+        scaled = (embedded - self._arrays["mean"]) / self._arrays["scale"]
+        # einsum sums each row by itself: a matrix product may round a row differently in other company.
+        scores = np.einsum("nd,cd->nc", scaled, self._arrays["coefficients"]) + self._arrays["intercepts"]
+        probabilities = softmax(scores, axis=1)
+        return self._predictions(rows, probabilities, "softmax", time.perf_counter() - started)
+
+    def scaled_vectors(self, rows: Sequence[Row]) -> FloatArray:
+        """[N, D] embeddings as the scaler is given them; the audit and a fusion's attention ask for these."""
+        return self._inputs.text(rows)
+
+    def _by_label(self, regression: Any) -> dict[str, Array]:
+        """Coefficients [C, D] and intercepts [C] in label order; a label without training rows has probability 0."""
+        coefficients, intercepts = regression.coef_, regression.intercept_
+        if len(regression.classes_) == 2:  # scikit-learn stores the second class alone, against a first of zeros
+            coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
+            intercepts = np.concatenate([np.zeros_like(intercepts), intercepts])
+        out = {
+            "coefficients": np.zeros((len(self._labels), coefficients.shape[1])),
+            "intercepts": np.full(len(self._labels), -np.inf),
+        }
+        for label, weights, intercept in zip(regression.classes_, coefficients, intercepts, strict=True):
+            out["coefficients"][self._labels.index(label)] = weights
+            out["intercepts"][self._labels.index(label)] = intercept
+        return out
+
+    def _state(self, folder: Path) -> dict[str, Any]:
+        from safetensors.numpy import save_file
+
+        if self._arrays is None:
+            raise SerBenchError("this text_only is not trained; call fit before save")
+        save_file({name: np.ascontiguousarray(self._arrays[name]) for name in ARRAYS}, folder / WEIGHTS_FILE)
+        return {"inputs": len(self._arrays["mean"])}
+
+    def _restore(self, stored: Mapping[str, Any], folder: Path) -> None:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            arrays = load_file(folder / WEIGHTS_FILE)
+            self._arrays = {name: arrays[name] for name in ARRAYS}
+        except (OSError, KeyError, SafetensorError) as error:
+            raise SerBenchError(f"{folder}: no readable stored model ({error}); run again with force=true") from error

@@ -1,0 +1,1 @@
+"""`model=crnn`: a small network over log-mel spectrograms, trained from scratch."""

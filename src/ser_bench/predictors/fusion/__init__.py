@@ -1,0 +1,1 @@
+"""`model=fusion`: the answers of other finished runs, combined."""

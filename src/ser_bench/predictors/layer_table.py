@@ -1,0 +1,103 @@
+"""The layers of a network with their output shapes and parameters, as in the paper's Figure 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ser_bench.config import CnnConfig, Config, CrnnConfig
+from ser_bench.errors import ConfigError
+from ser_bench.predictors import predictor_class
+from ser_bench.predictors.cnn.paper_network import (
+    FlattenTimeMajor,
+    KerasBatchNorm,
+    PaperCNN,
+    SameConv,
+    SameMaxPool,
+    count_parameters,
+)
+from ser_bench.predictors.crnn.crnn_network import AttentivePooling, Crnn
+
+KERAS_NAMES: dict[type[nn.Module], str] = {
+    SameConv: "Conv1D",
+    KerasBatchNorm: "BatchNormalization",
+    SameMaxPool: "MaxPooling1D",
+    nn.Dropout: "Dropout",
+    FlattenTimeMajor: "Flatten",
+    nn.Linear: "Dense",
+    nn.Conv2d: "Conv2D",
+    nn.BatchNorm2d: "BatchNormalization",
+    nn.Dropout2d: "SpatialDropout2D",
+    nn.GRU: "Bidirectional GRU",
+    AttentivePooling: "AttentivePooling",
+}
+"""A ReLU has no line of its own: Keras counts it to the layer before."""
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One line of the table.
+
+    Attributes:
+        layer: Keras's name of the layer.
+        output: shape without the batch axis, in Keras's order (length, channels), or (time, bands, channels).
+        parameters: all of them, running means and variances included.
+    """
+
+    layer: str
+    output: tuple[int, ...]
+    parameters: int
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """The layers in order, and the totals as Keras counts them."""
+
+    layers: tuple[LayerRow, ...]
+    total: int
+    trainable: int
+
+
+def layer_table(cfg: Config, labels_count: int) -> LayerTable:
+    """Send one row through the network that `cfg` builds, and note what each layer gives.
+
+    Raises:
+        ConfigError: the chosen predictor is not a network.
+    """
+    if not isinstance(cfg.model, CnnConfig | CrnnConfig):
+        raise ConfigError(f"model={cfg.model.name} has no layers of its own to list; try model=cnn, cnn_text or crnn")
+    inputs: tuple[int, ...] = predictor_class(cfg.model.name).input_shape(cfg)
+    network: PaperCNN | Crnn
+    with torch.device("meta"):  # shapes without memory: the widest network is listed at once
+        if isinstance(cfg.model, CnnConfig):
+            network = PaperCNN.from_config(cfg.model, inputs[-1], labels_count).eval()
+        else:
+            network = Crnn(cfg.model, inputs[-1], labels_count).eval()
+        rows: list[LayerRow] = []
+
+        def note(module: nn.Module, _: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+            if type(module) in KERAS_NAMES:
+                out = output if isinstance(output, Tensor) else output[0]
+                # Keras counts time (and bands), then channels; the paper's maps have one row only.
+                shape = tuple(out.permute(0, 2, 3, 1).squeeze(1).shape if out.dim() == 4 else out.shape)[1:]
+                rows.append(LayerRow(KERAS_NAMES[type(module)], shape, count_parameters(module)[0]))
+
+        for layer in network.layers:
+            layer.register_forward_hook(note)
+        network(torch.zeros(1, *inputs))
+    total, trainable = count_parameters(network)
+    return LayerTable(tuple(rows), total, trainable)
+
+
+def format_table(table: LayerTable) -> str:
+    """Aligned text: layer, output shape, parameters, and the totals below."""
+    lines = [("Layer", "Output shape", "Parameters")]
+    lines += [(row.layer, "(" + ", ".join(map(str, row.output)) + ")", f"{row.parameters:,}") for row in table.layers]
+    totals = [("Total", table.total), ("Trainable", table.trainable), ("Not trainable", table.total - table.trainable)]
+    lines += [(name, "", f"{count:,}") for name, count in totals]
+    widths = [max(len(line[column]) for line in lines) for column in range(3)]
+    text = [f"{layer:<{widths[0]}}  {shape:<{widths[1]}}  {count:>{widths[2]}}" for layer, shape, count in lines]
+    rule = "-" * len(text[0])
+    return "\n".join([text[0], rule, *text[1 : -len(totals)], rule, *text[-len(totals) :]])

@@ -1,0 +1,286 @@
+"""One run being carried out: created or resumed, filled, and closed with its true status."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from ser_bench import predictions as tables
+from ser_bench.config import Config
+from ser_bench.errors import InterruptedRunError, TrackingError
+from ser_bench.evaluation import run_figures
+from ser_bench.evaluation.classification_report import report_dict, report_text
+from ser_bench.evaluation.metrics import confusion, score
+from ser_bench.redaction import redact
+from ser_bench.tracking import peak_memory, run_description
+from ser_bench.tracking.epoch_metrics import EpochLog, log_metrics
+from ser_bench.tracking.mlflow_store import client, errors, experiment_id, tracking_dir
+from ser_bench.tracking.prompt_registry import register_prompt
+from ser_bench.tracking.sweep_run import NOTE_TAG, PARENT_TAG, describe_run, log_text
+from ser_bench.tracking.torch_model import log_torch_model
+from ser_bench.types import Clip, Corpus, Predictions, Predictor, Split
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+
+RUN_FILE = "run_id"
+ERROR_CHARACTERS = 500
+SYNTHETIC_NOTE = "SYNTHETIC speech, generated: these figures say that the chain works, and nothing about people."
+PARAMS_PER_BATCH = 100
+"""MLflow's limit."""
+
+
+class ActiveRun:
+    """What a run that is under way may log to.
+
+    Attributes:
+        run_id: MLflow's id.
+        work_dir: folder for checkpoints; kept when the run fails or is interrupted, removed when it is finished.
+        resumed: whether an interrupted run of the same key goes on.
+        log_epoch: an `types.EpochLog`.
+    """
+
+    def __init__(self, cfg: Config, run_id: str, work_dir: Path, resumed: bool, title: str) -> None:
+        self.run_id, self.work_dir, self.resumed = run_id, work_dir, resumed
+        self._cfg, self._title = cfg.tracking, title
+        self.log_epoch = EpochLog(cfg.tracking, run_id, work_dir / "epochs.jsonl")
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Log figures that are not per epoch, in one request."""
+        from mlflow.entities import Metric
+
+        now_ms = time.time_ns() // 1_000_000
+        named = {
+            run_description.metric_name(name): run_description.readable(float(value)) for name, value in metrics.items()
+        }
+        log_metrics(self._cfg, self.run_id, [Metric(name, value, now_ms, 0) for name, value in named.items()])
+
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """What the run can be looked up by that is known only once it is under way."""
+        from mlflow.entities import RunTag
+
+        with errors(self._cfg):
+            named = [RunTag(name, redact(value)) for name, value in tags.items()]
+            client(self._cfg).log_batch(self.run_id, tags=named)
+
+    def log_split(self, split: Split) -> None:
+        """Keep every row of the split as `split.json`."""
+        content = {
+            "protocol": split.protocol,
+            "fold": split.fold,
+            "folds": split.folds,
+            "partition": split.partition,
+            "rows": split.rows,
+            "train": split.train,
+            "val": split.val,
+            "test": split.test,
+        }
+        self._log_text(json.dumps(content, ensure_ascii=False), "split.json")
+
+    def log_predictions(self, predictions: Predictions, clips: Mapping[str, Clip]) -> None:
+        """Keep the predictions, and what is drawn and counted from them.
+
+        `predictions.parquet`, `confusion.png` and `.json`, `report.txt` and `.json`, `learning_curves.png` where there
+        were epochs; the report also heads the run's page.
+        """
+        report = report_text(predictions)
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "predictions.parquet"
+            tables.save(predictions, clips, path)
+            self._log_file(path)
+        self._log_text(report, "report.txt")
+        self._log_text(json.dumps(report_dict(predictions), indent=1, ensure_ascii=False), "report.json")
+        self._log_text(json.dumps(_confusion_json(predictions), indent=1, ensure_ascii=False), "confusion.json")
+        self._log_figure(run_figures.confusion_figure(predictions, self._title), "confusion.png")
+        curves = run_figures.learning_curves(self.log_epoch.curves, self._title)
+        if curves is not None:
+            self._log_figure(curves, "learning_curves.png")
+        headline = run_description.headline(score(predictions, prefix=""))
+        describe_run(self._cfg, self.run_id, f"**{self._title}**  \n{headline}\n\n```\n{report}```\n")
+
+    def log_predictor(self, predictor: Predictor) -> None:
+        """Keep what `predictors.load` needs under `predictor/`, and a network as an MLflow model besides.
+
+        A predictor has a network where it has a method `torch_module() -> (module, example)`: see `log_torch_model`.
+        One with a method `prompt_templates() -> dict` of arguments has a prompt: see `register_prompt`.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            predictor.save(Path(scratch))
+            with errors(self._cfg):
+                client(self._cfg).log_artifacts(self.run_id, scratch, "predictor")
+        network = getattr(predictor, "torch_module", None)
+        if network is not None and self._cfg.log_model:
+            module, example = network()
+            log_torch_model(self._cfg, self.run_id, module, example)
+        prompt = getattr(predictor, "prompt_templates", None)
+        if prompt is not None:
+            register_prompt(self._cfg, self.run_id, **prompt())
+
+    def _log_text(self, text: str, name: str) -> None:
+        log_text(self._cfg, self.run_id, text, name)
+
+    def _log_file(self, path: Path) -> None:
+        with errors(self._cfg):
+            client(self._cfg).log_artifact(self.run_id, str(path))
+
+    def _log_figure(self, figure: Figure, name: str) -> None:
+        with errors(self._cfg):
+            client(self._cfg).log_figure(self.run_id, figure, name)
+
+
+@contextlib.contextmanager
+def start(
+    cfg: Config, corpus: Corpus, split: Split, key: str, groups: Sequence[str], parent: str | None
+) -> Iterator[ActiveRun]:
+    """Carry out one run inside `with`.
+
+    An interrupted, failed or dead run of the same key, whose work is still in `tracking.dir`/work, is resumed under its
+    own id. On leaving: FINISHED; KILLED after Ctrl-C (also when Lightning swallowed it: `InterruptedRunError`); FAILED
+    with the tag `error` after anything else. What was raised goes on.
+
+    Raises:
+        TrackingError: the store refuses, or another process is carrying out the same run.
+    """
+    work_dir = tracking_dir(cfg.tracking) / "work" / key
+    with _alone(work_dir):
+        started = time.perf_counter()
+        peak_memory.forget_peak()
+        name = run_description.model_name(cfg, groups)
+        run_id, resumed = _create_or_resume(cfg, run_description.run_name(name, cfg, split), key, work_dir, parent)
+        try:
+            _describe(cfg, corpus, split, key, groups, run_id)
+            title = run_description.title(
+                name, corpus.measured, corpus.synthetic, split.protocol, split.fold, split.folds
+            )
+            active = ActiveRun(cfg, run_id, work_dir, resumed, title)
+            try:
+                yield active
+            finally:
+                active.log_epoch.flush()
+            active.log_metrics(
+                {"time/total_s": time.perf_counter() - started, "memory/peak_mib": peak_memory.peak_mib()}
+            )
+        except BaseException as error:
+            _close_broken(cfg, run_id, error)
+            raise
+        with errors(cfg.tracking):
+            client(cfg.tracking).set_terminated(run_id, status="FINISHED")
+        shutil.rmtree(work_dir)
+
+
+def _create_or_resume(cfg: Config, name: str, key: str, work_dir: Path, parent: str | None) -> tuple[str, bool]:
+    mlflow = client(cfg.tracking)
+    experiment = experiment_id(cfg.tracking, cfg.tracking.experiment)
+    above = {PARENT_TAG: parent} if parent else {}
+    note = work_dir / RUN_FILE
+    old = note.read_text() if note.exists() else None
+    with errors(cfg.tracking):
+        if old is not None and _resumable(mlflow, old, key):
+            mlflow.update_run(old, status="RUNNING")
+            for tag, value in above.items():
+                mlflow.set_tag(old, tag, value)
+            if "error" in mlflow.get_run(old).data.tags:
+                mlflow.delete_tag(old, "error")
+            return old, True
+        run = mlflow.create_run(experiment, run_name=name, tags={"key": key} | above)
+    note.write_text(run.info.run_id)
+    return str(run.info.run_id), False
+
+
+def _resumable(mlflow: MlflowClient, run_id: str, key: str) -> bool:
+    """Whether the run exists, is of this key and not finished. It cannot be alive: we hold the lock of its work."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+    try:
+        run = mlflow.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return False  # another store, or somebody cleaned up
+        raise
+    alive = run.info.lifecycle_stage == "active"
+    return alive and run.data.tags.get("key") == key and run.info.status != "FINISHED"
+
+
+def _describe(cfg: Config, corpus: Corpus, split: Split, key: str, groups: Sequence[str], run_id: str) -> None:
+    """Log all that is known before anything is computed. A resumed run keeps the parameters it began with."""
+    from mlflow.entities import Param, RunTag
+
+    mlflow = client(cfg.tracking)
+    with errors(cfg.tracking):
+        known = mlflow.get_run(run_id).data.params
+        new = [Param(name, value) for name, value in run_description.params(cfg).items() if name not in known]
+        for first in range(0, len(new), PARAMS_PER_BATCH):
+            mlflow.log_batch(run_id, params=new[first : first + PARAMS_PER_BATCH])
+        tags = run_description.tags(cfg, corpus, split, key, groups)
+        mlflow.log_batch(run_id, tags=[RunTag(name, redact(value)) for name, value in tags.items()])
+        mlflow.log_inputs(run_id, datasets=run_description.inputs(corpus, split))
+        mlflow.log_text(run_id, run_description.config_yaml(cfg), "config.yaml")
+        mlflow.log_text(run_id, redact(run_description.corpus_json(corpus)), "corpus.json")
+        if corpus.synthetic:
+            _mark_synthetic(mlflow, mlflow.get_run(run_id).info.experiment_id)
+        if corpus.skipped:
+            mlflow.log_metric(run_id, "corpus/skipped_files", float(len(corpus.skipped)))
+            mlflow.set_tag(run_id, NOTE_TAG, f"{len(corpus.skipped)} unusable files were skipped: see corpus.json")
+
+
+def _mark_synthetic(mlflow: MlflowClient, experiment: str) -> None:
+    """Head the experiment's page with what its speech is, unless somebody wrote something there."""
+    if NOTE_TAG not in mlflow.get_experiment(experiment).tags:
+        mlflow.set_experiment_tag(experiment, NOTE_TAG, SYNTHETIC_NOTE)
+
+
+def _close_broken(cfg: Config, run_id: str, error: BaseException) -> None:
+    """Mark the run; a store that fails as well must not hide what went wrong first."""
+    stopped = isinstance(error, (KeyboardInterrupt, InterruptedRunError, SystemExit, GeneratorExit))
+    first_line = next(iter(redact(str(error)).splitlines()), "")
+    text = f"{type(error).__name__}: {first_line}"[:ERROR_CHARACTERS]
+    try:
+        with errors(cfg.tracking):
+            if not stopped:
+                client(cfg.tracking).set_tag(run_id, "error", text)
+            client(cfg.tracking).set_terminated(run_id, status="KILLED" if stopped else "FAILED")
+    except TrackingError as second:
+        error.add_note(f"besides, run {run_id} could not be closed: {second}")
+
+
+@contextlib.contextmanager
+def _alone(work_dir: Path) -> Iterator[None]:
+    """Hold the lock of a key, which the system lets go of when a process dies; the folder exists inside."""
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(work_dir.with_suffix(".lock"))
+        lock.acquire(timeout=0)
+    except Timeout as timeout:
+        raise TrackingError(
+            f"{work_dir}: another process is carrying out this very run; wait for it, or change something (seed=1)"
+        ) from timeout
+    except OSError as error:
+        raise TrackingError(f"{work_dir}: cannot write here ({error.strerror}); choose another tracking.dir") from error
+    try:
+        yield
+    finally:
+        if not work_dir.exists():  # finished: nothing is left to guard
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _confusion_json(predictions: Predictions) -> dict[str, object]:
+    table = confusion(predictions)
+    support = table.sum(axis=1, keepdims=True)
+    shares = (table / support.clip(min=1)).round(6)
+    return {
+        "truth_by_row": list(predictions.labels),
+        "predicted_by_column": [*predictions.labels, run_figures.ABSTAINED],
+        "counts": table.tolist(),
+        "share_of_truth": shares.tolist(),
+    }

@@ -1,0 +1,208 @@
+"""Which MLflow store a run goes to, and whether it can take it: SQLite in `tracking.dir`, or any tracking server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from ser_bench.config import TrackingConfig
+from ser_bench.errors import TrackingError
+from ser_bench.redaction import without_credentials
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# Read by MLflow when it is imported, which is why nothing here imports it at the top.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+SQLITE = "sqlite:///"
+UI_ADDRESS = "http://127.0.0.1:5000"
+"""Where `make ui` listens."""
+RESULTS_VIEW = {
+    "searchFilter": "tags.kind = 'run'",
+    # By protocol: figures of different protocols do not compete. Sorted so, runs are not folded into their sweeps.
+    "orderByKey": "tags.`protocol`",
+    "orderByAsc": True,
+    "selectedColumns": [
+        *(f"metrics.`test/{name}`" for name in ("uar", "accuracy", "macro_f1", "log_loss")),
+        *(f"tags.`{name}`" for name in ("protocol", "fold", "size")),
+    ],
+}
+EXPERIMENT_TAGS = {
+    # Without it MLflow's pages take every experiment for traces of a chat application.
+    "mlflow.experimentKind": "custom_model_development",
+    # A saved view of the list of runs, whose columns are figures; see `results_page`.
+    "mlflow.sharedViewState.results": json.dumps(RESULTS_VIEW),
+}
+MIGRATION_TIMEOUT_S = 300.0
+"""How long a process waits for another one to create the schema of a cold store (about ten seconds)."""
+
+
+def tracking_dir(cfg: TrackingConfig) -> Path:
+    """Absolute folder of the local store, of artifacts, and of unfinished work."""
+    return Path(cfg.dir).expanduser().absolute()
+
+
+def tracking_uri(cfg: TrackingConfig) -> str:
+    """Absolute URI of the store.
+
+    A relative SQLite path is taken from the working directory, once, here: MLflow would take it from wherever each
+    process happens to stand.
+
+    Raises:
+        TrackingError: the URI is that of MLflow's retired file store.
+    """
+    if cfg.uri is None:
+        return f"{SQLITE}{tracking_dir(cfg) / 'mlflow.db'}"
+    if cfg.uri.startswith(SQLITE):
+        return f"{SQLITE}{Path(cfg.uri.removeprefix(SQLITE)).expanduser().absolute()}"
+    if cfg.uri.startswith("file:") or "://" not in cfg.uri:
+        raise TrackingError(
+            f"tracking.uri={cfg.uri}: MLflow retired its file store; use SQLite (tracking.uri=null "
+            "tracking.dir=FOLDER) or a server (tracking.uri=http://127.0.0.1:5000)"
+        )
+    return cfg.uri
+
+
+def client(cfg: TrackingConfig) -> MlflowClient:
+    """A client of the store; no connection is made yet."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=tracking_uri(cfg))
+
+
+def open_store(cfg: TrackingConfig) -> str:
+    """Make the store ready and return its URI; call before anything long begins.
+
+    A cold SQLite store gets its schema here, behind a lock, because several processes that meet a cold store all fail
+    on its migration. A server is asked one question.
+
+    Raises:
+        TrackingError: the folder cannot be written, the store is damaged or of an older MLflow, or the server does not
+            answer within `cfg.timeout_s`.
+    """
+    uri = tracking_uri(cfg)
+    folder = tracking_dir(cfg)
+    _check_writable(folder)
+    if uri.startswith(SQLITE):
+        _check_writable(Path(uri.removeprefix(SQLITE)).parent)
+        try:
+            with FileLock(folder / ".migration.lock", timeout=MIGRATION_TIMEOUT_S), errors(cfg):
+                client(cfg).search_experiments(max_results=1)
+        except Timeout as timeout:
+            raise TrackingError(
+                f"{uri}: another process has been creating this store for {MIGRATION_TIMEOUT_S:.0f} s; "
+                f"end it, or remove {folder / '.migration.lock'}"
+            ) from timeout
+    else:
+        with _impatient(cfg.timeout_s), errors(cfg):
+            client(cfg).search_experiments(max_results=1)
+    return uri
+
+
+def experiment_id(cfg: TrackingConfig, name: str) -> str:
+    """Id of the experiment, created where it is not there yet.
+
+    Artifacts of a SQLite store go to an absolute folder: MLflow's default is the working directory. A server decides
+    for itself.
+    """
+    from mlflow.exceptions import MlflowException
+
+    mlflow = client(cfg)
+    local = tracking_uri(cfg).startswith(SQLITE)
+    location = (tracking_dir(cfg) / "artifacts").as_uri() if local else None
+    with errors(cfg):
+        found = mlflow.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(mlflow.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
+            except MlflowException:
+                found = mlflow.get_experiment_by_name(name)  # a parallel run was faster
+                if found is None:
+                    raise
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"the MLflow experiment {name!r} was deleted; bring it back with "
+            f"`mlflow experiments restore -x {found.experiment_id}`, or choose another: tracking.experiment=..."
+        )
+    return str(found.experiment_id)
+
+
+def results_page(cfg: TrackingConfig) -> str:
+    """Address of the experiment's runs with their figures: on the server, or where `make ui` shows a local store."""
+    base = UI_ADDRESS if tracking_uri(cfg).startswith(SQLITE) else without_credentials(tracking_uri(cfg)).rstrip("/")
+    experiment = experiment_id(cfg, cfg.experiment)
+    return f"{base}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=results"
+
+
+@contextlib.contextmanager
+def errors(cfg: TrackingConfig) -> Iterator[None]:
+    """Turn whatever the store complains of into one line with its address."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError  # MLflow lets those of a damaged database through
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        where = without_credentials(tracking_uri(cfg))
+        raise TrackingError(f"{where}: {_explain(error, where)}") from error
+
+
+def _explain(error: Exception, where: str) -> str:
+    lines = [line.strip() for line in without_credentials(str(error)).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    if "out-of-date database schema" in text:
+        return f"the store was written by another version of MLflow; back it up, then `mlflow db upgrade {where}`"
+    if "Max retries" in text or "API request to" in text or "timed out" in text:
+        return "the tracking server does not answer; start it, or log to SQLite with tracking.uri=null"
+    if "error code 401" in text or "error code 403" in text:
+        return "the tracking server refuses us; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or a token"
+    return f"{text[:300]} (choose another store with tracking.dir=FOLDER or tracking.uri=...)"
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise TrackingError(
+            f"{folder}: cannot write here ({error.strerror}); choose another folder with tracking.dir=..."
+        ) from error
+
+
+@contextlib.contextmanager
+def _impatient(timeout_s: float) -> Iterator[None]:
+    """Ask a server once, for so long: MLflow's own patience is seven retries of two minutes.
+
+    MLflow has environment variables for it and nothing else; they are put back, since during training patience is
+    right.
+    """
+    settings = {
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, round(timeout_s))),
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    urllib3 = logging.getLogger("urllib3.connectionpool")
+    level = urllib3.level
+    urllib3.setLevel(logging.ERROR)
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        urllib3.setLevel(level)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,224 @@
+"""Reading back what was kept of runs."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
+
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from ser_bench import predictions as tables
+from ser_bench.config import SCHEMAS, Config, TrackingConfig, to_config
+from ser_bench.errors import RunNotFoundError, TrackingError
+from ser_bench.tracking.mlflow_store import client, errors
+from ser_bench.tracking.sweep_run import ADOPTED, PARENT_TAG
+from ser_bench.types import Predictions, Row, Split
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+FULL_RUN_ID = 32
+"""Hexadecimal digits of MLflow's run ids."""
+RUNS_PER_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One run of the store, with access to its artifacts.
+
+    Attributes:
+        run_id: MLflow's id.
+        name: for example "cnn speaker fold 0".
+        status: FINISHED, FAILED, KILLED or RUNNING.
+        start_time: milliseconds since 1970.
+        tags: what `facts.tags` said, MLflow's own `mlflow.*` tags left out.
+        metrics: the latest value of each.
+        params: the composed configuration, one string a leaf.
+        parent: id of the sweep's run, or None.
+    """
+
+    run_id: str
+    name: str
+    status: str
+    start_time: int
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    params: dict[str, str]
+    parent: str | None
+    artifact_uri: str
+    tracking: TrackingConfig = field(repr=False)
+
+    def artifact(self, path: str) -> Path:
+        """A local copy of an artifact (file or folder); artifacts of a local store are not copied.
+
+        Raises:
+            TrackingError: the run has no such artifact, or the server cannot give it.
+        """
+        uri = urlparse(self.artifact_uri)
+        if uri.scheme in ("", "file"):
+            found = Path(unquote(uri.path)) / path
+        else:
+            with errors(self.tracking):
+                found = Path(client(self.tracking).download_artifacts(self.run_id, path, self._scratch.name))
+        if not found.exists():
+            raise TrackingError(f"run {self.run_id} ({self.name}, {self.status}) has no artifact {path}: {found}")
+        return found
+
+    def predictions(self) -> Predictions:
+        """What the run predicted, row by row."""
+        return tables.load(self.artifact("predictions.parquet"))
+
+    def frame(self) -> pd.DataFrame:
+        """The same as a table, with what is known of each clip."""
+        return pd.read_parquet(self.artifact("predictions.parquet"))
+
+    def split(self) -> Split:
+        """The rows that trained, validated and tested."""
+        content = json.loads(self.artifact("split.json").read_text(encoding="utf-8"))
+        parts = {part: tuple(Row(*row) for row in content[part]) for part in ("train", "val", "test")}
+        return Split(content["protocol"], content["fold"], content["folds"], **parts)
+
+    def history(self, metric: str) -> dict[int, float]:
+        """Epoch → value of a metric that was logged once an epoch; {} where it never was."""
+        with errors(self.tracking):
+            points = client(self.tracking).get_metric_history(self.run_id, metric)
+        return {point.step: point.value for point in sorted(points, key=lambda point: point.step)}
+
+    def config(self) -> Config:
+        """The composed configuration, typed.
+
+        Raises:
+            TrackingError: it was written by a version whose keys are not this one's.
+        """
+        plain = OmegaConf.load(self.artifact("config.yaml"))
+        version = self.tags.get("version", "unknown")
+        try:
+            plain.model = OmegaConf.merge(OmegaConf.structured(_model_schema(dict(plain.model))), plain.model)
+            composed = OmegaConf.merge(OmegaConf.structured(Config), plain)
+            assert isinstance(composed, DictConfig)  # for mypy: two mappings merge into a mapping
+            return to_config(composed)
+        except Exception as error:  # omegaconf has no common base for these
+            raise TrackingError(
+                f"run {self.run_id} was configured by ser_bench {version}, whose keys this version does not know: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+
+    def members(self) -> list[StoredRun]:
+        """The runs that a fusion combines, in its order; [] of any other run.
+
+        Raises:
+            RunNotFoundError: one of them is no longer in the store.
+        """
+        found = []
+        for run_id in self.tags.get("members", "").split():
+            try:
+                found.append(load_run(self.tracking, run_id))
+            except RunNotFoundError as error:
+                raise RunNotFoundError(
+                    f"run {self.run_id} ({self.name}) combines run {run_id}, which is no longer in this store; "
+                    "make the fusion again with force=true"
+                ) from error
+        return found
+
+    @cached_property
+    def _scratch(self) -> tempfile.TemporaryDirectory[str]:
+        """Where artifacts of a server are downloaded to; goes with this object."""
+        return tempfile.TemporaryDirectory(prefix="ser_bench_run_")
+
+
+def find_finished(cfg: Config, key: str) -> StoredRun | None:
+    """The newest finished run of this key in the experiment, or None."""
+    runs = _search(
+        cfg.tracking, f"tags.key = '{key}' and attributes.status = 'FINISHED'", cfg.tracking.experiment, limit=1
+    )
+    return runs[0] if runs else None
+
+
+def newest(cfg: TrackingConfig, **tags: str) -> list[StoredRun]:
+    """Finished runs of the experiment with these tags (free of quotes: names and digests), newest first."""
+    query = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
+    return _search(cfg, f"{query} and attributes.status = 'FINISHED'", cfg.experiment, RUNS_PER_PAGE)
+
+
+def load_run(cfg: TrackingConfig, run_id: str) -> StoredRun:
+    """The run with this id, or the only one whose id begins so.
+
+    Raises:
+        RunNotFoundError: there is none, or there are several.
+    """
+    digits = run_id.strip().lower()
+    found = _search(cfg, f"attributes.run_id LIKE '{digits}%'", None, limit=3) if digits.isalnum() else []
+    if not found:
+        raise RunNotFoundError(f"no run {run_id!r} in {cfg.uri or cfg.dir}; list runs with `ser-bench compare --help`")
+    if len(found) > 1 and len(digits) < FULL_RUN_ID:
+        ids = ", ".join(run.run_id for run in found)
+        raise RunNotFoundError(f"several runs begin with {run_id!r} ({ids}…): give more digits")
+    return found[0]
+
+
+def search(
+    cfg: TrackingConfig, experiment: str | None = None, parent: str | None = None, limit: int = 1000
+) -> list[StoredRun]:
+    """Runs (not sweeps), newest first; of one experiment, or below one parent, or all.
+
+    Below a parent are the runs that it started and those that it adopted because they were finished before.
+    """
+    query = "tags.kind = 'run'" + (f" and tags.`{PARENT_TAG}` = '{parent}'" if parent else "")
+    runs = _search(cfg, query, experiment, limit)
+    if parent:
+        with errors(cfg):
+            tags = client(cfg).get_run(parent).data.tags
+        adopted = [load_run(cfg, tag.removeprefix(ADOPTED)) for tag in tags if tag.startswith(ADOPTED)]
+        known = {run.run_id for run in runs}
+        runs += [run for run in adopted if run.run_id not in known]
+    return sorted(runs, key=lambda run: -run.start_time)[:limit]
+
+
+def _search(cfg: TrackingConfig, query: str, experiment: str | None, limit: int) -> list[StoredRun]:
+    mlflow = client(cfg)
+    with errors(cfg):
+        found = [e for e in mlflow.search_experiments() if experiment in (None, e.name)]
+        ids = [e.experiment_id for e in found]
+        runs: list[Run] = []
+        token = None
+        while ids and len(runs) < limit:
+            page = mlflow.search_runs(
+                ids, query, max_results=min(RUNS_PER_PAGE, limit), order_by=["attributes.start_time DESC"],
+                page_token=token,
+            )  # fmt: skip
+            runs += page
+            token = page.token
+            if not token:
+                break
+    return [_stored(cfg, run) for run in runs[:limit]]
+
+
+def _stored(cfg: TrackingConfig, run: Run) -> StoredRun:
+    return StoredRun(
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        status=run.info.status,
+        start_time=run.info.start_time,
+        tags={name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")},
+        metrics=dict(run.data.metrics),
+        params=dict(run.data.params),
+        parent=run.data.tags.get(PARENT_TAG),
+        artifact_uri=run.info.artifact_uri,
+        tracking=cfg,
+    )
+
+
+def _model_schema(model: dict[Any, Any]) -> type:
+    """The schema of the group `model` that has these keys; predictors may share one."""
+    schemas = {name: schema for name, schema in SCHEMAS.items() if name.startswith("schema/model/")}
+    exact = schemas.get(f"schema/model/{model.get('name')}")
+    fitting = [schema for schema in schemas.values() if set(model) <= {one.name for one in fields(schema)}]
+    if exact is None and not fitting:
+        raise ValueError(f"no schema has the keys {', '.join(map(str, model))} of model {model.get('name')}")
+    return exact or fitting[0]
