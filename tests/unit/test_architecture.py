@@ -9,7 +9,19 @@ import pytest
 
 SRC = Path(__file__).resolve().parents[2] / "src" / "ser_bench"
 ORDER = [
-    *("errors", "types", "redaction", "config", "openai_client", "cache", "predictions", "audio", "weights", "corpora", "speaker_lists"),
+    *(
+        "errors",
+        "types",
+        "redaction",
+        "config",
+        "openai_client",
+        "cache",
+        "predictions",
+        "audio",
+        "weights",
+        "corpora",
+        "speaker_lists",
+    ),
     *("splits", "asr", "augment", "features", "training", "llm", "predictors", "models", "evaluation"),
     *("tracking", "audit", "series", "compare", "comparison", "report", "members", "stored_predictors", "pipeline"),
     *("sweep", "launcher", "doctor", "cli"),

@@ -20,7 +20,14 @@ from ser_bench.predictors.fusion.fusion import Fusion
 from ser_bench.predictors.fusion.member_attention import Attention
 from ser_bench.training.standardizer import Standardizer
 from ser_bench.types import FloatArray, Predictions, Row, Split
-from tests.support.fake_inputs import LABELS, FakeInputs, FakeInputsWithMembers, FakeMember, accuracy_of, compose_config, rows
+from tests.support.fake_inputs import (
+    LABELS,
+    FakeInputsWithMembers,
+    FakeMember,
+    accuracy_of,
+    compose_config,
+    rows,
+)
 
 TRAIN, VAL, TEST = rows(0, 300), rows(1000, 60), rows(2000, 300)
 CFG = compose_config(
