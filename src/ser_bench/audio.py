@@ -1,9 +1,11 @@
-"""From a file to mono float32 samples, and the checks that make a damaged file an error instead of a short clip.
+"""Reading of audio files as mono float32 samples, and detection of damaged files.
 
-libsndfile decodes WAV, FLAC, Ogg, MP3 and more; 8-bit, 24-bit, stereo and any sampling rate come out alike. It also
-shortens a truncated file without a word, so completeness is checked here from the containers themselves. Of an MP3
-whose header does not count its frames (no Xing, Info or VBRI tag) libsndfile guesses the length from the first frame:
-with a constant bit rate a truncated one passes for a shorter one, and with a varying one a sound one may be refused.
+libsndfile decodes WAV, FLAC, Ogg, MP3 and more, with any sample format, number of channels and sampling rate. It
+decodes a truncated file without an error, so this module checks from the container that the file is complete.
+
+The check has a limit for MP3 files whose header does not count the frames (no Xing, Info or VBRI tag). libsndfile then
+estimates the length from the first frame: a truncated file with a constant bit rate is not detected, and an intact file
+with a variable bit rate may be refused.
 """
 
 from __future__ import annotations
@@ -22,14 +24,14 @@ from ser_bench.errors import BadClipError
 from ser_bench.types import FloatArray
 
 MAX_DURATION_S = 60.0
-"""A longer file is not one utterance."""
+"""Default limit of the length, seconds; a longer file is not a single utterance."""
 SILENCE_PEAK = 1.0 / 32768
-"""Full scale is 1; a peak below one step of 16-bit audio is no signal."""
+"""Peak below which a file counts as silent: one quantisation step of 16-bit audio (full scale is 1)."""
 DIGEST_BYTES = 16
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 UNKNOWN_SIZE = 0xFFFFFFFF
-"""What a WAV written to a pipe has for a size."""
+"""Size field of a WAV file that was written to a pipe."""
 OGG_PAGE_HEADER_BYTES = 27
 OGG_PAGE_MAX_BYTES = OGG_PAGE_HEADER_BYTES + 255 + 255 * 255
 OGG_END_OF_STREAM = 0x04
@@ -37,19 +39,19 @@ OGG_END_OF_STREAM = 0x04
 EXTENSIONS = frozenset(
     [".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64"]
 )
-"""Extensions by which audio is found in a folder; all are formats that libsndfile reads."""
+"""File extensions, in lower case, that are searched for in a folder. libsndfile reads all of these formats."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """What a full decode of one file tells.
+    """Properties of one audio file, measured by decoding all of it.
 
     Attributes:
         duration_s: length, seconds.
-        sample_rate_hz: the file's own rate.
-        channels: how many were mixed down to one.
-        silent: no sample reaches one step of 16-bit audio.
-        digest: hexadecimal BLAKE2b-128 of the file's bytes.
+        sample_rate_hz: sampling rate of the file.
+        channels: number of channels in the file.
+        silent: True if no sample reaches `SILENCE_PEAK`.
+        digest: `content_digest` of the file.
     """
 
     duration_s: float
@@ -60,26 +62,36 @@ class AudioInfo:
 
 
 def read(path: Path, max_duration_s: float = MAX_DURATION_S) -> tuple[FloatArray, int]:
-    """The whole file.
+    """Read a whole file.
 
     Returns:
-        samples [T] float32, mono (the mean of the channels), full scale ±1; and the file's own rate, Hz.
+        Samples [T] float32, mono (mean of the channels), full scale ±1; and the sampling rate of the file, Hz.
 
     Raises:
-        BadClipError: missing, empty, not audio, truncated, longer than `max_duration_s`, or with NaN in it.
+        BadClipError: if the file is missing, empty, not audio, truncated, longer than `max_duration_s`, or contains NaN
+            or infinite samples.
     """
     frames, rate = _decode(path, max_duration_s)
     return frames.mean(axis=1, dtype=np.float32), rate
 
 
 def load(path: Path, sample_rate_hz: int, offset_s: float = 0.0, duration_s: float | None = None) -> FloatArray:
-    """Samples [T] float32 of a stretch of the file at `sample_rate_hz`.
+    """Read a section of a file and resample it.
 
-    The stretch is cut at the file's own rate and then resampled (soxr, high quality), in the order and with the
-    rounding of `librosa.load`. A file that ends before the stretch does gives fewer samples: nothing is padded.
+    The section is cut at the sampling rate of the file and then resampled (soxr, high quality), in the order and with the
+    rounding of `librosa.load`.
+
+    Args:
+        path: the audio file.
+        sample_rate_hz: sampling rate of the result.
+        offset_s: start of the section, seconds.
+        duration_s: length of the section, seconds; None: to the end of the file.
+
+    Returns:
+        Samples [T] float32, mono. T is smaller than requested if the file ends early: the result is not padded.
 
     Raises:
-        BadClipError: as `read`, but for the length.
+        BadClipError: as in `read`, but without a limit on the length.
     """
     frames, rate = _decode(path, math.inf, offset_s, duration_s)
     samples: FloatArray = frames.mean(axis=1, dtype=np.float32)
@@ -87,7 +99,7 @@ def load(path: Path, sample_rate_hz: int, offset_s: float = 0.0, duration_s: flo
 
 
 def resample(samples: FloatArray, from_hz: int, to_hz: int) -> FloatArray:
-    """Samples [T] at another rate, ceil(T · to / from) of them (soxr, high quality)."""
+    """Resample [T] samples to ceil(T · to_hz / from_hz) samples (soxr, high quality)."""
     length = math.ceil(len(samples) * to_hz / from_hz)
     if not len(samples):
         return np.zeros(0, dtype=np.float32)
@@ -96,65 +108,76 @@ def resample(samples: FloatArray, from_hz: int, to_hz: int) -> FloatArray:
 
 
 def probe(path: Path, max_duration_s: float = MAX_DURATION_S) -> AudioInfo:
-    """Decode the whole file, check it, and say what it is.
+    """Decode a whole file, check it, and measure its properties.
 
     Raises:
-        BadClipError: as `read`.
+        BadClipError: as in `read`.
     """
     frames, rate = _decode(path, max_duration_s)
     peak = float(np.abs(frames).max())
+    return AudioInfo(len(frames) / rate, rate, frames.shape[1], peak < SILENCE_PEAK, content_digest(path))
+
+
+def content_digest(path: Path) -> str:
+    """Return the digest by which caches and corpora identify the content of a file: BLAKE2b, 16 bytes, hexadecimal.
+
+    Raises:
+        BadClipError: if the file cannot be read.
+    """
     try:
-        digest = hashlib.blake2b(path.read_bytes(), digest_size=DIGEST_BYTES).hexdigest()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
     except OSError as error:
         raise BadClipError(f"{path}: cannot be read ({error.strerror})") from error
-    return AudioInfo(len(frames) / rate, rate, frames.shape[1], peak < SILENCE_PEAK, digest)
 
 
 def is_lfs_pointer(head: bytes) -> bool:
-    """True where a file that starts so stands for audio that Git LFS did not fetch."""
+    """Return True if a file that starts with `head` is a Git LFS pointer and not audio."""
     return head.startswith(LFS_POINTER)
 
 
 def _decode(
     path: Path, max_duration_s: float, offset_s: float = 0.0, duration_s: float | None = None
 ) -> tuple[FloatArray, int]:
-    """Checked samples [T, channels] and the rate."""
+    """Return the samples [T, channels] of a section, checked, and the sampling rate of the file."""
     _check_container(path)
     try:
         with soundfile.SoundFile(path) as file:
             rate, total, kind = int(file.samplerate), int(file.frames), str(file.format)
             if total > max_duration_s * rate:
                 raise BadClipError(
-                    f"{path}: {total / rate:.0f} s long; more than corpus.max_duration_s={max_duration_s:g} "
-                    "is not one utterance"
+                    f"{path}: {total / rate:.0f} s long, the limit for one utterance is "
+                    f"corpus.max_duration_s={max_duration_s:g}"
                 )
             start = min(int(offset_s * rate), total)
             wanted = total - start if duration_s is None else min(int(duration_s * rate), total - start)
             file.seek(start)
             frames: FloatArray = file.read(wanted, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise BadClipError(f"{path}: not audio that can be decoded ({error.error_string})") from error
+        raise BadClipError(
+            f"{path}: not audio that can be decoded ({error.error_string})"
+        ) from error
     if not total:
-        raise BadClipError(f"{path}: holds no audio samples")
+        raise BadClipError(f"{path}: contains no audio samples")
     if len(frames) < wanted:
         raise BadClipError(
-            f"{path}: truncated, {len(frames)} of {wanted} samples can be decoded; fetch it again"
-            + (", or convert an MP3 whose header does not count its frames to WAV" if kind == "MP3" else "")
+            f"{path}: truncated, {len(frames)} of {wanted} samples can be decoded; download it again"
+            + (", or convert it to WAV if its MP3 header does not count the frames" if kind == "MP3" else "")
         )
     if not np.isfinite(frames).all():
-        raise BadClipError(f"{path}: holds samples that are not numbers (NaN or infinite)")
+        raise BadClipError(f"{path}: contains samples that are not numbers (NaN or infinite)")
     return frames, rate
 
 
 def _check_container(path: Path) -> None:
-    """Raise where the bytes alone show that the file is absent, empty, a pointer, or cut short."""
+    """Raise BadClipError if the file is absent, empty, a Git LFS pointer, or shorter than its container states."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(0)
             head = file.read(64)
             if not size:
-                raise BadClipError(f"{path}: is empty (zero bytes); fetch it again")
+                raise BadClipError(f"{path}: is empty (0 bytes); download it again")
             if is_lfs_pointer(head):
                 raise BadClipError(
                     f"{path}: is a Git LFS pointer, not audio; run `git lfs pull` in its repository, "
@@ -164,11 +187,11 @@ def _check_container(path: Path) -> None:
     except OSError as error:
         raise BadClipError(f"{path}: cannot be read ({error.strerror})") from error
     if missing:
-        raise BadClipError(f"{path}: truncated, {missing}; fetch it again")
+        raise BadClipError(f"{path}: truncated, {missing}; download it again")
 
 
 def _missing_bytes(file: BinaryIO, head: bytes, size: int) -> str:
-    """What is missing at the end of a WAV, AIFF or Ogg file, in words; "" where nothing is."""
+    """Describe what is missing at the end of a WAV, AIFF or Ogg file; "" if it is complete."""
     kind = head[:4]
     if kind in (b"RIFF", b"RIFX"):
         end = _wav_data_end(file, size, "little" if kind == b"RIFF" else "big")
@@ -178,11 +201,11 @@ def _missing_bytes(file: BinaryIO, head: bytes, size: int) -> str:
         return "" if _ogg_is_complete(file, size) else "its last Ogg page is missing"
     else:
         return ""
-    return f"its header promises {end:,} bytes and {size:,} are here" if end > size else ""
+    return f"its header states {end:,} bytes and the file has {size:,}" if end > size else ""
 
 
 def _wav_data_end(file: BinaryIO, size: int, order: str) -> int:
-    """Where the `data` chunk says that it ends; beyond `size` where the header itself is cut."""
+    """Return the end of the `data` chunk by its header, bytes; more than `size` if the header itself is truncated."""
     position = 12
     while position + 8 <= size:
         file.seek(position)
@@ -195,7 +218,7 @@ def _wav_data_end(file: BinaryIO, size: int, order: str) -> int:
 
 
 def _ogg_is_complete(file: BinaryIO, size: int) -> bool:
-    """True where the last page is whole and marked as the end of its stream."""
+    """Return True if the last page is complete and marked as the end of its stream."""
     file.seek(max(0, size - OGG_PAGE_MAX_BYTES))
     tail = file.read()
     start = tail.rfind(b"OggS")

@@ -1,7 +1,8 @@
-"""Every kind of damaged file is named; every kind of sound one comes out as mono float32."""
+"""Reading of every supported format, and detection of every kind of damaged file."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 from pathlib import Path
@@ -71,12 +72,21 @@ def test_load_of_a_stretch_beyond_the_end_is_empty(tmp_path: Path) -> None:
     assert audio.load(written(tmp_path / "a.wav", tone()), 22_050, offset_s=2.0).shape == (0,)
 
 
-def test_probe_tells_length_rate_and_digest(tmp_path: Path) -> None:
-    one, other = written(tmp_path / "a.wav", tone(1.5)), written(tmp_path / "b.wav", tone(1.5) / 2)
-    info = audio.probe(one)
+def test_probe_measures_length_rate_and_digest(tmp_path: Path) -> None:
+    path, quieter = written(tmp_path / "a.wav", tone(1.5)), written(tmp_path / "b.wav", tone(1.5) / 2)
+    info = audio.probe(path)
     assert (info.duration_s, info.sample_rate_hz, info.channels, info.silent) == (1.5, RATE_HZ, 1, False)
-    assert info.digest != audio.probe(other).digest
-    assert len(info.digest) == 32
+    assert info.digest == audio.content_digest(path) != audio.probe(quieter).digest
+
+
+def test_the_content_digest_does_not_change(tmp_path: Path) -> None:
+    """Run keys and cache keys contain it: with another digest, every cache would be computed again."""
+    (tmp_path / "a").write_bytes(b"sound" * 100_000)
+    assert audio.content_digest(tmp_path / "a") == hashlib.blake2b(b"sound" * 100_000, digest_size=16).hexdigest()
+    (tmp_path / "a").write_bytes(b"")
+    assert audio.content_digest(tmp_path / "a") == "cae66941d9efbd404e4d88758ea67670"
+    with pytest.raises(BadClipError, match="none: cannot be read"):
+        audio.content_digest(tmp_path / "none")
 
 
 @pytest.mark.parametrize(("peak", "silent"), [(0.0, True), (0.4 / 32768, True), (2 / 32768, False)])
@@ -85,7 +95,7 @@ def test_silence_is_a_peak_below_one_step_of_16_bits(tmp_path: Path, peak: float
     assert audio.probe(path).silent is silent
 
 
-def refused(path: Path, words: str, max_duration_s: float = 60.0) -> None:
+def assert_refused(path: Path, words: str, max_duration_s: float = 60.0) -> None:
     for reader in (audio.read, audio.probe):
         with pytest.raises(BadClipError, match=words) as caught:
             reader(path, max_duration_s)
@@ -94,26 +104,26 @@ def refused(path: Path, words: str, max_duration_s: float = 60.0) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    refused(tmp_path / "a.wav", "No such file")
+    assert_refused(tmp_path / "a.wav", "No such file")
 
 
 def test_zero_bytes(tmp_path: Path) -> None:
     (tmp_path / "a.wav").touch()
-    refused(tmp_path / "a.wav", "empty")
+    assert_refused(tmp_path / "a.wav", "empty")
 
 
 def test_not_audio(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("<html>404</html>" * 100)
-    refused(tmp_path / "a.wav", "not audio")
+    assert_refused(tmp_path / "a.wav", "not audio")
 
 
 def test_header_without_samples(tmp_path: Path) -> None:
-    refused(written(tmp_path / "a.wav", np.zeros(0, np.float32)), "no audio samples")
+    assert_refused(written(tmp_path / "a.wav", np.zeros(0, np.float32)), "no audio samples")
 
 
 def test_git_lfs_pointer_says_what_to_run(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 72862\n")
-    refused(tmp_path / "a.wav", r"Git LFS pointer.*git lfs pull.*ser-bench corpora prepare cremad")
+    assert_refused(tmp_path / "a.wav", r"Git LFS pointer.*git lfs pull.*ser-bench corpora prepare cremad")
 
 
 @pytest.mark.parametrize("extension", [".wav", ".flac", ".ogg", ".aiff"])
@@ -122,20 +132,20 @@ def test_truncated(tmp_path: Path, extension: str, kept: float) -> None:
     path = written(tmp_path / f"a{extension}", tone(3.0) + 0.1 * np.random.default_rng(0).standard_normal(48_000))
     blob = path.read_bytes()
     path.write_bytes(blob[: int(kept * len(blob))])
-    refused(path, "truncated|cannot be decoded|can be decoded|not audio")
+    assert_refused(path, "truncated|cannot be decoded|can be decoded|not audio")
 
 
 def test_truncated_mp3_with_a_header_that_counts(tmp_path: Path) -> None:
     path = written(tmp_path / "a.mp3", tone(3.0))
     path.write_bytes(path.read_bytes()[:-2000])
-    refused(path, "truncated.*convert an MP3 whose header does not count")
+    assert_refused(path, "truncated.*convert it to WAV")
 
 
 def test_truncated_wav_is_not_taken_for_a_shorter_one(tmp_path: Path) -> None:
     path = written(tmp_path / "a.wav", tone(3.0))
     path.write_bytes(path.read_bytes()[:-2000])
-    assert soundfile.info(path).frames == 47_000  # libsndfile says nothing
-    refused(path, "truncated, its header promises 96,044 bytes and 94,044 are here")
+    assert soundfile.info(path).frames == 47_000  # libsndfile reports no error
+    assert_refused(path, "truncated, its header states 96,044 bytes and the file has 94,044")
 
 
 def test_wav_with_chunks_around_its_data_is_whole(tmp_path: Path) -> None:
@@ -159,12 +169,12 @@ def test_wav_from_a_pipe_has_no_size_and_is_whole(tmp_path: Path) -> None:
 def test_samples_that_are_not_numbers(tmp_path: Path, value: float) -> None:
     samples = tone()
     samples[777] = value
-    refused(written(tmp_path / "a.wav", samples, subtype="FLOAT"), "not numbers")
+    assert_refused(written(tmp_path / "a.wav", samples, subtype="FLOAT"), "not numbers")
 
 
 def test_twenty_minutes_are_not_one_utterance(tmp_path: Path) -> None:
     path = written(tmp_path / "a.wav", np.zeros(20 * 60 * 8000, np.float32), 8000, "PCM_U8")
-    refused(path, "1200 s long.*corpus.max_duration_s=60")
+    assert_refused(path, "1200 s long.*corpus.max_duration_s=60")
     assert audio.probe(path, max_duration_s=1200).duration_s == 1200
 
 
@@ -179,7 +189,7 @@ def test_real_ogg_and_flac_are_whole_and_cut_ones_are_not(corpora_root: Path, tm
         assert audio.probe(clip).duration_s > 1
         cut = tmp_path / clip.name
         cut.write_bytes(clip.read_bytes()[:-500])
-        refused(cut, "truncated|can be decoded")
+        assert_refused(cut, "truncated|can be decoded")
 
 
 def test_the_copy_in_vorbis_has_the_official_length(corpora_root: Path) -> None:
