@@ -13,6 +13,7 @@ ORDER = [
         "errors",
         "types",
         "redaction",
+        "retry_after",
         "config",
         "openai_client",
         "cache",
