@@ -17,8 +17,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ser_bench.cli import compose
-from ser_bench.config import CnnConfig
+from ser_bench.config import compose
+from ser_bench.predictors.cnn import CnnConfig
 from ser_bench.predictors.cnn.paper_network import PaperCNN
 
 INPUTS, CLASSES, BATCH = 2376, 6, 32

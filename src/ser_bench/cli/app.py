@@ -1,258 +1,257 @@
-"""`ser-bench`: all that is not a run. Words with an equals sign are Hydra overrides, as in run.py."""
+"""The command line `ser-bench`: its commands, their options and the exit statuses.
+
+Each command imports what it needs when it runs, so that `ser-bench --help` does not wait for PyTorch and MLflow.
+"""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
 
 from ser_bench import __version__
-from ser_bench.config import compose
-from ser_bench.errors import ConfigError, SerBenchError
-
-if TYPE_CHECKING:
-    from ser_bench.types import Clip
+from ser_bench.cli.command_words import parse_words
+from ser_bench.errors import SerBenchError
 
 EXIT_FAILED, EXIT_LEAK, EXIT_INTERRUPTED = 2, 3, 130
+EXIT_STATUSES = (
+    "Exit status: 0 success; 2 an error, printed in one line; 3 a leak that the protocol does not announce (audit); "
+    "130 interrupted (Ctrl-C)."
+)
+
+
+class ErrorReportingGroup(TyperGroup):
+    """The commands of `ser-bench`. Expected errors end in one line and an exit status instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command.
+
+        Raises:
+            typer.Exit: with status 2 after a `SerBenchError` and when the reader of standard output has closed it
+                (`| head`), with status 130 after Ctrl-C.
+        """
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            # Python flushes standard output once more when it ends: give it a place where that succeeds.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(EXIT_FAILED) from None
+        except SerBenchError as error:
+            print(f"error    {error}", file=sys.stderr)
+            raise typer.Exit(EXIT_FAILED) from None
+        except KeyboardInterrupt:
+            print("stopped  interrupted", file=sys.stderr)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=ErrorReportingGroup,
+    help="Compare predictors of emotion in speech. Runs are started with run.py; these commands do everything else.\n\n"
+    "Words with an equals sign are Hydra overrides, as in run.py. They may stand anywhere among the other words.",
+    epilog=EXIT_STATUSES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,  # plain text for pipes and files
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+corpora_app = typer.Typer(help="List the corpora, download a corpus, or check a copy of it.", no_args_is_help=True)
+weights_app = typer.Typer(help="List the pretrained weights, or download them before a run.", no_args_is_help=True)
+app.add_typer(corpora_app, name="corpora", epilog="Example: ser-bench corpora prepare cremad")
+app.add_typer(weights_app, name="weights", epilog="Example: ser-bench weights list")
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="OVERRIDE", help="Hydra overrides, e.g. model=cnn experiment=paper")
+]
+RootFolder = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Folder of the copy; default: in the cache folder")
+]
+CorpusName = Annotated[
+    str | None,
+    typer.Argument(metavar="NAME", help="Name of the corpus; see ser-bench corpora list", show_default=False),
+]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status."""
-    parser = _parser()
-    args, later = parser.parse_known_args(argv)  # argparse stops collecting words at the first flag between them
-    words = next((getattr(args, name) for name in ("paths", "words", "overrides") if hasattr(args, name)), None)
-    if later and (words is None or any(word.startswith("-") for word in later)):
-        parser.error(f"unrecognized arguments: {' '.join(later)}")
-    if words is not None:
-        words += later
-    command: Callable[[argparse.Namespace], int] = args.command
+    """Run the command line and return the exit status.
+
+    Args:
+        argv: the words after the program's name; None: those of this process.
+    """
     try:
-        status = command(args)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # whoever reads us has seen enough, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
-        return EXIT_FAILED
-    except SerBenchError as error:
-        print(f"error    {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        print("stopped  interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        app(args=None if argv is None else list(argv), prog_name="ser-bench")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else EXIT_FAILED
+    return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ser-bench",
-        description="Compare predictors of emotion in speech. Runs are started with run.py; this is everything else.",
-        epilog="example: ser-bench describe model=cnn experiment=paper",
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    def add(name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=function)
-        return sub
-
-    sub = add("describe", _describe, "layer table of a network: shapes, parameters, totals")
-    sub.add_argument("overrides", nargs="*", help="Hydra overrides, e.g. model=cnn experiment=paper")
-
-    sub = add("corpora", _corpora, "list the corpora, download one, or check a copy")
-    sub.add_argument("action", choices=["list", "prepare", "verify"])
-    sub.add_argument("name", nargs="?", help="corpus (prepare, verify)")
-    sub.add_argument("--root", type=Path, help="folder of the copy; default: the cache folder")
-
-    sub = add("weights", _weights, "list the pretrained weights, or fetch them ahead")
-    sub.add_argument("action", choices=["list", "fetch"])
-    sub.add_argument("names", nargs="*", help="weights to fetch; default: all that the default settings use")
-
-    _add_commands_on_runs(add)
-
-    sub = add("doctor", _doctor, "what is installed, which weights and corpora are here, and how to get the rest")
-    sub.add_argument("overrides", nargs="*", help="Hydra overrides")
-    return parser
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
 
 
-def _add_commands_on_runs(add: Callable[..., argparse.ArgumentParser]) -> None:
-    sub = add("compare", _compare, "stored runs side by side: verdict, table, HTML report; needs no model and no audio")
-    sub.add_argument(
-        "words", nargs="*", metavar="RUN",
-        help="run ids (or their first letters), and Hydra overrides; without ids: the latest run of each model",
-    )  # fmt: skip
-    sub.add_argument("--baseline", help="model that the others are set against; default: the first")
-    sub.add_argument("--parent", metavar="RUN", help="all runs of this sweep; the report is logged on it")
-    sub.add_argument("--models", metavar="A,B", help="without ids: the latest run of each of these models alone")
-    sub.add_argument("--experiment", help="MLflow experiment; default: that of corpus=...")
-    sub.add_argument(
-        "--tag", action="append", default=[], metavar="NAME=VALUE", help="only runs with this tag; repeatable"
-    )
-    sub.add_argument("--claimed", type=Path, metavar="YAML", help="figures that others report, shown as claimed")
-    sub.add_argument("--out", type=Path, metavar="FOLDER", help="where the files go; default: outputs/compare/<time>")
-
-    sub = add("audit", _audit, "what of a stored run's test rows was in training, and what saw the test rows")
-    sub.epilog = "Exit status 3: a leak that the protocol does not announce. corpus.root=FOLDER: where its corpus is."
-    sub.add_argument("words", nargs="+", metavar="RUN", help="run ids (or their first letters), and Hydra overrides")
-    sub.add_argument("--json", action="store_true", help="JSON in place of text: a list, one object a run")
-
-    sub = add("predict", _predict, "a stored run's model on new audio: label and probabilities")
-    sub.add_argument("run", help="run id, or its first letters")
-    sub.add_argument("paths", nargs="+", help="audio files, folders of them, and Hydra overrides")
-    sub.add_argument("--json", action="store_true", help="JSON in place of a table")
+@app.callback()
+def common_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""
 
 
-def _describe(args: argparse.Namespace) -> int:
+@app.command(epilog="Example: ser-bench describe model=cnn experiment=paper")
+def describe(overrides: Overrides = None) -> None:
+    """Print the layers of a network: output shapes, parameters, totals."""
     from ser_bench import corpora
+    from ser_bench.config import compose
     from ser_bench.corpora import labels
     from ser_bench.predictors import layer_table
 
-    cfg = compose(args.overrides)
+    cfg = compose(overrides or [])
     native = corpora.sheet_of(cfg.corpus.name).labels or labels.BASIC6
     print(layer_table.format_table(layer_table.layer_table(cfg, len(labels.choose(native, cfg.corpus.labels)))))
-    return 0
 
 
-def _corpora(args: argparse.Namespace) -> int:
-    from ser_bench import corpora
+@corpora_app.command("list", epilog="Example: ser-bench corpora list")
+def corpora_list() -> None:
+    """List every corpus with its size, language and licence."""
+    from ser_bench.cli import data_commands
 
-    if args.action == "list":
-        for name, sheet in corpora.SHEETS.items():
-            kind = "SYNTHETIC, " if sheet.synthetic else ""
-            size = f"{sheet.clips:,} clips, {sheet.speakers} speakers" if sheet.clips else "your own clips"
-            print(f"{name:9} {sheet.title}: {kind}{size}, language {sheet.language}; {sheet.licence}")
-        return 0
-    if not args.name:
-        raise ConfigError(f"which corpus? ser-bench corpora {args.action} NAME, one of {', '.join(corpora.SHEETS)}")
-    if args.action == "prepare":
-        corpora.prepare(args.name, args.root)
-    inventory = corpora.verify(args.name, args.root)
-    print("\n".join(inventory.lines()))
-    return 0 if inventory.complete else EXIT_FAILED
+    data_commands.list_corpora()
 
 
-def _weights(args: argparse.Namespace) -> int:
-    from ser_bench import weights
+@corpora_app.command("prepare", epilog="Example: ser-bench corpora prepare cremad --root CREMA-D")
+def corpora_prepare(name: CorpusName = None, root: RootFolder = None) -> None:
+    """Download a corpus, then check that the copy is complete (exit status 2 if it is not)."""
+    from ser_bench.cli import data_commands
 
-    if args.action == "fetch":
-        for name in args.names or weights.TABLE:
-            print(f"{name:32} {weights.fetch(name)}")
-        return 0
-    for name, entry in weights.TABLE.items():
-        found = weights.find(name)
-        print(f"{name:32} {entry.licence:12} {found or 'not here: ser-bench weights fetch ' + name}")
-    return 0
+    if not data_commands.prepare_corpus(name, root):
+        raise typer.Exit(EXIT_FAILED)
 
 
-def _compare(args: argparse.Namespace) -> int:
-    import time
+@corpora_app.command("verify", epilog="Example: ser-bench corpora verify cremad --root CREMA-D/AudioWAV")
+def corpora_verify(name: CorpusName = None, root: RootFolder = None) -> None:
+    """Check a copy of a corpus against its data sheet (exit status 2 if it is not complete)."""
+    from ser_bench.cli import data_commands
 
-    from ser_bench import comparison, tracking
-    from ser_bench.comparison import paired, run_groups
-    from ser_bench.comparison.claims import DEFAULT_FILE
-
-    tags, models = dict(_tag(word) for word in args.tag), args.models.split(",") if args.models else ()
-    later = [word for word in args.words if "=" in word]
-    ids = [word for word in args.words if "=" not in word]
-    cfg = compose(later).tracking
-    if args.parent:
-        parent = tracking.load_run(cfg, args.parent).run_id
-        found = paired.comparisons_of_sweep(cfg, parent, args.baseline, tags)
-    else:
-        parent = None
-        runs = run_groups.chosen(cfg, args.experiment or cfg.experiment, ids, tags, models)
-        found = [paired.compare(runs, args.baseline)]
-    document = comparison.Report.of("Predictors side by side", found, args.claimed or DEFAULT_FILE)
-    print(comparison.all_as_text(found))
-    if not document.comparisons:
-        return EXIT_FAILED
-    paths = comparison.write(document, args.out or Path("outputs", "compare", time.strftime("%Y-%m-%d_%H-%M-%S")))
-    about = {"kind": "comparison", "corpus": document.comparisons[0].corpus}
-    run_id = parent or tracking.start_parent(cfg, args.experiment or cfg.experiment, "comparison", about)
-    tracking.describe_run(cfg, run_id, document.markdown())
-    tracking.log_files(cfg, run_id, paths)
-    if parent is None:
-        tracking.end_parent(cfg, run_id, "FINISHED")
-    print(f"\nreport   {paths[0]}\nrun      {run_id} in MLflow holds the same")
-    return 0
+    if not data_commands.verify_corpus(name, root):
+        raise typer.Exit(EXIT_FAILED)
 
 
-def _tag(word: str) -> tuple[str, str]:
-    name, equals, value = word.partition("=")
-    if not equals:
-        raise ConfigError(f"--tag {word!r}: write NAME=VALUE, as in --tag size=eighth")
-    return name, value
+@weights_app.command("list", epilog="Example: ser-bench weights list")
+def weights_list() -> None:
+    """List the pretrained weights: licence, and the local folder or the command that downloads them."""
+    from ser_bench.cli import data_commands
+
+    data_commands.list_weights()
 
 
-def _audit(args: argparse.Namespace) -> int:
+@weights_app.command("fetch", epilog="Example: ser-bench weights fetch all-MiniLM-L6-v2")
+def weights_fetch(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Weights to download; default: all that the default settings use"),
+    ] = None,
+) -> None:
+    """Download pretrained weights to the cache folder."""
+    from ser_bench.cli import data_commands
+
+    data_commands.fetch_weights(names or [])
+
+
+@app.command(epilog="Example: ser-bench compare corpus=cremad --tag protocol=speaker --baseline cnn")
+def compare(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN|OVERRIDE",
+            help="Run ids (or their first letters) and Hydra overrides; without ids: the latest run of each model",
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Model that the others are compared with; default: the first")
+    ] = None,
+    parent: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Compare all runs of this sweep, and log the report on it")
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Without ids: the latest run of each of these models only")
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="MLflow experiment; default: that of corpus=...")
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only runs with this tag; may be repeated")
+    ] = None,
+    claimed: Annotated[
+        Path | None, typer.Option(metavar="YAML", help="Published figures, shown in the report as claimed")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the report; default: outputs/compare/<time>")
+    ] = None,
+) -> None:
+    """Compare stored runs: verdict, table and HTML report. Needs no model and no audio."""
+    from ser_bench.cli import compare_command
+
+    selection = compare_command.Selection(
+        *parse_words(words or []),
+        parent=parent,
+        models=models.split(",") if models else (),
+        experiment=experiment,
+        tags=tag or (),
+    )
+    if not compare_command.run(selection, baseline, claimed, out):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command(epilog="Example: ser-bench audit 8b9797dc corpus.root=CREMA-D/AudioWAV. " + EXIT_STATUSES)
+def audit(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|OVERRIDE",
+            help="Run ids (or their first letters) and Hydra overrides; corpus.root=FOLDER: where the corpus is now",
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list with one object per run")] = False,
+) -> None:
+    """Check stored runs for leakage between training and test rows, and log the result."""
     from ser_bench.cli import audit_command
 
-    cfg = compose([word for word in args.words if "=" in word])
-    passed = audit_command.run(cfg, [word for word in args.words if "=" not in word], args.json)
-    return 0 if passed else EXIT_LEAK
+    if not audit_command.run(*parse_words(words), as_json):
+        raise typer.Exit(EXIT_LEAK)
 
 
-def _predict(args: argparse.Namespace) -> int:
-    from ser_bench import predictors, stored_predictors, tracking
-    from ser_bench.features.feature_store import Features
-    from ser_bench.types import clean_rows
+@app.command(epilog="Example: ser-bench predict 8b9797dc clip.wav folder/")
+def predict(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|FILE|OVERRIDE",
+            help="First a run id (or its first letters), then audio files or folders; Hydra overrides anywhere",
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table")] = False,
+) -> None:
+    """Apply the model of a stored run to new audio: label and probabilities of each file."""
+    from ser_bench.cli import predict_command
 
-    cfg = compose([word for word in args.paths if "=" in word])
-    stored = tracking.load_run(cfg.tracking, args.run)
-    run_cfg = stored.config()
-    run_cfg.cache_dir = cfg.cache_dir
-    clips = _clips_of([Path(word) for word in args.paths if "=" not in word], run_cfg.corpus.max_duration_s)
-    labels = stored.predictions().labels
-    language = run_cfg.corpus.language
-    combined = stored_predictors.restore(stored.members(), run_cfg, clips, language, labels, new_audio=True)
-    features = Features(run_cfg, clips, language, combined)
-    predictor = predictors.load(stored.artifact("predictor"), run_cfg, labels, features)
-    predictions = predictor.predict(clean_rows(clips))
-    rows = [
-        {"file": row.clip_id, "emotion": label or "(abstained)"} | dict(zip(labels, map(float, probs), strict=True))
-        for row, label, probs in zip(
-            predictions.rows, predictions.predicted, predictions.probabilities.round(4), strict=True
-        )
-    ]
-    print(json.dumps(rows, indent=1) if args.json else _table(rows))
-    return 0
+    predict_command.run(*parse_words(words), as_json)
 
 
-def _clips_of(paths: Sequence[Path], max_duration_s: float) -> dict[str, Clip]:
-    """Every audio file named, or found below a folder named, as a clip whose id is its path."""
-    from ser_bench import audio
-    from ser_bench.corpora.catalogue import find
-    from ser_bench.types import Clip
+@app.command(epilog="Example: ser-bench doctor")
+def doctor(overrides: Overrides = None) -> None:
+    """Show which packages, weights and corpora are installed, and the commands that get the missing ones."""
+    from ser_bench.cli import doctor as installation
+    from ser_bench.cli.terminal_tables import print_table
+    from ser_bench.config import compose
 
-    files: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise ConfigError(f"{path}: no such file or folder")
-        files += find(path) if path.is_dir() else [path]
-    if not files:
-        raise ConfigError(f"{paths[0]}: no audio file below this folder")
-    clips = {}
-    for path in files:
-        info = audio.probe(path, max_duration_s)
-        clips[str(path)] = Clip(str(path), path, "", "", duration_s=info.duration_s, digest=info.digest)
-    return clips
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    import pandas as pd
-
-    return pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:.3f}")
-
-
-def _doctor(args: argparse.Namespace) -> int:
-    from ser_bench.cli import doctor
-
-    print(doctor.report(compose(args.overrides)))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    print_table(installation.COLUMNS, installation.rows(compose(overrides or [])))

@@ -1,4 +1,4 @@
-"""`ser-bench audit`: stored runs audited one after the other, and printed."""
+"""`ser-bench audit`: check stored runs for leakage one after the other, and print the findings."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ import json
 from collections.abc import Sequence
 
 from ser_bench import tracking
-from ser_bench.audit.run_audit import audit_stored
-from ser_bench.config import Config
+from ser_bench.audit import audit_stored
+from ser_bench.config import compose
 from ser_bench.errors import ConfigError
 
 
-def run(cfg: Config, run_ids: Sequence[str], as_json: bool) -> bool:
-    """Audit, log and print each run; False where one leaks what its protocol does not announce.
+def run(overrides: Sequence[str], run_ids: Sequence[str], as_json: bool) -> bool:
+    """Audit each run, log and print the result; return False if one has a leak that its protocol does not announce.
 
     Args:
-        cfg: where the store is (`tracking`), and, where given, `corpus.root` and `cache_dir`.
-        run_ids: ids, or their first letters.
-        as_json: print a list with one object a run.
+        overrides: Hydra overrides; `tracking` decides the store, `corpus.root` and `cache_dir` where files are now.
+        run_ids: ids or their first letters.
+        as_json: print a list with one object per run.
 
     Raises:
         ConfigError: no run is named.
-        SerBenchError: a run that cannot be found or audited; those before it have been.
+        SerBenchError: a run cannot be found or audited; the runs before it have been audited and logged.
     """
     if not run_ids:
-        raise ConfigError("which run? ser-bench audit RUN, with the id that the run printed (make ui shows all)")
-    passed, rows = True, []
+        raise ConfigError("no run is named: ser-bench audit RUN, with the id that the run printed (make ui shows all)")
+    cfg = compose(list(overrides))
+    passed, records = True, []
     for run_id in run_ids:
         stored = tracking.load_run(cfg.tracking, run_id)
-        found = audit_stored(stored, cfg.corpus.root, cfg.cache_dir)
-        passed = passed and not found.unannounced
-        rows.append({"run": stored.run_id, "name": stored.name} | json.loads(found.as_json()))
+        audit = audit_stored(stored, cfg.corpus.root, cfg.cache_dir)
+        passed = passed and not audit.unannounced
+        records.append({"run": stored.run_id, "name": stored.name} | json.loads(audit.as_json()))
         if not as_json:
-            print(f"run      {stored.run_id}  {stored.name}\n{found.as_text()}\n")
+            print(f"run      {stored.run_id}  {stored.name}\n{audit.as_text()}\n")
     if as_json:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        print(json.dumps(records, indent=1, ensure_ascii=False))
     return passed

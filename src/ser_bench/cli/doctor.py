@@ -1,4 +1,4 @@
-"""What is installed, which weights and corpora are here, what is missing, and the command that brings it."""
+"""`ser-bench doctor`: what is installed, which weights and corpora are here, and the commands that get the rest."""
 
 from __future__ import annotations
 
@@ -10,51 +10,55 @@ from importlib import metadata, util
 from ser_bench import corpora, weights
 from ser_bench.config import Config, cache_dir
 
+COLUMNS = ("about", "name", "state")
 PACKAGES = (
     "ser-bench", "torch", "torchaudio", "pytorch-lightning", "hydra-core", "mlflow", "librosa", "scikit-learn",
     "faster-whisper", "sentence-transformers", "praat-parselmouth", "openai",
 )  # fmt: skip
-OPTIONAL = {
+OPTIONAL_MODULES = {
     "espeakng_loader": ("demo", "the demo corpus"),
     "xllamacpp": ("demo", "llm=local"),
     "whisper": ("whisper", "asr=whisper"),
-    "opensmile": ("egemaps", "model=egemaps; research, not commercial use"),
+    "opensmile": ("egemaps", "model=egemaps; its licence allows research, not commercial use"),
 }
+"""Module → (extra of this package that installs it, what needs it)."""
+
+Line = tuple[str, str, str]
+"""Subject, name, state: one cell for each of `COLUMNS`."""
 
 
-def report(cfg: Config) -> str:
-    """A page of plain text; keys are reported as set or not set, never shown."""
-    return "\n".join(
-        [*_machine(), "", *_packages(), "", *_weights(), "", *_corpora(cfg), "", *_keys(), "", *_places(cfg)]
-    )
+def rows(cfg: Config) -> list[Line]:
+    """One line per package, weight file, corpus, key and folder; a key is reported as set or not set, never shown."""
+    return [*_machine(), *_packages(), *_weights(), *_corpora(cfg), *_keys(), *_folders(cfg)]
 
 
-def _machine() -> Iterator[str]:
+def _machine() -> Iterator[Line]:
     import torch
 
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
-    yield f"machine     {platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores, GPU: {gpu}"
-    yield f"python      {platform.python_version()}"
+    yield "machine", f"{platform.system()} {platform.machine()}", f"{cores} cores, GPU: {gpu}"
+    yield "python", platform.python_version(), "ser_bench needs 3.11 to 3.13"
 
 
-def _packages() -> Iterator[str]:
+def _packages() -> Iterator[Line]:
     for name in PACKAGES:
         try:
-            yield f"package     {name:24} {metadata.version(name)}"
+            yield "package", name, metadata.version(name)
         except metadata.PackageNotFoundError:
-            yield f"package     {name:24} MISSING: pip install -e ."
-    for module, (extra, purpose) in OPTIONAL.items():
+            yield "package", name, "MISSING: pip install -e ."
+    for module, (extra, purpose) in OPTIONAL_MODULES.items():
         state = "here" if util.find_spec(module) else f"not here: pip install -e '.[{extra}]'"
-        yield f"optional    {module:24} {state}  (for {purpose})"
+        yield "optional", module, f"{state}  (for {purpose})"
 
 
-def _weights() -> Iterator[str]:
+def _weights() -> Iterator[Line]:
     for name, entry in weights.TABLE.items():
         state = "here" if weights.find(name) else f"not here: ser-bench weights fetch {name}"
-        yield f"weights     {name:32} {state}  ({entry.licence})"
+        yield "weights", name, f"{state}  ({entry.licence})"
 
 
-def _corpora(cfg: Config) -> Iterator[str]:
+def _corpora(cfg: Config) -> Iterator[Line]:
     for name, sheet in corpora.SHEETS.items():
         folder = cache_dir(cfg) / "corpora" / name
         if folder.is_dir() and any(folder.iterdir()):
@@ -64,17 +68,15 @@ def _corpora(cfg: Config) -> Iterator[str]:
         elif name == "table":
             state = "your own CSV: corpus=table corpus.root=my_clips.csv"
         else:
-            state = f"not in the cache: ser-bench corpora prepare {name}, or corpus.root=FOLDER where you have it"
-        yield f"corpus      {name:10} {state}  ({sheet.licence})"
+            state = f"not in the cache: ser-bench corpora prepare {name}, or corpus.root=FOLDER if you have it"
+        yield "corpus", name, f"{state}  ({sheet.licence})"
 
 
-def _keys() -> Iterator[str]:
-    state = (
-        "set" if os.environ.get("OPENAI_API_KEY") else "not set (llm=gpt4o and text=openai need it; llm=local does not)"
-    )
-    yield f"key         OPENAI_API_KEY {state}"
+def _keys() -> Iterator[Line]:
+    is_set = bool(os.environ.get("OPENAI_API_KEY"))
+    yield "key", "OPENAI_API_KEY", "set" if is_set else "not set; llm=gpt4o and text=openai need it, llm=local does not"
 
 
-def _places(cfg: Config) -> Iterator[str]:
-    yield f"cache       {cache_dir(cfg)}  (elsewhere: $SER_BENCH_CACHE or cache_dir=...)"
-    yield f"runs        {cfg.tracking.uri or cfg.tracking.dir}  (browse: make ui)"
+def _folders(cfg: Config) -> Iterator[Line]:
+    yield "folder", "cache", f"{cache_dir(cfg)}  (change it with $SER_BENCH_CACHE or cache_dir=...)"
+    yield "folder", "runs", f"{cfg.tracking.uri or cfg.tracking.dir}  (show them with make ui)"

@@ -1,0 +1,90 @@
+"""`ser-bench compare`: choose stored runs, compare them, write and log the report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ser_bench import comparison, tracking
+from ser_bench.comparison import paired, run_groups
+from ser_bench.comparison.claims import DEFAULT_FILE
+from ser_bench.config import compose
+from ser_bench.errors import ConfigError
+
+REPORT_TITLE = "Predictors side by side"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which stored runs are compared.
+
+    Attributes:
+        overrides: Hydra overrides; they decide the store and the default experiment.
+        run_ids: ids or their first letters; none: the latest run of each model.
+        parent: id of a sweep, whose runs are compared instead.
+        models: without ids, only these models.
+        experiment: MLflow experiment; None: that of the configuration.
+        tags: "NAME=VALUE", which each run must have.
+    """
+
+    overrides: Sequence[str]
+    run_ids: Sequence[str]
+    parent: str | None = None
+    models: Sequence[str] = ()
+    experiment: str | None = None
+    tags: Sequence[str] = ()
+
+
+def run(selection: Selection, baseline: str | None, claimed: Path | None, out: Path | None) -> bool:
+    """Print the comparison, write its report, and log it to MLflow; return False if there was nothing to compare.
+
+    Args:
+        selection: the runs.
+        baseline: model that the others are compared with; None: the first.
+        claimed: YAML file of published figures; None: the one that comes with the package.
+        out: folder of the report; None: outputs/compare/<time>.
+
+    Raises:
+        ConfigError: a tag is not of the form NAME=VALUE.
+        RunNotFoundError: a run is not in the store.
+        NotComparableError: the runs were not measured on the same clips.
+    """
+    tags = dict(parse_tag(text) for text in selection.tags)
+    cfg = compose(list(selection.overrides)).tracking
+    experiment = selection.experiment or cfg.experiment
+    parent = tracking.load_run(cfg, selection.parent).run_id if selection.parent else None
+    if parent:
+        comparisons = paired.comparisons_of_sweep(cfg, parent, baseline, tags)
+    else:
+        runs = run_groups.chosen(cfg, experiment, list(selection.run_ids), tags, selection.models)
+        comparisons = [paired.compare(runs, baseline)]
+    document = comparison.Report.of(REPORT_TITLE, comparisons, claimed or DEFAULT_FILE)
+    print(comparison.all_as_text(comparisons))
+    if not document.comparisons:
+        return False
+    paths = comparison.write(document, out or Path("outputs", "compare", time.strftime("%Y-%m-%d_%H-%M-%S")))
+    about = {"kind": "comparison", "corpus": document.comparisons[0].corpus}
+    run_id = parent or tracking.start_parent(cfg, experiment, "comparison", about)
+    tracking.describe_run(cfg, run_id, document.markdown())
+    tracking.log_files(cfg, run_id, paths)
+    if parent is None:
+        tracking.end_parent(cfg, run_id, "FINISHED")
+    print(f"\nreport   {paths[0]}\nrun      {run_id} in MLflow has the same report")
+    return True
+
+
+def parse_tag(text: str) -> tuple[str, str]:
+    """Name and value of a `--tag`.
+
+    >>> parse_tag("size=eighth")
+    ('size', 'eighth')
+
+    Raises:
+        ConfigError: there is no equals sign.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--tag {text!r}: write NAME=VALUE, as in --tag size=eighth")
+    return name, value

@@ -1,0 +1,73 @@
+"""`ser-bench corpora` and `ser-bench weights`: what can be downloaded, and what is on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ser_bench import corpora, weights
+from ser_bench.cli.terminal_tables import print_table
+from ser_bench.errors import ConfigError
+
+
+def list_corpora() -> None:
+    """Print a table of the corpora."""
+    rows = []
+    for name, sheet in corpora.SHEETS.items():
+        size = f"{sheet.clips:,} clips, {sheet.speakers} speakers" if sheet.clips else "your own clips"
+        rows.append(
+            (name, sheet.title, f"SYNTHETIC, {size}" if sheet.synthetic else size, sheet.language, sheet.licence)
+        )
+    print_table(("corpus", "title", "size", "language", "licence"), rows)
+
+
+def prepare_corpus(name: str | None, root: Path | None) -> bool:
+    """Download a corpus and check the copy; return whether it is complete.
+
+    Args:
+        name: of the corpus.
+        root: folder to download to; None: in the cache folder.
+
+    Raises:
+        ConfigError: no corpus is named, or there is none of this name.
+        DownloadError: no source could deliver it.
+    """
+    corpora.prepare(_required(name, "prepare"), root)
+    return verify_corpus(name, root)
+
+
+def verify_corpus(name: str | None, root: Path | None) -> bool:
+    """Print what a copy of a corpus holds and what is missing; return whether it is complete.
+
+    Raises:
+        ConfigError: no corpus is named, or there is none of this name.
+        CorpusError: there is no copy in the folder.
+    """
+    inventory = corpora.verify(_required(name, "verify"), root)
+    print("\n".join(inventory.lines()))
+    return inventory.complete
+
+
+def list_weights() -> None:
+    """Print a table of the pretrained weights."""
+    rows = [
+        (name, entry.licence, str(weights.find(name) or f"not here: ser-bench weights fetch {name}"))
+        for name, entry in weights.TABLE.items()
+    ]
+    print_table(("weights", "licence", "folder"), rows)
+
+
+def fetch_weights(names: Sequence[str]) -> None:
+    """Download the named weights, or all; print the folder of each as soon as it is there.
+
+    Raises:
+        WeightsError: a name is unknown, or a download failed.
+    """
+    for name in names or weights.TABLE:
+        print(f"{name:32} {weights.fetch(name)}", flush=True)
+
+
+def _required(name: str | None, action: str) -> str:
+    if not name:
+        raise ConfigError(f"no corpus is named: ser-bench corpora {action} NAME, one of {', '.join(corpora.SHEETS)}")
+    return name

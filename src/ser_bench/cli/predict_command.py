@@ -1,0 +1,80 @@
+"""`ser-bench predict`: the model of a stored run applied to new audio files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ser_bench import audio, predictors, stored_predictors, tracking
+from ser_bench.cli.terminal_tables import print_table
+from ser_bench.config import compose
+from ser_bench.corpora.audio_files import find_audio
+from ser_bench.errors import ConfigError
+from ser_bench.features.feature_store import Features
+from ser_bench.types import Clip, Predictions, clean_rows
+
+
+def run(overrides: Sequence[str], words: Sequence[str], as_json: bool) -> None:
+    """Print label and probabilities of each audio file.
+
+    Args:
+        overrides: Hydra overrides; they decide the store and the cache.
+        words: the run's id or its first letters, then files and folders.
+        as_json: print a list with one object per file instead of a table.
+
+    Raises:
+        ConfigError: no run or no file is named, or a path does not exist.
+        RunNotFoundError: the run is not in the store.
+    """
+    if len(words) < 2:
+        raise ConfigError("no audio is named: ser-bench predict RUN FILE..., with the id that the run printed")
+    run_id, *paths = words
+    cfg = compose(list(overrides))
+    stored = tracking.load_run(cfg.tracking, run_id)
+    run_cfg = stored.config()
+    run_cfg.cache_dir = cfg.cache_dir
+    clips = clips_of([Path(path) for path in paths], run_cfg.corpus.max_duration_s)
+    labels = stored.predictions().labels
+    language = run_cfg.corpus.language
+    combined = stored_predictors.restore(stored.members(), run_cfg, clips, language, labels, new_audio=True)
+    features = Features(run_cfg, clips, language, combined)
+    predictor = predictors.load(stored.artifact("predictor"), run_cfg, labels, features)
+    records = records_of(predictor.predict(clean_rows(clips)))
+    if as_json:
+        print(json.dumps(records, indent=1))
+    else:
+        print_table(("file", "emotion", *labels), [list(record.values()) for record in records])
+
+
+def clips_of(paths: Sequence[Path], max_duration_s: float) -> dict[str, Clip]:
+    """Each audio file named, or found in a folder named, as a clip whose id is its path.
+
+    Raises:
+        ConfigError: a path does not exist, or there is no audio file below the folders.
+        BadClipError: a file cannot be read as audio.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise ConfigError(f"{path}: no such file or folder")
+        files += find_audio(path) if path.is_dir() else [path]
+    if not files:
+        raise ConfigError(f"{paths[0]}: there is no audio file in this folder")
+    clips = {}
+    for path in files:
+        info = audio.probe(path, max_duration_s)
+        clips[str(path)] = Clip(str(path), path, "", "", duration_s=info.duration_s, digest=info.digest)
+    return clips
+
+
+def records_of(predictions: Predictions) -> list[dict[str, Any]]:
+    """One mapping per row: `file`, `emotion`, and the probability of each label, rounded to four decimals."""
+    return [
+        {"file": row.clip_id, "emotion": label or "(abstained)"}
+        | dict(zip(predictions.labels, map(float, probabilities), strict=True))
+        for row, label, probabilities in zip(
+            predictions.rows, predictions.predicted, predictions.probabilities.round(4), strict=True
+        )
+    ]

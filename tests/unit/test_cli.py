@@ -1,0 +1,296 @@
+"""The command line `ser-bench`: words, options, help, exit statuses, tables and the doctor."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ser_bench import cli, weights
+from ser_bench.cli import app, audit_command, compare_command, data_commands, doctor, predict_command, terminal_tables
+from ser_bench.cli.command_words import parse_words
+from ser_bench.config import compose
+from ser_bench.errors import ConfigError, RunNotFoundError
+from ser_bench.types import Predictions, Row
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = {
+    "describe": "model=cnn",
+    "corpora": "prepare",
+    "corpora list": "corpora list",
+    "corpora prepare": "--root",
+    "corpora verify": "--root",
+    "weights": "fetch",
+    "weights list": "weights list",
+    "weights fetch": "NAME",
+    "compare": "--baseline",
+    "audit": "--json",
+    "predict": "--json",
+    "doctor": "OVERRIDE",
+}
+
+
+# ---- words
+
+
+@pytest.mark.parametrize(
+    ("words", "overrides", "others"),
+    [
+        (["8b97", "corpus.root=a", "e6a6"], ["corpus.root=a"], ["8b97", "e6a6"]),
+        (["+experiment=paper", "hydra/launcher=joblib", "++x.y=1"], None, []),
+        (["tracking.uri=http://host:1/?a=b"], None, []),
+        (["folder/clip.wav", "-"], [], None),
+        ([], [], []),
+    ],
+)
+def test_words_with_an_equals_sign_are_overrides(
+    words: list[str], overrides: list[str] | None, others: list[str] | None
+) -> None:
+    parsed = parse_words(words)
+    assert parsed.overrides == (words if overrides is None else overrides)
+    assert parsed.others == (words if others is None else others)
+
+
+def test_an_existing_path_with_an_equals_sign_is_no_override(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "take=2.wav").write_bytes(b"")
+    assert parse_words(["take=2.wav", "take=3.wav"]) == (["take=3.wav"], ["take=2.wav"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--json", "8b97", "corpus.root=a", "e6a6"],
+        ["8b97", "--json", "corpus.root=a", "e6a6"],
+        ["corpus.root=a", "8b97", "e6a6", "--json"],
+    ],
+)
+def test_words_and_options_may_stand_in_any_order(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(audit_command, "run", lambda *given: calls.append(given) or True)
+    assert cli.main(["audit", *words]) == 0
+    assert calls == [(["corpus.root=a"], ["8b97", "e6a6"], True)]
+
+
+def test_the_options_of_compare_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(compare_command, "run", lambda *given: calls.append(given) or True)
+    words = ["corpus=cremad", "--tag", "protocol=speaker", "8b97", "--tag=size=eighth", "--models", "cnn,llm"]
+    options = ["--baseline", "cnn", "--experiment", "x", "--parent", "5f1c", "--claimed", "c.yaml", "--out", "o"]
+    assert cli.main(["compare", *words, *options]) == 0
+    selection = compare_command.Selection(
+        ["corpus=cremad"], ["8b97"], "5f1c", ["cnn", "llm"], "x", ["protocol=speaker", "size=eighth"]
+    )
+    assert calls == [(selection, "cnn", Path("c.yaml"), Path("o"))]
+
+
+def test_a_tag_needs_an_equals_sign() -> None:
+    assert compare_command.parse_tag("overrides=a=b") == ("overrides", "a=b")
+    with pytest.raises(ConfigError, match=r"--tag 'size'.*NAME=VALUE"):
+        compare_command.parse_tag("size")
+
+
+# ---- help and exit statuses
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*command.split(), "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"Example: ser-bench {command}" in text and COMMANDS[command] in text
+
+
+def test_the_help_lists_every_command_and_every_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    listed = {line.split()[0] for line in text.partition("Commands:")[2].splitlines() if line[:3].strip()}
+    assert {command.split()[0] for command in COMMANDS} <= listed | set(text.split())
+    statuses = text.partition("Exit status:")[2]
+    assert all(str(status) in statuses for status in (0, cli.EXIT_FAILED, cli.EXIT_LEAK, cli.EXIT_INTERRUPTED))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["listen"],
+        ["--nope"],
+        ["audit", "8b97", "--nope"],
+        ["audit"],
+        ["predict"],
+        ["corpora"],
+        ["compare", "--out"],
+    ],
+)
+def test_a_wrong_command_line_ends_with_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == cli.EXIT_FAILED
+    printed = capsys.readouterr()
+    assert "Usage: ser-bench" in printed.out or "Error" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("words", "pattern"),
+    [
+        (["corpora", "prepare"], r"corpora prepare NAME.*cremad"),
+        (["corpora", "verify", "timit"], r"timit"),
+        (["audit", "corpus.root=a"], r"audit RUN"),
+        (["predict", "8b97"], r"predict RUN FILE"),
+        (["describe", "model=resnet"], r"cnn_text"),
+        (["compare", "--tag", "size"], r"NAME=VALUE"),
+        (["weights", "fetch", "no-such-weights"], r"no-such-weights"),
+    ],
+)
+def test_an_error_is_one_line_with_status_2(words: list[str], pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == cli.EXIT_FAILED
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("error    ") and printed.err.count("\n") == 1
+    assert re.search(pattern, printed.err)
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "first_word"),
+    [(RunNotFoundError("no run"), 2, "error"), (KeyboardInterrupt(), 130, "stopped"), (None, 0, ""), ("leak", 3, "")],
+)
+def test_exit_statuses(
+    raised: Any, status: int, first_word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*_: object) -> bool:
+        if isinstance(raised, BaseException):
+            raise raised
+        return raised is None
+
+    monkeypatch.setattr(audit_command, "run", run)
+    assert cli.main(["audit", "8b97"]) == status
+    assert capsys.readouterr().err.startswith(first_word)
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(data_commands, "list_corpora", fails)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["corpora", "list"])
+
+
+def test_a_copy_that_is_not_complete_ends_with_status_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_commands, "verify_corpus", lambda name, root: (name, root) != ("demo", Path("here")))
+    assert cli.main(["corpora", "verify", "demo", "--root", "here"]) == cli.EXIT_FAILED
+    assert cli.main(["corpora", "verify", "demo", "--root", "there"]) == 0
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == app.__version__
+
+
+@pytest.mark.parametrize("words", [["weights", "list"], ["--help"]])
+def test_a_reader_that_has_closed_the_pipe_gets_no_traceback(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "ser_bench.cli", *words]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=300, cwd=ROOT)
+    os.close(writing)
+    assert done.stderr == "" and done.returncode != 0
+
+
+def test_help_does_not_import_what_only_commands_need() -> None:
+    code = (
+        "import sys; from ser_bench import cli; assert cli.main(['compare', '--help']) == 0; "
+        "print({'torch', 'mlflow', 'pandas', 'hydra', 'sklearn', 'librosa', 'rich'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "set()", done.stdout + done.stderr
+
+
+# ---- tables
+
+
+def test_a_plain_table_is_aligned_and_keeps_long_cells() -> None:
+    rows = [["a.wav", "angry", 0.5], ["b" * 200, "sad", 12.25]]
+    heading, first, second = terminal_tables.plain_table(["file", "emotion", "share"], rows).splitlines()
+    assert heading.index("emotion") == first.index("angry") == second.index("sad") == 202
+    assert first.endswith(" 0.500") and second.endswith("12.250") and len(first) == len(second)
+    assert terminal_tables.plain_table(["file"], []) == "file"
+
+
+def test_a_terminal_gets_a_drawn_table_without_interpreted_brackets() -> None:
+    console = Console(file=io.StringIO(), width=60, force_terminal=True, color_system=None)
+    console.print(terminal_tables.rich_table(["name", "state"], [["[red]", "x" * 80], ["b", "y"]]))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "[red]" in text and text.count("x") == 80 and "─" in text
+
+
+def test_lists_are_plain_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["corpora", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[0] == "corpus" and any(line.startswith("cremad ") and "7,442" in line for line in lines)
+    assert any(line.startswith("demo ") and "SYNTHETIC" in line for line in lines)
+
+
+# ---- predict
+
+
+def test_predict_names_a_path_that_is_not_there_and_a_folder_without_audio(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"missing\.wav"):
+        predict_command.clips_of([tmp_path / "missing.wav"], 30.0)
+    with pytest.raises(ConfigError, match="no audio file"):
+        predict_command.clips_of([tmp_path], 30.0)
+
+
+def test_predict_has_one_record_per_file() -> None:
+    zeros = np.zeros(2, np.float32)
+    probabilities = np.array([[0.123456, 0.876544], [0.5, 0.5]], np.float32)
+    rows = (Row("a.wav"), Row("b.wav"))
+    predictions = Predictions(rows, ("", ""), ("angry", "sad"), probabilities, np.array([False, True]), zeros, zeros)
+    first, second = predict_command.records_of(predictions)
+    assert first["file"] == "a.wav" and first["emotion"] == "sad" and first["angry"] == pytest.approx(0.1235)
+    assert second["emotion"] == "(abstained)"
+
+
+# ---- doctor
+
+
+def state_of(rows: list[doctor.Line], name: str) -> str:
+    [state] = [state for _, line_name, state in rows if line_name == name]
+    return state
+
+
+def test_the_doctor_names_what_is_missing_and_the_command_that_gets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if name == "mlflow":
+            raise metadata.PackageNotFoundError(name)
+        return "1.2.3"
+
+    (tmp_path / "corpora" / "emodb").mkdir(parents=True)
+    (tmp_path / "corpora" / "emodb" / "a.wav").write_bytes(b"")
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None if name == "whisper" else object())
+    monkeypatch.setattr(weights, "find", lambda name: None if "MiniLM" in name else tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-never-shown-0123")
+    rows = doctor.rows(compose([f"cache_dir={tmp_path}", "tracking.dir=elsewhere/mlruns"]))
+    assert all(len(line) == len(doctor.COLUMNS) for line in rows)
+    assert state_of(rows, "torch") == "1.2.3" and "pip install" in state_of(rows, "mlflow")
+    assert "'.[whisper]'" in state_of(rows, "whisper") and state_of(rows, "opensmile").startswith("here")
+    assert "weights fetch all-MiniLM-L6-v2" in state_of(rows, "all-MiniLM-L6-v2")
+    assert state_of(rows, "whisper-tiny.en").startswith("here")
+    assert str(tmp_path / "corpora" / "emodb") in state_of(rows, "emodb")
+    assert "corpora prepare cremad" in state_of(rows, "cremad")
+    assert state_of(rows, "OPENAI_API_KEY") == "set" and "never-shown" not in str(rows)
+    assert state_of(rows, "cache").startswith(str(tmp_path)) and state_of(rows, "runs").startswith("elsewhere/mlruns")
+
+
+def test_the_doctor_says_that_a_key_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert state_of(doctor.rows(compose([])), "OPENAI_API_KEY").startswith("not set")
