@@ -10,12 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ser_bench import __version__, audit, corpora, predictors, splits, stored_predictors, tracking
 from ser_bench.config import Config, Protocol, Target, scientific_part, to_plain
 from ser_bench.evaluation import metrics, statistics
 from ser_bench.features.feature_store import Features
+from ser_bench.predictors import HasPrompt
 from ser_bench.types import CLEAN, Corpus, Predictions, Split, digest_of
 
 log = logging.getLogger(__name__)
@@ -80,9 +80,9 @@ def rehearse(cfg: Config, corpus: Corpus, split: Split) -> Outcome:
     """Say what a run would ask of a language model, and what that would cost; ask nothing, and log no run."""
     with tempfile.TemporaryDirectory() as scratch:
         features = Features(cfg, corpus.by_id, corpus.language)
-        predictor: Any = predictors.build(cfg, corpus.labels, features, Path(scratch), lambda epoch, values: None)
+        predictor = predictors.build(cfg, corpus.labels, features, Path(scratch), lambda epoch, values: None)
         predictor.fit(split.train, split.val)
-        for line in predictor.estimate(split.test).lines(cfg.llm):
+        for line in predictors.require_capability(predictor, HasPrompt).estimate_lines(split.test):
             log.info("%s", line)
     return Outcome("", {}, skipped=True)
 
@@ -101,7 +101,7 @@ def bounds(predictions: Predictions, speakers: Mapping[str, str], prefix: str) -
     """95 % intervals of UAR and accuracy as `uar_low`, `uar_high` …, kept within 0 and 1; none for one speaker."""
     counts = statistics.counts_by_speaker(predictions, speakers)
     found: dict[str, float] = {}
-    for name, statistic in (("uar", statistics.uar), ("accuracy", statistics.accuracy)):
+    for name, statistic in (("uar", metrics.uar), ("accuracy", metrics.accuracy)):
         interval = statistics.interval(counts, statistic)
         if not math.isnan(interval.low):
             found |= {f"{prefix}{name}_low": max(0.0, interval.low), f"{prefix}{name}_high": min(1.0, interval.high)}

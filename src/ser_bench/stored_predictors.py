@@ -12,12 +12,13 @@ from hydra.core.hydra_config import HydraConfig
 
 from ser_bench import predictors, tracking
 from ser_bench.comparison import run_groups
-from ser_bench.config import Combine, Config, FusionConfig, run_here
+from ser_bench.config import Config, run_here
 from ser_bench.errors import ConfigError, NotComparableError, RunNotFoundError
 from ser_bench.evaluation.contributions import contributions
 from ser_bench.features.feature_store import Features
 from ser_bench.predictions import joined
-from ser_bench.predictors.fusion.fusion import Fusion
+from ser_bench.predictors import CombinesRuns, GivesVectors
+from ser_bench.predictors.fusion import Combine, Fusion, FusionConfig
 from ser_bench.tracking import StoredRun
 from ser_bench.types import Clip, Corpus, FloatArray, Predictions, Predictor, Row, Split, digest_of
 
@@ -73,8 +74,7 @@ class RestoredMember:
             ConfigError: it has none, or leaves out clips.
         """
         _refuse_without_vectors(self)
-        found: FloatArray = self._predictor.scaled_vectors(rows)  # type: ignore[attr-defined]
-        return found
+        return predictors.require_capability(self._predictor, GivesVectors).vectors(rows)
 
     @cached_property
     def _predictor(self) -> Predictor:
@@ -171,10 +171,11 @@ def tags_of(members: Sequence[RestoredMember]) -> dict[str, str]:
 
 def what_each_adds(predictor: Predictor, answers: Predictions, speakers: Mapping[str, str]) -> dict[str, float]:
     """The facts of `evaluation.contributions`, each member's also said in one line; {} where it is no fusion."""
-    if not isinstance(predictor, Fusion):
+    if not predictors.has_capability(predictor.name, CombinesRuns):
         return {}
+    fusion = predictors.require_capability(predictor, CombinesRuns)
     facts: dict[str, float] = {}
-    for one in contributions(answers, predictor.without_each(answers.rows), speakers):
+    for one in contributions(answers, fusion.without_each(answers.rows), speakers):
         log.info("adds     %s", one.line)
         facts |= one.facts
     return facts
@@ -182,9 +183,9 @@ def what_each_adds(predictor: Predictor, answers: Predictions, speakers: Mapping
 
 def _run_of(cfg: Config, word: str, tags: Mapping[str, str]) -> StoredRun:
     """The run that a word of `model.members` stands for."""
-    if word not in predictors.REGISTRY:
+    if word not in predictors.names():
         if not set(word) <= set("0123456789abcdef"):
-            known = ", ".join(name for name in predictors.REGISTRY if name != Fusion.name)
+            known = ", ".join(name for name in predictors.names() if name != Fusion.name)
             raise ConfigError(f"model.members: {word!r} is no run id, and no model ({known})")
         return tracking.load_run(cfg.tracking, word)
     if word == Fusion.name:
@@ -220,25 +221,19 @@ def _refuse_fitted_to_validation(member: RestoredMember) -> None:
 
 
 def _refuse_without_vectors(member: RestoredMember) -> None:
-    """An attention weighs vectors, of every clip."""
-    model = member.cfg.model
-    if not _gives_vectors(model.name):
-        why = f"model={model.name} has no fixed vectors"
-    elif getattr(model, "finetune", False):
-        why = "its encoder was fine-tuned to the labels, and has no fixed vectors"
-    elif "adapt" in predictors.predictor_class(model.name).groups and member.cfg.adapt.enrol:
-        why = f"adapt.enrol={member.cfg.adapt.enrol} leaves out clips"
+    """Raise where a member of an attention has no fixed vector of every clip."""
+    name = member.cfg.model.name
+    if predictors.has_capability(name, GivesVectors):
+        reason = predictors.predictor_class(name).reason_without_vectors(member.cfg)
     else:
+        reason = f"model={name} has no fixed vectors"
+    if not reason:
         return
-    possible = ", ".join(name for name in predictors.REGISTRY if _gives_vectors(name))
+    possible = ", ".join(name for name in predictors.names() if predictors.has_capability(name, GivesVectors))
     raise ConfigError(
-        f"run {member.run_id} ({member.name}) is no member for model.combine=attention: {why}. Members can be runs of "
-        f"{possible}; model.combine=stack and model.combine=mean take any model"
+        f"run {member.run_id} ({member.name}) cannot be a member with model.combine=attention: {reason}. Members can "
+        f"be runs of {possible}; model.combine=stack and model.combine=mean take any model"
     )
-
-
-def _gives_vectors(model: str) -> bool:
-    return hasattr(predictors.predictor_class(model), "scaled_vectors")
 
 
 def _command(cfg: Config, model: str) -> str:

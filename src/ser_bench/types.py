@@ -185,8 +185,8 @@ class Predictions:
         )
 
 
-class Member(Protocol):
-    """A finished run that a fusion listens to."""
+class FusionMember(Protocol):
+    """A finished run whose predictions a fusion combines."""
 
     @property
     def name(self) -> str:
@@ -237,7 +237,7 @@ class Inputs(Protocol):
         """Every clip of a speaker, clean; which emotion they hold is no part of it."""
 
     def pitch(self, rows: Sequence[Row]) -> list[Any]:
-        """`features.pitch.Pitch` of each clean clip, None where nothing is voiced."""
+        """`features.prosody.Pitch` of each clean clip, None where nothing is voiced."""
 
     def prosody(self, rows: Sequence[Row]) -> list[Any]:
         """`features.prosody.Prosody` of each clean clip."""
@@ -248,7 +248,7 @@ class Inputs(Protocol):
     def soft_targets(self, rows: Sequence[Row], labels: Sequence[str]) -> FloatArray | None:
         """[N, C] shares of listeners' votes to train on under `corpus.target=votes`, else None: the truth is all."""
 
-    def members(self) -> Sequence[Member]:
+    def members(self) -> Sequence[FusionMember]:
         """Other runs whose answers a fusion combines; () for every other predictor."""
 
     def speech_encoder(self, rows: Sequence[Row], encoder: str, revision: str | None, device: str) -> FloatArray:

@@ -32,7 +32,7 @@ def test_every_choice_composes_and_has_a_comment(path: Path) -> None:
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
 def test_every_experiment_composes_with_every_model_and_says_its_question(path: Path) -> None:
-    for model in predictors.REGISTRY:
+    for model in predictors.names():
         composed(f"experiment={path.stem}", f"model={model}")
     header = [line for line in path.read_text().splitlines() if line.startswith("# ")]
     for word in ("question:", "command:", "time:", "result:"):
@@ -40,7 +40,7 @@ def test_every_experiment_composes_with_every_model_and_says_its_question(path: 
 
 
 def test_every_model_has_a_yaml_and_the_other_way_round() -> None:
-    assert {path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")} == set(predictors.REGISTRY)
+    assert {path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")} == set(predictors.names())
 
 
 def test_without_a_word_the_demo_runs() -> None:

@@ -24,7 +24,7 @@ SMALL = {"crnn": ["model.channels=[4,4]", "model.recurrent=4", "model.attention=
 """Settings that make a predictor quick."""
 KEY_VARIABLE = "SER_BENCH_TEST_KEY"
 
-each = pytest.mark.parametrize("name", predictors.REGISTRY)
+each = pytest.mark.parametrize("name", predictors.names())
 
 
 class Liar(FakeInputs):

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from ser_bench import config
 from ser_bench.features import log_mel
-from ser_bench.features.prosody import NOTHING
-from ser_bench.types import Clip, FloatArray, Member, Predictions, Row
+from ser_bench.features.prosody import NO_PROSODY
+from ser_bench.types import Clip, FloatArray, FusionMember, Predictions, Row
 
 LABELS = ("anger", "fear", "sadness")
 TINY = (
@@ -95,7 +95,7 @@ class FakeInputs:
         return [None for _ in rows]
 
     def prosody(self, rows: Sequence[Row]) -> list[Any]:
-        return [NOTHING for _ in rows]
+        return [NO_PROSODY for _ in rows]
 
     def votes(self, rows: Sequence[Row]) -> list[Mapping[str, int] | None]:
         """Up to five votes a label; three rows in ten are tied, and one in ten has no votes."""
@@ -109,7 +109,7 @@ class FakeInputs:
     def soft_targets(self, rows: Sequence[Row], labels: Sequence[str]) -> FloatArray | None:
         return None
 
-    def members(self) -> Sequence[Member]:
+    def members(self) -> Sequence[FusionMember]:
         return (FakeMember("ear", 1.5), FakeMember("eye", 0.8))
 
     def speech_encoder(self, rows: Sequence[Row], encoder: str, revision: str | None, device: str) -> FloatArray:
@@ -172,11 +172,11 @@ class FakeMember:
 class FakeInputsWithMembers(FakeInputs):
     """Members of one's own."""
 
-    def __init__(self, *members: Member) -> None:
+    def __init__(self, *members: FusionMember) -> None:
         super().__init__()
         self.own = members
 
-    def members(self) -> Sequence[Member]:
+    def members(self) -> Sequence[FusionMember]:
         return self.own
 
 

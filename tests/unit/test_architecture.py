@@ -27,7 +27,8 @@ ORDER = [
     *("tracking", "audit", "series", "compare", "comparison", "report", "members", "stored_predictors", "pipeline"),
     *("sweep", "launcher", "doctor", "cli"),
 ]
-EARLY_BY_PURPOSE = {("features", "llm")}
+EARLY_BY_PURPOSE = {("config", "predictors")}
+"""config/compose.py asks the registry for the dataclasses of the group `model`, inside a function."""
 
 FILES = sorted(SRC.rglob("*.py"))
 

@@ -15,9 +15,8 @@ from ser_bench.audit.combiner import check_combiner
 from ser_bench.audit.scaler import check_scaler, stored_scaler
 from ser_bench.config import Config
 from ser_bench.errors import ConfigError, SerBenchError
-from ser_bench.predictors.fusion.attention_network import AttentionNetwork
+from ser_bench.predictors.fusion.attention import AttentionNetwork, TrainedAttention
 from ser_bench.predictors.fusion.fusion import Fusion
-from ser_bench.predictors.fusion.member_attention import Attention
 from ser_bench.training.standardizer import Standardizer
 from ser_bench.types import FloatArray, Predictions, Row, Split
 from tests.support.fake_inputs import (
@@ -71,7 +70,7 @@ def test_it_answers_as_the_formula_says() -> None:
     }
     scaler = Standardizer(np.array([1, 2, 3, 4], np.float32), np.array([1, 2, 1, 0.5], np.float32))
     one, two = np.array([[2, 0, 1]], np.float32), np.array([[5]], np.float32)
-    probabilities, shares = Attention(scaler, weights, arrays)([one, two])
+    probabilities, shares = TrainedAttention(scaler, weights, arrays)([one, two])
     first = np.tanh(weights[0][0] @ [1, -1, -2] + arrays["biases"][0, 0])
     second = np.tanh(weights[1][0] @ [2] + arrays["biases"][0, 1])
     odds = np.exp(np.array([first @ [3, -2], second @ [3, -2]]))
@@ -88,7 +87,7 @@ def test_stored_numbers_answer_as_the_network_does() -> None:
     found = network.arrays()
     arrays = {name: found[name][None] for name in ("biases", "query", "out_weights", "out_biases")}
     unscaled = Standardizer(np.zeros(7, np.float32), np.ones(7, np.float32))
-    attention = Attention(unscaled, (found["weights_0"][None], found["weights_1"][None]), arrays)
+    attention = TrainedAttention(unscaled, (found["weights_0"][None], found["weights_1"][None]), arrays)
     parts = [np.random.default_rng(0).normal(size=(5, width)).astype(np.float32) for width in (4, 3)]
     expected = network([torch.from_numpy(part) for part in parts]).softmax(1).detach()
     np.testing.assert_allclose(attention(parts)[0], expected, atol=1e-6)

@@ -12,9 +12,7 @@ import torch
 from ser_bench.config import Config
 from ser_bench.errors import SerBenchError
 from ser_bench.predictors import predictor_class
-from ser_bench.predictors.cnn.cnn import Cnn
-from ser_bench.predictors.cnn.cnn_text import CnnText
-from ser_bench.predictors.cnn.mlp import Mlp
+from ser_bench.predictors.cnn import Cnn, CnnText, Mlp
 from ser_bench.training.standardizer import Standardizer
 from ser_bench.types import FloatArray, Row
 from tests.support.fake_inputs import LABELS, TINY, FakeInputs, compose_config, rows

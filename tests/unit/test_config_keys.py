@@ -13,7 +13,6 @@ from ser_bench import pipeline, predictors, splits
 from ser_bench.comparison import run_groups
 from ser_bench.config import (
     CONTENT_GROUPS,
-    SCHEMAS,
     Config,
     Key,
     KeyRole,
@@ -24,6 +23,7 @@ from ser_bench.config import (
     named_overrides,
     roles,
     run_here,
+    schemas,
     scientific_part,
     to_plain,
 )
@@ -42,7 +42,7 @@ CORPUS = Corpus(
     EMOTIONS,
     "en",
 )
-MODELS = tuple(predictors.REGISTRY)
+MODELS = tuple(predictors.names())
 
 
 SPLIT = splits.make(CORPUS, SplitConfig(Protocol.speaker), ["clean"])
@@ -125,17 +125,17 @@ def test_all_users_of_a_key_agree_on_its_role(model: str) -> None:
 
 
 def test_tokens_of_an_answer_are_scientific_and_parallel_requests_are_not() -> None:
-    known = roles(Config, SCHEMAS["schema/model/llm"])
+    known = roles(Config, schemas()["schema/model/llm"])
     assert known["llm.max_tokens"] is KeyRole.scientific
     assert known["llm.max_concurrency"] is KeyRole.neutral
 
 
 def test_an_unknown_entry_counts_as_scientific() -> None:
-    assert scientific_part({"fold": 1, "root": "x", "new": 2}, SCHEMAS["schema/corpus/base"]) == {"fold": 1, "new": 2}
+    assert scientific_part({"fold": 1, "root": "x", "new": 2}, schemas()["schema/corpus/base"]) == {"fold": 1, "new": 2}
 
 
 def test_the_name_of_a_sweep_holds_what_is_compared() -> None:
-    known, groups = roles(Config, SCHEMAS["schema/model/cnn"]), list(SCHEMAS_GROUPS)
+    known, groups = roles(Config, schemas()["schema/model/cnn"]), list(SCHEMAS_GROUPS)
     words = ["model=cnn,llm", "corpus.root=/x", "tracking.dir=/y", "hydra.sweep.dir=z", "hydra/launcher=joblib",
              "split.fold=0,1", "tracking=local", "trainer.threads=1", "+experiment=paper", "cache_dir=/c"]  # fmt: skip
     assert named_overrides(words, known, groups) == ["model=cnn,llm", "split.fold=0,1", "+experiment=paper"]

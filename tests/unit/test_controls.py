@@ -17,13 +17,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ser_bench import corpora
-from ser_bench.corpora import votes
+from ser_bench.corpora.data_sheet import Votes
 from ser_bench.errors import ConfigError, CorpusError, LanguageError, SerBenchError
 from ser_bench.evaluation import metrics
 from ser_bench.evaluation.sentence_ceiling import sentence_ceiling
 from ser_bench.features.feature_store import Features
-from ser_bench.predictors.base import Plain
-from ser_bench.predictors.baselines.listeners import Listeners, shared_out
+from ser_bench.predictors.base import LightPredictor
+from ser_bench.predictors.baselines.listeners import Listeners, tie_free_scores
 from ser_bench.predictors.baselines.majority import Majority, Prior
 from ser_bench.predictors.baselines.text_only import TextOnly
 from ser_bench.types import Clip, FloatArray, Row, clean_rows
@@ -36,7 +36,7 @@ TEST = rows(200, 1200)
 REAL_LABELS = ("angry", "disgust", "fearful", "happy", "neutral", "sad")
 
 
-def build(cls: type[Plain], inputs: FakeInputs | None = None, **changes: Any) -> Any:
+def build(cls: type[LightPredictor], inputs: FakeInputs | None = None, **changes: Any) -> Any:
     cfg = replace(compose_config("experiment=none", f"model={cls.name}"), **changes)
     return cls(cfg, LABELS, inputs or FakeInputs(), Path(), lambda epoch, values: None)
 
@@ -89,13 +89,13 @@ def test_prior_depends_on_seed_and_clip_not_on_order_or_variant() -> None:
 
 
 @pytest.mark.parametrize("cls", [Majority, Prior, TextOnly])
-def test_untrained_controls_say_so(cls: type[Plain], tmp_path: Path) -> None:
+def test_untrained_controls_say_so(cls: type[LightPredictor], tmp_path: Path) -> None:
     with pytest.raises(SerBenchError, match=f"this {cls.name} is not trained"):
         build(cls).predict(TEST[:3])
 
 
 @pytest.mark.parametrize("cls", [Majority, TextOnly])
-def test_without_clean_training_rows_nothing_is_learnt(cls: type[Plain]) -> None:
+def test_without_clean_training_rows_nothing_is_learnt(cls: type[LightPredictor]) -> None:
     with pytest.raises(ConfigError, match="clean rows"):
         build(cls).fit(VARIANTS, ())
 
@@ -212,7 +212,7 @@ def test_listeners_share_their_votes_and_draw_among_ties() -> None:
 def test_shared_credit_by_hand() -> None:
     # Four clips of a, one of b: right alone, one of two, wrong, nobody voted; one of three.
     winners = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 1, 1]], dtype=np.bool_)
-    found = shared_out(winners, ("a", "a", "a", "a", "b"), ("a", "b", "c"))
+    found = tie_free_scores(winners, ("a", "a", "a", "a", "b"), ("a", "b", "c"))
     assert found == pytest.approx(
         {
             "listeners/accuracy_shared": (1 + 1 / 2 + 0 + 0 + 1 / 3) / 5,
@@ -221,7 +221,7 @@ def test_shared_credit_by_hand() -> None:
             "listeners/recall_shared/b": 1 / 3,
         }
     )
-    assert shared_out(winners, ("",) * 5, ("a", "b", "c")) == {}
+    assert tie_free_scores(winners, ("",) * 5, ("a", "b", "c")) == {}
 
 
 OFFICIAL = """\
@@ -254,7 +254,7 @@ def test_votes_are_read_from_either_table_voice_only(tmp_path: Path, place: str,
     assert found["1040_ITH_SAD_XX"]["neutral"] == 5 and len(found) == 2
 
 
-def read(root: Path) -> votes.Votes:
+def read(root: Path) -> Votes:
     reader = corpora.SHEETS["cremad"].votes
     assert reader is not None
     return reader(root)
@@ -272,7 +272,7 @@ def read(root: Path) -> votes.Votes:
 )
 def test_another_table_is_refused_by_name(tmp_path: Path, content: str) -> None:
     (tmp_path / "voice_votes.csv").write_text(content)
-    with pytest.raises(CorpusError, match=r"voice_votes\.csv: .*fetch it again"):
+    with pytest.raises(CorpusError, match=r"voice_votes\.csv: .*download it again"):
         read(tmp_path)
 
 

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from ser_bench.config import Config
 from ser_bench.errors import ConfigError
-from ser_bench.predictors.crnn.crnn import CrnnPredictor
-from ser_bench.predictors.crnn.crnn_network import AttentivePooling, Crnn, SpecAugment
+from ser_bench.predictors.crnn.crnn import Crnn
+from ser_bench.predictors.crnn.crnn_network import AttentivePooling, SpecAugment
 from ser_bench.training.recipe import PLAIN, Recipe
 from ser_bench.types import CLEAN, FloatArray, Row
 from tests.support.fake_inputs import LABELS, FakeInputs, compose_config, rows
@@ -36,9 +36,9 @@ class Spectrograms(FakeInputs):
         return super().log_mel(rows, cfg)  # type: ignore[arg-type]
 
 
-def fitted(cfg: Config, folder: Path, inputs: FakeInputs, train: tuple[Row, ...] = TRAIN) -> CrnnPredictor:
+def fitted(cfg: Config, folder: Path, inputs: FakeInputs, train: tuple[Row, ...] = TRAIN) -> Crnn:
     folder.mkdir(exist_ok=True)
-    predictor = CrnnPredictor(cfg, LABELS, inputs, folder, lambda epoch, metrics: None)
+    predictor = Crnn(cfg, LABELS, inputs, folder, lambda epoch, metrics: None)
     predictor.fit(train, VAL)
     return predictor
 
@@ -100,7 +100,7 @@ def test_attentive_pooling_takes_no_notice_of_what_lies_beyond_a_clips_end() -> 
 
 def test_too_many_blocks_are_refused(cfg: Config) -> None:
     with pytest.raises(ConfigError, match="halved"):
-        Crnn(replace(cfg.model, channels=[2] * 7), 64, 3)
+        CrnnNetwork(replace(cfg.model, channels=[2] * 7), 64, 3)
 
 
 def test_a_mixed_batch_costs_what_it_should() -> None:

@@ -10,15 +10,9 @@ import torch
 from torch import nn
 
 from ser_bench.errors import ConfigError
-from ser_bench.predictors.cnn.paper_network import (
-    FeaturesToProbabilities,
-    FlattenTimeMajor,
-    KerasBatchNorm,
-    PaperCNN,
-    SameMaxPool,
-    count_parameters,
-)
+from ser_bench.predictors.cnn.paper_network import FlattenTimeMajor, KerasBatchNorm, PaperCNN, SameMaxPool
 from ser_bench.predictors.layer_table import format_table, layer_table
+from ser_bench.predictors.network_modules import FeaturesToProbabilities, count_parameters
 from tests.oracles import seeded_weights as seeded
 from tests.support.fake_inputs import compose_config
 

@@ -14,11 +14,11 @@ import soundfile
 import torch
 
 from ser_bench import predictors
-from ser_bench.config import Config, Mix, SslProbeConfig
+from ser_bench.config import Config
 from ser_bench.errors import ConfigError, SerBenchError, WeightsError
 from ser_bench.features.feature_store import Features
 from ser_bench.predictors.embeddings import layer_weights, ssl_probe
-from ser_bench.predictors.embeddings.finetuning import Tuned
+from ser_bench.predictors.embeddings.finetuning import FinetunedEncoder
 from ser_bench.types import Clip, clean_rows
 from tests.support import tiny_speech_encoder as tiny
 from tests.support.fake_inputs import LABELS, FakeInputs, compose_config, rows
@@ -136,7 +136,7 @@ def test_an_encoder_that_is_nowhere_is_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_without_a_gpu_nothing_is_fine_tuned(monkeypatch, device):
+def test_without_a_gpu_nothing_is_fine_finetuned(monkeypatch, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"on a GPU: set model\.device=cuda \(it is .* sees no GPU\)") as error:
         fitted(finetune=True, device=device)
@@ -160,7 +160,7 @@ def test_a_tiny_encoder_is_fine_tuned_stored_and_read_back(tmp_path, norm, loss,
     cfg = SslProbeConfig(
         encoder=str(folder), finetune=True, epochs=12, batch_size=6, learning_rate=2e-3, head_learning_rate=2e-2
     )
-    tuned = Tuned(cfg, 3)
+    tuned = FinetunedEncoder(cfg, 3)
     before = {name: value.clone() for name, value in tuned._encoder.model.state_dict().items()}
     facts = tuned.fit(clips[:18], targets[:18], clips[18:], targets[18:], seed=0)
     assert facts["fit/train_loss"] < loss < np.log(3) and facts["fit/val_uar"] >= uar
@@ -170,19 +170,19 @@ def test_a_tiny_encoder_is_fine_tuned_stored_and_read_back(tmp_path, norm, loss,
     assert facts["params/trainable"] < facts["params/total"]
 
     probe = predictors.build(composed(encoder=str(folder)), LABELS, FakeInputs(), tmp_path, lambda epoch, values: None)
-    probe._tuned = tuned
+    probe._finetuned = tuned
     probe.save(tmp_path / "stored")
     assert {path.suffix for path in (tmp_path / "stored").rglob("*") if path.is_file()} == {".json", ".safetensors"}
     folder.rename(tmp_path / "gone")  # a stored run needs its encoder no longer
     loaded = predictors.load(tmp_path / "stored", composed(encoder=str(folder)), LABELS, FakeInputs())
-    alone = np.concatenate([loaded._tuned.predict_proba([clip]) for clip in clips[18:]])
+    alone = np.concatenate([loaded._finetuned.predict_proba([clip]) for clip in clips[18:]])
     np.testing.assert_allclose(alone, tuned.predict_proba(clips[18:]), atol=1e-5)
 
 
 def test_fine_tuning_is_the_same_twice(tmp_path):
     clips, targets = voices(tmp_path, 9), np.arange(9) % 3
     cfg = SslProbeConfig(encoder=str(tiny.make(tmp_path / "encoder")), epochs=2, batch_size=4, learning_rate=1e-3)
-    first, second = Tuned(cfg, 3), Tuned(cfg, 3)
+    first, second = FinetunedEncoder(cfg, 3), FinetunedEncoder(cfg, 3)
     for one in (first, second):
         one.fit(clips, targets, [], targets[:0], seed=3)
     np.testing.assert_array_equal(first.predict_proba(clips), second.predict_proba(clips))

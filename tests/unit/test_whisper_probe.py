@@ -180,7 +180,7 @@ def test_a_stored_probe_answers_alike(words: tuple[str, ...], tmp_path: Path) ->
     model.save(tmp_path)
     again = WhisperProbe.load(tmp_path, model._cfg, LABELS, Voices())
     np.testing.assert_array_equal(again.predict(TEST).probabilities, model.predict(TEST).probabilities)
-    np.testing.assert_array_equal(again.scaled_vectors(TRAIN), model.scaled_vectors(TRAIN))
+    np.testing.assert_array_equal(again.vectors(TRAIN), model.vectors(TRAIN))
 
 
 def test_misuse_is_said(tmp_path: Path) -> None:

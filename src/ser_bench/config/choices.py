@@ -76,26 +76,3 @@ class AnswerFormat(Enum):
     schema = "schema"
     json = "json"
     text = "text"
-
-
-class Combine(Enum):
-    """How a fusion makes one answer of its members': a regression fitted on validation rows, their mean, or attention
-    over their vectors, trained on training rows."""
-
-    stack = "stack"
-    mean = "mean"
-    attention = "attention"
-
-
-class Pooling(Enum):
-    """How `whisper_probe` makes one vector of a layer's states over time."""
-
-    stats = "stats"
-    attentive = "attentive"
-
-
-class Mix(Enum):
-    """How `ssl_probe` makes one vector of all layers."""
-
-    mean = "mean"
-    learnt = "learnt"

@@ -17,17 +17,6 @@ from omegaconf import DictConfig, OmegaConf
 from platformdirs import user_cache_dir
 
 from ser_bench.config.keys import ROLE, KeyRole
-from ser_bench.config.model_schemas import (
-    CnnConfig,
-    ControlConfig,
-    CrnnConfig,
-    FusionConfig,
-    LlmModelConfig,
-    MlpConfig,
-    SslProbeConfig,
-    TextOnlyConfig,
-    WhisperProbeConfig,
-)
 from ser_bench.config.schema import (
     AdaptConfig,
     AsrConfig,
@@ -37,6 +26,7 @@ from ser_bench.config.schema import (
     FeaturesConfig,
     HeadConfig,
     LlmConfig,
+    ModelConfig,
     SizeConfig,
     SplitConfig,
     TextConfig,
@@ -47,20 +37,8 @@ from ser_bench.errors import ConfigError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
 
-SCHEMAS: dict[str, type] = {
+SHARED_SCHEMAS: dict[str, type] = {
     "schema/config": Config,
-    "schema/model/cnn": CnnConfig,
-    "schema/model/mlp": MlpConfig,
-    "schema/model/crnn": CrnnConfig,
-    "schema/model/llm": LlmModelConfig,
-    "schema/model/majority": ControlConfig,
-    "schema/model/prior": ControlConfig,
-    "schema/model/text_only": TextOnlyConfig,
-    "schema/model/listeners": ControlConfig,
-    "schema/model/fusion": FusionConfig,
-    "schema/model/egemaps": ControlConfig,
-    "schema/model/whisper_probe": WhisperProbeConfig,
-    "schema/model/ssl_probe": SslProbeConfig,
     "schema/size/base": SizeConfig,
     "schema/corpus/base": CorpusConfig,
     "schema/split/base": SplitConfig,
@@ -76,10 +54,23 @@ SCHEMAS: dict[str, type] = {
 }
 
 
+def model_schemas() -> dict[str, type[ModelConfig]]:
+    """Return the name of every predictor → the dataclass of its keys under `model:`."""
+    # The one import against the direction of the chain: the dataclasses stand beside the predictors' classes.
+    from ser_bench.predictors.registry import config_classes
+
+    return config_classes()
+
+
+def schemas() -> dict[str, type]:
+    """Return every dataclass by the name under which the YAML files refer to it ("schema/model/cnn")."""
+    return SHARED_SCHEMAS | {f"schema/model/{name}": schema for name, schema in model_schemas().items()}
+
+
 def register(experiments: Path = PROJECT_ROOT / "experiments") -> None:
     """Register the dataclasses and every `experiments/*.yaml` with Hydra; call it before composing."""
     store = ConfigStore.instance()
-    for name, schema in SCHEMAS.items():
+    for name, schema in schemas().items():
         group, _, node = name.rpartition("/")
         store.store(group=group, name=node, node=schema)
     for path in sorted(experiments.glob("*.yaml")):

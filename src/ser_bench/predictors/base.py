@@ -1,4 +1,4 @@
-"""What the predictors without a network have in common: how they are stored, and how answers become predictions."""
+"""What the predictors without a network share: how they are stored, and how probabilities become predictions."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_bench.config import Config
-from ser_bench.errors import ConfigError, SerBenchError
+from ser_bench.errors import ConfigError
+from ser_bench.predictors.registry import Need
+from ser_bench.predictors.stored_model import check_description, read_description
 from ser_bench.types import CLEAN, EpochLog, Inputs, Predictions, Row, digest_of
 
 FORMAT = 1
-"""Of the saved folder; raised when `load` could no longer read what older versions wrote."""
+"""Version of the saved folder; raised when `load` can no longer read older ones."""
 DESCRIPTION_FILE = "predictor.json"
 
 
-class Plain:
-    """Base of the controls: `fit`, `predict`, `_state` and `_restore` are theirs to write."""
+class LightPredictor:
+    """Base of the predictors without a network. A subclass writes `fit`, `predict`, `_state` and `_restore`."""
 
     name: ClassVar[str]
-    groups: ClassVar[tuple[str, ...]] = ()
-    """Model, seed, corpus and split are in every run's key; most controls depend on nothing else."""
+    groups: ClassVar[tuple[str, ...]]
+    needs: ClassVar[frozenset[Need]]
 
     def __init__(
         self, cfg: Config, labels: tuple[str, ...], inputs: Inputs, work_dir: Path, on_epoch: EpochLog
@@ -35,11 +37,11 @@ class Plain:
         self._seed = cfg.seed
 
     def facts(self) -> Mapping[str, float]:
-        """Nothing beyond what the predictions themselves say."""
+        """Return {}: the predictions hold everything."""
         return {}
 
     def save(self, folder: Path) -> None:
-        """Write what `load` needs as JSON."""
+        """Write what `load` needs: a JSON description, and arrays as safetensors."""
         folder.mkdir(parents=True, exist_ok=True)
         described = {"format": FORMAT, "predictor": self.name, "labels": self._labels, "seed": self._seed}
         text = json.dumps(described | self._state(folder), indent=2, ensure_ascii=False)
@@ -47,36 +49,31 @@ class Plain:
 
     @classmethod
     def load(cls, folder: Path, cfg: Config, labels: tuple[str, ...], inputs: Inputs) -> Self:
-        """Restore what `save` wrote, its seed included; nothing in the folder is executed.
+        """Restore what `save` wrote, with its seed; nothing in the folder is executed.
 
         Raises:
             SerBenchError: the folder holds another predictor, other labels, or files that cannot be read.
         """
-        try:
-            stored: dict[str, Any] = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise SerBenchError(f"{folder}: no readable stored model ({error}); run again with force=true") from error
-        if stored.get("format") != FORMAT:
-            raise SerBenchError(f"{folder}: stored in format {stored.get('format')}, but {FORMAT} is read here")
-        if stored.get("predictor") != cls.name or tuple(stored.get("labels", ())) != labels:
-            raise SerBenchError(
-                f"{folder}: holds {stored.get('predictor')} for {', '.join(stored.get('labels', ()))}, not {cls.name} "
-                f"for {', '.join(labels)}; choose the run that was trained on these labels"
-            )
+        stored = read_description(folder / DESCRIPTION_FILE, FORMAT)
+        check_description(stored, folder, cls.name, labels)
         predictor = cls(cfg, labels, inputs, folder, lambda epoch, metrics: None)
         predictor._seed = int(stored["seed"])
         predictor._restore(stored, folder)
         return predictor
 
     def _state(self, folder: Path) -> dict[str, Any]:
-        """What was learnt, for the JSON; arrays go into files of their own in `folder`."""
+        """Return what was learnt, for the JSON; write arrays to files in `folder`."""
         return {}
 
     def _restore(self, stored: Mapping[str, Any], folder: Path) -> None:
-        """Take back what `_state` gave."""
+        """Read back what `_state` returned and wrote."""
+
+    def _label_index(self, labels: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return [N] label indices."""
+        return np.array([self._labels.index(label) for label in labels], dtype=np.int64)
 
     def _clean(self, train: Sequence[Row]) -> tuple[list[Row], list[str]]:
-        """The clean training rows and their labels: a clip counts once, however many variants it has.
+        """Return the clean training rows and their labels: a clip counts once, however many variants it has.
 
         Raises:
             ConfigError: there is none, or one has a label that is not among the run's.
@@ -87,7 +84,7 @@ class Plain:
         if unknown:
             raise ConfigError(f"labels {unknown} of training rows are not among {', '.join(self._labels)}")
         if not rows:
-            raise ConfigError(f"model={self.name} learns from clean rows, and no training row is: see augment.variants")
+            raise ConfigError(f"model={self.name} is trained on clean rows, and there are none: see augment.variants")
         return rows, truth
 
     def _predictions(
@@ -98,7 +95,7 @@ class Plain:
         seconds: float = 0.0,
         abstained: npt.NDArray[np.bool_] | None = None,
     ) -> Predictions:
-        """[N, C] probabilities as predictions; the seconds are shared out evenly."""
+        """Return [N, C] probabilities as predictions; `seconds` are divided evenly among the rows."""
         count = len(rows)
         return Predictions(
             rows=tuple(rows),
@@ -113,5 +110,5 @@ class Plain:
 
 
 def generator_of(seed: int, clip_id: str) -> np.random.Generator:
-    """Randomness of one clip: the same in whatever order, company or process the clip is asked about."""
+    """Return the random numbers of one clip: the same in any order, batch or process."""
     return np.random.default_rng(int(digest_of([seed, clip_id]), 16))

@@ -1,24 +1,20 @@
-"""The layers of a network with their output shapes and parameters, as in the paper's Figure 1."""
+"""Layer table of a network: output shapes and parameters, as in the paper's Figure 1."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ser_bench.config import CnnConfig, Config, CrnnConfig
+from ser_bench.config import Config
 from ser_bench.errors import ConfigError
-from ser_bench.predictors import predictor_class
-from ser_bench.predictors.cnn.paper_network import (
-    FlattenTimeMajor,
-    KerasBatchNorm,
-    PaperCNN,
-    SameConv,
-    SameMaxPool,
-    count_parameters,
-)
-from ser_bench.predictors.crnn.crnn_network import AttentivePooling, Crnn
+from ser_bench.predictors.capabilities import HasNetwork
+from ser_bench.predictors.cnn.paper_network import FlattenTimeMajor, KerasBatchNorm, SameConv, SameMaxPool
+from ser_bench.predictors.crnn.crnn_network import AttentivePooling
+from ser_bench.predictors.network_modules import count_parameters
+from ser_bench.predictors.registry import has_capability, names, predictor_class
 
 KERAS_NAMES: dict[type[nn.Module], str] = {
     SameConv: "Conv1D",
@@ -33,7 +29,7 @@ KERAS_NAMES: dict[type[nn.Module], str] = {
     nn.GRU: "Bidirectional GRU",
     AttentivePooling: "AttentivePooling",
 }
-"""A ReLU has no line of its own: Keras counts it to the layer before."""
+"""A ReLU has no line: Keras counts it to the layer before."""
 
 
 @dataclass(frozen=True)
@@ -61,34 +57,38 @@ class LayerTable:
 
 
 def layer_table(cfg: Config, labels_count: int) -> LayerTable:
-    """Send one row through the network that `cfg` builds, and note what each layer gives.
+    """Return the layers of the network that `cfg` describes, from one forward pass.
 
     Raises:
         ConfigError: the chosen predictor is not a network.
     """
-    if not isinstance(cfg.model, CnnConfig | CrnnConfig):
-        raise ConfigError(f"model={cfg.model.name} has no layers of its own to list; try model=cnn, cnn_text or crnn")
-    inputs: tuple[int, ...] = predictor_class(cfg.model.name).input_shape(cfg)
-    network: PaperCNN | Crnn
+    if not has_capability(cfg.model.name, HasNetwork):
+        networks = ", ".join(name for name in names() if has_capability(name, HasNetwork))
+        raise ConfigError(f"model={cfg.model.name} is not a network; networks are {networks}")
+    rows: list[LayerRow] = []
+
+    def note(module: nn.Module, _: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+        out = output if isinstance(output, Tensor) else output[0]
+        # Keras counts time (and bands), then channels; the paper's feature maps have one row only.
+        shape = tuple(out.permute(0, 2, 3, 1).squeeze(1).shape if out.dim() == 4 else out.shape)[1:]
+        rows.append(LayerRow(KERAS_NAMES[type(module)], shape, count_parameters(module)[0]))
+
     with torch.device("meta"):  # shapes without memory: the widest network is listed at once
-        if isinstance(cfg.model, CnnConfig):
-            network = PaperCNN.from_config(cfg.model, inputs[-1], labels_count).eval()
-        else:
-            network = Crnn(cfg.model, inputs[-1], labels_count).eval()
-        rows: list[LayerRow] = []
-
-        def note(module: nn.Module, _: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
-            if type(module) in KERAS_NAMES:
-                out = output if isinstance(output, Tensor) else output[0]
-                # Keras counts time (and bands), then channels; the paper's maps have one row only.
-                shape = tuple(out.permute(0, 2, 3, 1).squeeze(1).shape if out.dim() == 4 else out.shape)[1:]
-                rows.append(LayerRow(KERAS_NAMES[type(module)], shape, count_parameters(module)[0]))
-
-        for layer in network.layers:
+        network, shape = predictor_class(cfg.model.name).untrained_network(cfg, labels_count)
+        for layer in _layers(network.eval()):
             layer.register_forward_hook(note)
-        network(torch.zeros(1, *inputs))
+        network(torch.zeros(1, *shape))
     total, trainable = count_parameters(network)
     return LayerTable(tuple(rows), total, trainable)
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the modules that have a line in the table; what they contain has none."""
+    if type(module) in KERAS_NAMES:
+        yield module
+        return
+    for child in module.children():
+        yield from _layers(child)
 
 
 def format_table(table: LayerTable) -> str:

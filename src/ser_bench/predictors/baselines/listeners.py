@@ -1,55 +1,56 @@
-"""`model=listeners`: what people heard, as a row beside the predictors. A reference: nothing is learnt.
+"""`model=listeners`: the votes of human listeners as a baseline predictor; nothing is learnt.
 
-Every clip was heard by several people, and each named one emotion. The answer is the plurality, from sound alone.
+Several people listened to each clip, audio only, and each chose one emotion. The prediction is the plurality of their
+votes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ser_bench.config import Target
 from ser_bench.errors import ConfigError
-from ser_bench.predictors.base import Plain, generator_of
+from ser_bench.predictors.base import LightPredictor, generator_of
+from ser_bench.predictors.registry import Need, register
 from ser_bench.types import Predictions, Row
 
 TIE_BREAK = 1e-6
-"""Added to the share of a tied label that was drawn: far below one vote, and enough to make it the largest."""
+"""Added to the share of the tied label that was drawn; far below the share of one vote."""
 
 
-class Listeners(Plain):
-    """Vote shares as probabilities, the most frequent vote as the answer; without votes, an abstention.
+@register("listeners", needs=(Need.votes,))
+class Listeners(LightPredictor):
+    """Vote shares as probabilities, and the most frequent vote as the label; without votes, an abstention.
 
-    Votes for labels that are not the run's are dropped. Of tied labels one is drawn, by the run's seed and the clip's
-    id; `facts` has the figures without that draw.
+    Votes for labels that are not the run's are dropped. One of several tied labels is drawn, by the run's seed and the
+    clip's id; `facts` has the figures without that draw.
     """
 
-    name: ClassVar[str] = "listeners"
     _facts: Mapping[str, float] = {}
 
     def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
-        """Nothing is learnt: listeners saw no training rows.
+        """Return {}: nothing is learnt.
 
         Raises:
-            ConfigError: their votes are what is scored.
+            ConfigError: the votes are the labels that are scored (`corpus.target=votes`).
         """
         if self._cfg.corpus.target is Target.votes:
             raise ConfigError("model=listeners under corpus.target=votes would score the listeners by their own votes")
         return {}
 
     def predict(self, rows: Sequence[Row]) -> Predictions:
-        """Answers of the people who heard the clean clip; variants of a clip share them. Nobody's time is known: 0 s.
+        """Return the votes for the clean clip; its variants share them. The latency is 0, because it is unknown.
 
         Raises:
             ConfigError: the corpus has no votes.
-            CorpusError: it has, but this copy lacks the table.
+            CorpusError: the corpus has votes, but this copy lacks the table.
         """
         votes = self._inputs.votes(rows)
         counts = np.array(
-            [[float((one or {}).get(label, 0)) for label in self._labels] for one in votes], dtype=np.float64
+            [[float((ballot or {}).get(label, 0)) for label in self._labels] for ballot in votes], dtype=np.float64
         ).reshape(len(rows), len(self._labels))
         silent = counts.sum(axis=1) == 0
         winners = (counts == counts.max(axis=1, keepdims=True)) & ~silent[:, None]
@@ -63,20 +64,20 @@ class Listeners(Plain):
             "listeners/votes_per_clip": float(counts.sum() / max(1, len(rows))),
             "listeners/without_votes": float(silent.sum()),
             "listeners/tied": float((winners.sum(axis=1) > 1).sum()),
-        } | shared_out(winners, predictions.truth, self._labels)
+        } | tie_free_scores(winners, predictions.truth, self._labels)
         return predictions
 
     def facts(self) -> Mapping[str, float]:
-        """Of the last `predict`: counts of clips, and the figures of `shared_out`."""
+        """Return counts of clips in the last `predict`, and the figures of `tie_free_scores`."""
         return self._facts
 
 
-def shared_out(winners: npt.NDArray[np.bool_], truth: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
-    """Accuracy, recall and UAR in which a tie is worth its share rather than a draw's luck.
+def tie_free_scores(winners: npt.NDArray[np.bool_], truth: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
+    """Return accuracy, recall and UAR with the expected value over all ways to break a tie.
 
-    The credit of a row is [truth in winners] / |winners|, 0 where nobody voted: the expected value over all ways to
-    break its tie. Accuracy is the mean credit, recall that over the rows of a class, UAR the mean recall of the
-    classes that occur. Range [0, 1]. Rows without a known truth are left out.
+    The credit of a row is [truth in winners] / |winners|, 0 without votes. Accuracy is the mean credit, recall the mean
+    over the rows of a class, UAR the mean recall of the classes that occur. Range [0, 1]. Rows without a known truth
+    are left out.
 
     Args:
         winners: [N, C], the labels with most votes.
@@ -86,7 +87,8 @@ def shared_out(winners: npt.NDArray[np.bool_], truth: Sequence[str], labels: Seq
     Returns:
         `listeners/accuracy_shared`, `listeners/uar_shared` and `listeners/recall_shared/<label>`; {} without a truth.
 
-    >>> shared_out(np.array([[True, True], [True, False], [False, True]]), ("angry", "sad", "sad"), ("angry", "sad"))
+    >>> winners = np.array([[True, True], [True, False], [False, True]])
+    >>> tie_free_scores(winners, ("angry", "sad", "sad"), ("angry", "sad"))
     ... # doctest: +NORMALIZE_WHITESPACE
     {'listeners/accuracy_shared': 0.5, 'listeners/uar_shared': 0.5,
      'listeners/recall_shared/angry': 0.5, 'listeners/recall_shared/sad': 0.5}
@@ -96,8 +98,8 @@ def shared_out(winners: npt.NDArray[np.bool_], truth: Sequence[str], labels: Seq
         return {}
     right = winners[known, [labels.index(truth[i]) for i in known]]
     credit = right / winners[known].sum(axis=1).clip(min=1)
-    said = np.array([truth[i] for i in known])
-    recall = {label: float(credit[said == label].mean()) for label in labels if label in said}
+    labels_of_rows = np.array([truth[i] for i in known])
+    recall = {label: float(credit[labels_of_rows == label].mean()) for label in labels if label in labels_of_rows}
     return {
         "listeners/accuracy_shared": float(credit.mean()),
         "listeners/uar_shared": sum(recall.values()) / len(recall),

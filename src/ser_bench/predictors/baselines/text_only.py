@@ -1,7 +1,7 @@
-"""`model=text_only`: logistic regression over the transcript's embedding; hears nothing but the words.
+"""`model=text_only`: logistic regression over the embedding of the transcript, a baseline predictor.
 
-A control. Where every sentence is spoken in every emotion, it can know no more than the sentence tells
-(`evaluation/sentence_ceiling.py`), but for what the recogniser's errors betray.
+Where every sentence is spoken in every emotion, it cannot do better than the sentence allows
+(`evaluation/sentence_ceiling.py`), except by the errors of the recogniser, which depend on the emotion.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ import logging
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ser_bench.config import TextOnlyConfig, model_config
+from ser_bench.config import ModelConfig, model_config
 from ser_bench.errors import ConfigError, SerBenchError
-from ser_bench.predictors.base import Plain
+from ser_bench.predictors.base import LightPredictor
+from ser_bench.predictors.capabilities import GivesVectors, ScalesFeatures
+from ser_bench.predictors.registry import Need, register
+from ser_bench.predictors.stored_model import reading
 from ser_bench.types import FloatArray, Predictions, Row
 
 log = logging.getLogger(__name__)
@@ -28,24 +32,35 @@ ARRAYS = ("mean", "scale", "coefficients", "intercepts")
 Array = npt.NDArray[np.float64]
 
 
-class TextOnly(Plain):
-    """Standardise by the training rows, then multinomial logistic regression with an L2 penalty.
+@dataclass
+class TextOnlyConfig(ModelConfig):
+    """Logistic regression over the embedding of the transcript."""
 
-    Source: scikit-learn's `make_pipeline(StandardScaler(), LogisticRegression(C=model.C))`. What is stored are its
-    numbers, not its objects: P(c) = softmax_c(((x − mean) / scale) · coefficients_c + intercept_c).
+    name: str = "text_only"
+    C: float = 1.0
+    """Inverse strength of the L2 penalty, as in scikit-learn."""
+    max_iter: int = 1000
+    """Largest number of L-BFGS iterations."""
+
+
+@register("text_only", TextOnlyConfig, groups=("asr", "text"), needs=(Need.transcript,))
+class TextOnly(LightPredictor, GivesVectors, ScalesFeatures):
+    """Standardisation by the training rows, then multinomial logistic regression with an L2 penalty.
+
+    It is scikit-learn's `make_pipeline(StandardScaler(), LogisticRegression(C=model.C))`. Numbers are stored, not
+    objects: P(c) = softmax_c(((x − mean) / scale) · coefficients_c + intercept_c).
     """
 
-    name: ClassVar[str] = "text_only"
-    groups: ClassVar[tuple[str, ...]] = ("asr", "text")
     _arrays: Mapping[str, Array] | None = None
 
     def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
-        """Fit on clean training rows: a clip's variants share its transcript, and would only count it repeatedly.
+        """Fit on clean training rows, because the variants of a clip share its transcript.
 
-        Returns `fit/seconds` (embeddings not included), `fit/iterations`, `params/total` and `params/trainable`.
+        Returns:
+            `fit/seconds` (embeddings not included), `fit/iterations`, `params/total` and `params/trainable`.
 
         Raises:
-            LanguageError: recogniser or embedder does not know the language of the corpus.
+            LanguageError: the recogniser or the embedding does not support the language of the corpus.
             ConfigError: the training rows have one label only.
         """
         from sklearn.exceptions import ConvergenceWarning
@@ -56,7 +71,7 @@ class TextOnly(Plain):
         cfg = model_config(self._cfg, TextOnlyConfig)
         rows, truth = self._clean(train)
         if len(set(truth)) < 2:
-            raise ConfigError(f"model=text_only: all training rows are {truth[0]}; it needs two labels to tell apart")
+            raise ConfigError(f"model=text_only: all training rows are {truth[0]}; it needs two labels")
         if self._cfg.shuffle_labels:
             truth = list(np.random.default_rng(self._seed).permutation(truth))
         embedded = self._inputs.text(rows).astype(np.float64)
@@ -80,7 +95,7 @@ class TextOnly(Plain):
         }
 
     def predict(self, rows: Sequence[Row]) -> Predictions:
-        """Probabilities of all labels; the latency is that of the regression, not of transcript and embedding.
+        """Return probabilities; the latency is that of the regression, not of transcript and embedding.
 
         Raises:
             SerBenchError: not trained, or embeddings of another length than those it was trained on.
@@ -102,12 +117,16 @@ class TextOnly(Plain):
         probabilities = softmax(scores, axis=1)
         return self._predictions(rows, probabilities, "softmax", time.perf_counter() - started)
 
-    def scaled_vectors(self, rows: Sequence[Row]) -> FloatArray:
-        """[N, D] embeddings as the scaler is given them; the audit and a fusion's attention ask for these."""
+    def vectors(self, rows: Sequence[Row]) -> FloatArray:
+        """Return [N, D] embeddings of the transcripts."""
         return self._inputs.text(rows)
 
+    def scaler_inputs(self, rows: Sequence[Row]) -> FloatArray:
+        """Return the same: they are standardised as they are."""
+        return self.vectors(rows)
+
     def _by_label(self, regression: Any) -> dict[str, Array]:
-        """Coefficients [C, D] and intercepts [C] in label order; a label without training rows has probability 0."""
+        """Return coefficients [C, D] and intercepts [C]; labels without training rows get probability 0."""
         coefficients, intercepts = regression.coef_, regression.intercept_
         if len(regression.classes_) == 2:  # scikit-learn stores the second class alone, against a first of zeros
             coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
@@ -130,11 +149,8 @@ class TextOnly(Plain):
         return {"inputs": len(self._arrays["mean"])}
 
     def _restore(self, stored: Mapping[str, Any], folder: Path) -> None:
-        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        try:
+        with reading(folder):
             arrays = load_file(folder / WEIGHTS_FILE)
             self._arrays = {name: arrays[name] for name in ARRAYS}
-        except (OSError, KeyError, SafetensorError) as error:
-            raise SerBenchError(f"{folder}: no readable stored model ({error}); run again with force=true") from error

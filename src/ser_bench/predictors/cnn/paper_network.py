@@ -1,11 +1,11 @@
-"""The paper's five Conv1D blocks in PyTorch, with the semantics that Keras gives the same table.
+"""The paper's CNN in PyTorch: five blocks Conv1D → ReLU → BatchNorm → MaxPool, then two dense layers, as Keras does it.
 
-What differs between the two frameworks and is settled here: 'same' max pooling, which pads more on the right; the
-order in which a flattened feature map meets the first dense layer (time-major); BatchNorm's epsilon, momentum and
-running variance; the initial weights; what counts as a parameter. The proof is `tests/oracles/make_keras_oracle.py`.
+Keras and PyTorch differ in five points, and this module follows Keras: 'same' max pooling pads more on the right; a
+feature map is flattened time-major; BatchNorm has another epsilon, momentum and running variance; initial weights are
+Glorot-uniform; running statistics count as parameters. `tests/oracles/make_keras_oracle.py` compares the two.
 
-Between the blocks a feature map is [N, C, 1, L] with channels varying fastest in memory: PyTorch's kernels for images
-in that order, pooling above all, take half the time of those for [N, C, L].
+Between the blocks a feature map is [N, C, 1, L] with channels varying fastest in memory. PyTorch's image kernels for
+that order, above all pooling, take half the time of those for [N, C, L].
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ser_bench.config import CnnConfig
 from ser_bench.errors import ConfigError
-from ser_bench.types import FloatArray
+
+if TYPE_CHECKING:
+    from ser_bench.predictors.cnn.cnn import CnnConfig
 
 BATCH_NORM_EPS = 1e-3
 """Keras's default; PyTorch's is 1e-5."""
@@ -65,34 +66,35 @@ class SameMaxPool(nn.Module):
         return functional.max_pool2d(x, (1, self.size), (1, self.stride), padding=(0, left), ceil_mode=True)
 
     def extra_repr(self) -> str:
-        """What `print(module)` shows."""
+        """Return the text that `print(module)` shows."""
         return f"size={self.size}, stride={self.stride}"
 
 
 class KerasBatchNorm(nn.BatchNorm1d):
-    """BatchNorm with Keras's epsilon and momentum, whose running variance averages the batches' population variances.
+    """BatchNorm with Keras's epsilon, momentum and running variance.
 
-    PyTorch averages sample variances, n / (n − 1) times as large: 3 % more after a dense layer with batches of 32.
+    Keras averages the population variances of the batches. PyTorch averages sample variances, which are n / (n − 1)
+    times as large: 3 % more after a dense layer with batches of 32.
     """
 
     def __init__(self, width: int, momentum: float) -> None:
         # Keras counts the share of the old statistic, PyTorch that of the new one.
         super().__init__(width, eps=BATCH_NORM_EPS, momentum=1 - momentum)
-        self.kept = momentum
+        self.momentum_kept = momentum
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel of [N, C] or [N, C, 1, L]."""
         if not self.training or self.running_var is None:
             return super().forward(x)
         n = x.numel() // x.shape[1]
-        kept = self.running_var * self.kept
+        old = self.running_var * self.momentum_kept
         out = super().forward(x)
         # A new tensor, because autograd holds on to the one that the forward pass was given.
-        self.running_var = kept + (self.running_var - kept) * ((n - 1) / n)
+        self.running_var = old + (self.running_var - old) * ((n - 1) / n)
         return out
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """BatchNorm1d would refuse four axes."""
+        """Accept four axes, which BatchNorm1d refuses."""
 
 
 class FlattenTimeMajor(nn.Module):
@@ -107,8 +109,8 @@ class PaperCNN(nn.Module):
     """Conv1D → ReLU → BatchNorm → MaxPool blocks, then Dense + ReLU → BatchNorm → Dense.
 
     Args:
-        inputs: length of one feature vector, which is read as a signal of one channel.
-        classes: how many labels.
+        inputs: length of one feature vector, read as a signal with one channel.
+        classes: number of labels.
         channels: channels of each block's convolution.
         hidden: width of the first dense layer.
         kernels: kernel length of each block's convolution.
@@ -119,7 +121,7 @@ class PaperCNN(nn.Module):
         batch_norm_momentum: share of the old running statistics that a step keeps.
 
     Raises:
-        ConfigError: the lists do not describe one network.
+        ConfigError: the lists do not describe a network.
     """
 
     def __init__(
@@ -158,7 +160,7 @@ class PaperCNN(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CnnConfig, inputs: int, classes: int) -> PaperCNN:
-        """The network that `model=cnn` or `model=cnn_text` describes."""
+        """Return the network that the configuration of `cnn` or `cnn_text` describes."""
         return cls(
             inputs=inputs,
             classes=classes,
@@ -179,31 +181,6 @@ class PaperCNN(nn.Module):
         channels_last = x.contiguous().as_strided((n, 1, 1, length), (length, 1, length, 1))
         logits: Tensor = self.layers(channels_last)
         return logits
-
-
-class FeaturesToProbabilities(nn.Module):
-    """A trained network with its standardisation in front and a softmax behind: raw features in, probabilities out."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, network: nn.Module, mean: FloatArray, std: FloatArray) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", torch.from_numpy(np.array(mean)))
-        self.register_buffer("std", torch.from_numpy(np.array(std)))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Raw features [N, inputs] to probabilities [N, classes]."""
-        logits = self.network((features - self.mean) / self.std)
-        return torch.softmax(logits.float(), dim=1)
-
-
-def count_parameters(module: nn.Module) -> tuple[int, int]:
-    """(total, trainable) as Keras counts: running means and variances are parameters, batch counters are not."""
-    trainable = sum(parameter.numel() for parameter in module.parameters())
-    running = sum(b.numel() for name, b in module.named_buffers() if not name.endswith("num_batches_tracked"))
-    return trainable + running, trainable
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,38 +1,40 @@
-"""Attention over time that is fitted to training rows: which moments of a clip its vector is made of.
+"""Attentive statistics pooling of a clip's frames, with weights learnt from training rows.
 
-A frame's score is query · tanh(W z + b), z the frame standardised by all training frames; the softmax of the scores
-over a clip's own frames weighs their mean and deviation (attentive statistics pooling, Okabe, Koshinaka & Shinoda 2018,
-doi:10.21437/Interspeech.2018-993). It is learnt below one linear layer that tells the labels apart, for a fixed number
-of epochs; then that layer is thrown away, and what was pooled goes to the head like any other vector.
+The score of a frame is query · tanh(W z + b), where z is the frame standardised by all training frames. The softmax of
+the scores over the frames of a clip weights their mean and standard deviation (Okabe, Koshinaka & Shinoda 2018,
+doi:10.21437/Interspeech.2018-993). The weights are learnt together with one linear layer that classifies the labels,
+for a fixed number of epochs. That layer is then discarded, and the pooled vector goes to the head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ser_bench.config import AttentivePoolingConfig
-from ser_bench.errors import SerBenchError
 from ser_bench.predictors.crnn.crnn_network import AttentivePooling
 from ser_bench.predictors.heads.classifier import Labels
+from ser_bench.predictors.stored_model import reading
 from ser_bench.training import fixed_epochs
 from ser_bench.types import FloatArray
+
+if TYPE_CHECKING:
+    from ser_bench.predictors.embeddings.whisper_probe import AttentivePoolingConfig
 
 SMALLEST = 1e-6
 
 
-class Attention:
-    """Frames [T, D] of a clip to its vector [2 · D · seeds].
+class TrainedPooling:
+    """Frames [T, D] of a clip → its vector [2 · D · seeds].
 
     Args:
-        mean: [D] of all training frames.
-        std: [D] likewise.
-        pools: one a seed, in evaluation mode.
+        mean: mean [D] of all training frames.
+        std: standard deviation [D] of all training frames.
+        pools: one module per seed, in evaluation mode.
     """
 
     def __init__(self, mean: FloatArray, std: FloatArray, pools: Sequence[AttentivePooling]) -> None:
@@ -41,10 +43,10 @@ class Attention:
         self._pools = pools
 
     @classmethod
-    def learnt(
+    def fit(
         cls, clips: Iterable[FloatArray], targets: Labels, classes: int, cfg: AttentivePoolingConfig, seed: int
     ) -> Self:
-        """From the frames [T, D] of training clips and the places [N] of their labels."""
+        """Learn the weights from the frames [T, D] of training clips and their label indices [N]."""
         kept = [torch.from_numpy(clip) for clip in clips]
         everything = torch.cat(kept).float()
         std, mean = torch.std_mean(everything, dim=0, correction=0)
@@ -54,14 +56,14 @@ class Attention:
         return cls(mean.numpy(), std.numpy(), pools)
 
     def __call__(self, frames: FloatArray) -> FloatArray:
-        """One clip by itself, so that no clip's numbers depend on its company."""
+        """Pool one clip alone, so that its vector does not depend on other clips."""
         with torch.inference_mode():
-            own = torch.from_numpy((frames.astype(np.float32) - self._mean) / self._std)[None]
-            pooled: FloatArray = torch.cat([pool(own)[0] for pool in self._pools]).numpy()
+            standardised = torch.from_numpy((frames.astype(np.float32) - self._mean) / self._std)[None]
+            pooled: FloatArray = torch.cat([pool(standardised)[0] for pool in self._pools]).numpy()
         return pooled
 
     def save(self, path: Path) -> None:
-        """Numbers only."""
+        """Write the weights as safetensors."""
         from safetensors.numpy import save_file
 
         arrays = {"frame_mean": self._mean, "frame_std": self._std}
@@ -71,15 +73,14 @@ class Attention:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """From what `save` wrote; nothing is executed.
+        """Restore what `save` wrote.
 
         Raises:
             SerBenchError: it cannot be read.
         """
-        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        try:
+        with reading(path):
             arrays = load_file(path)
             mean, std = arrays.pop("frame_mean"), arrays.pop("frame_std")
             pools = []
@@ -88,8 +89,6 @@ class Attention:
                 pool = AttentivePooling(*reversed(state["score.0.weight"].shape))
                 pool.load_state_dict(state)
                 pools.append(pool.eval())
-        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
-            raise SerBenchError(f"{path}: no readable stored attention ({error}); run again with force=true") from error
         return cls(mean, std, pools)
 
 
@@ -102,7 +101,7 @@ def _trained(
     cfg: AttentivePoolingConfig,
     seed: int,
 ) -> AttentivePooling:
-    """One attention; whoever draws random numbers after it draws what they would have drawn."""
+    """Train one pooling; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pool = AttentivePooling(len(mean), cfg.hidden)
@@ -111,9 +110,9 @@ def _trained(
         ).train()
 
         def loss_of(batch: Tensor) -> Tensor:
-            own = [clips[i] for i in batch.tolist()]
-            padded = (nn.utils.rnn.pad_sequence(own, batch_first=True).float() - mean) / std
-            lengths = torch.tensor([len(one) for one in own])
+            frames = [clips[i] for i in batch.tolist()]
+            padded = (nn.utils.rnn.pad_sequence(frames, batch_first=True).float() - mean) / std
+            lengths = torch.tensor([len(clip) for clip in frames])
             inside = torch.arange(padded.shape[1]) < lengths[:, None]
             pooled = pool(padded, inside)
             logits = network["out"](network["drop"](pooled))

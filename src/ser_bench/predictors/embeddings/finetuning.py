@@ -1,14 +1,15 @@
-"""A speech encoder fine-tuned with one linear layer over the mean of its last layer; for a GPU, tested on the CPU.
+"""Fine-tuning of a speech encoder with one linear layer over the mean of its last layer; for a GPU.
 
-The convolutions stay as they are, as is usual; transformer and linear layer are trained for a fixed number of epochs,
-the last one is kept, and so validation rows choose nothing. Clips that must be heard alone (`speech_encoder`) are, and
-their gradients are added up to a batch.
+The convolutions are frozen, as is usual. The transformer and the linear layer are trained for a fixed number of epochs
+without early stopping, so validation rows choose nothing. Encoders that normalise the whole clip process one clip at a
+time; the gradients of the clips of a batch are summed.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,14 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_bench import audio
-from ser_bench.config import SslProbeConfig
-from ser_bench.errors import SerBenchError
 from ser_bench.features.encoders import huggingface_encoder
-from ser_bench.features.encoders.huggingface_encoder import SAMPLE_RATE_HZ, Encoder
+from ser_bench.features.encoders.huggingface_encoder import SAMPLE_RATE_HZ, SpeechEncoder
+from ser_bench.predictors.stored_model import reading
 from ser_bench.types import Clip
 
 if TYPE_CHECKING:
     import torch
+
+    from ser_bench.predictors.embeddings.ssl_probe import SslProbeConfig
 
 ENCODER_FOLDER = "encoder"
 LINEAR_FILE = "linear.safetensors"
@@ -31,36 +33,37 @@ LINEAR_FILE = "linear.safetensors"
 Labels = npt.NDArray[np.int64]
 
 
-class Tuned:
-    """Encoder → mean over a clip's own frames → linear layer.
+class FinetunedEncoder:
+    """Encoder → mean over the frames of a clip → linear layer.
 
     Args:
-        cfg: encoder, device and how it is trained.
-        classes: how many labels.
-        folder: of the encoder; None: where `cfg` says.
+        cfg: encoder, device and training.
+        classes: number of labels.
+        folder: folder of the encoder; None: that of `cfg`.
     """
 
     def __init__(self, cfg: SslProbeConfig, classes: int, folder: Path | None = None) -> None:
         import torch
 
         self._cfg = cfg
-        self._encoder = Encoder(folder or huggingface_encoder.home(cfg.encoder, cfg.revision), cfg.device)
+        self._encoder = SpeechEncoder(folder or huggingface_encoder.home(cfg.encoder, cfg.revision), cfg.device)
         width = int(self._encoder.model.config.hidden_size)
         self._linear = torch.nn.Linear(width, classes).to(cfg.device)
 
     def fit(
         self, clips: Sequence[Clip], targets: Labels, val: Sequence[Clip], val_targets: Labels, seed: int
     ) -> dict[str, float]:
-        """Train on `clips`; `val` is looked at once, at the end.
+        """Train on `clips`; evaluate on `val` once, at the end.
 
-        Returns `fit/seconds`, `fit/epochs`, `fit/train_loss` (of the last epoch), `fit/val_uar` where there are
-        validation rows, `params/total` and `params/trainable`.
+        Returns:
+            `fit/seconds`, `fit/epochs`, `fit/train_loss` (of the last epoch), `fit/val_uar` with validation
+            rows, `params/total` and `params/trainable`.
         """
         import torch
 
         started = time.perf_counter()
         torch.manual_seed(seed)
-        torch.nn.init.zeros_(self._linear.weight)  # begins at "all labels alike", whatever was drawn before
+        torch.nn.init.zeros_(self._linear.weight)  # starts from equal probabilities, whatever the random state
         torch.nn.init.zeros_(self._linear.bias)
         model, optimiser = self._encoder.model, self._optimiser()
         steps = self._cfg.epochs * -(-len(clips) // self._cfg.batch_size)
@@ -76,21 +79,21 @@ class Tuned:
                 schedule.step()
             loss = float(np.mean(losses))
         model.eval()
-        every = [*model.parameters(), *self._linear.parameters()]
+        parameters = [*model.parameters(), *self._linear.parameters()]
         facts = {
             "fit/seconds": time.perf_counter() - started,
             "fit/epochs": float(self._cfg.epochs),
             "fit/train_loss": loss,
-            "params/total": float(sum(p.numel() for p in every)),
-            "params/trainable": float(sum(p.numel() for p in every if p.requires_grad)),
+            "params/total": float(sum(p.numel() for p in parameters)),
+            "params/trainable": float(sum(p.numel() for p in parameters if p.requires_grad)),
         }
         if val:
-            right = self.predict_proba(val).argmax(axis=1) == val_targets
-            facts["fit/val_uar"] = float(np.mean([right[val_targets == c].mean() for c in np.unique(val_targets)]))
+            correct = self.predict_proba(val).argmax(axis=1) == val_targets
+            facts["fit/val_uar"] = float(np.mean([correct[val_targets == c].mean() for c in np.unique(val_targets)]))
         return facts
 
     def _optimiser(self) -> torch.optim.Optimizer:
-        """AdamW over what is trained, after the rest was frozen and what is drawn at random was switched off."""
+        """Freeze the convolutions, switch off random layer drop and masking, and return AdamW over the rest."""
         import torch
 
         model = self._encoder.model
@@ -106,7 +109,7 @@ class Tuned:
         )
 
     def predict_proba(self, clips: Sequence[Clip]) -> npt.NDArray[np.float64]:
-        """[N, C], rows sum to 1."""
+        """Return probabilities [N, C]; rows sum to 1."""
         import torch
 
         size = 1 if self._encoder.one_by_one else self._cfg.batch_size
@@ -116,7 +119,7 @@ class Tuned:
         return np.asarray(torch.cat(parts).numpy(), dtype=np.float64)
 
     def save(self, folder: Path) -> None:
-        """Write the encoder as transformers does, safetensors and JSON, and the linear layer as safetensors."""
+        """Write the encoder in transformers' format (safetensors and JSON), and the linear layer as safetensors."""
         from safetensors.torch import save_file
 
         self._encoder.model.save_pretrained(folder / ENCODER_FOLDER)
@@ -125,43 +128,40 @@ class Tuned:
 
     @classmethod
     def load(cls, folder: Path, cfg: SslProbeConfig) -> Self:
-        """What `save` wrote; on the CPU where the GPU of its training is not here.
+        """Restore what `save` wrote; on the CPU if there is no GPU.
 
         Raises:
             SerBenchError: it cannot be read.
         """
         import torch
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         device = cfg.device if torch.cuda.is_available() else "cpu"
-        try:
+        with reading(folder):
             arrays = load_file(folder / LINEAR_FILE)
-            here = SslProbeConfig(**(vars(cfg) | {"device": device}))
+            here = replace(cfg, device=device)
             tuned = cls(here, len(arrays["bias"]), folder / ENCODER_FOLDER)
             tuned._linear.load_state_dict(arrays)
-        except (OSError, KeyError, RuntimeError, SafetensorError) as error:
-            raise SerBenchError(f"{folder}: no readable stored model ({error}); run again with force=true") from error
         return tuned
 
     def _step(self, clips: Sequence[Clip], targets: Labels, optimiser: torch.optim.Optimizer) -> float:
-        """One step on one batch; returns its mean loss."""
+        """Make one step on one batch; return its mean loss."""
         import torch
 
         size = 1 if self._encoder.one_by_one else len(clips)
-        wanted = torch.from_numpy(targets).to(self._cfg.device)
+        labels = torch.from_numpy(targets).to(self._cfg.device)
         optimiser.zero_grad()
         total = 0.0
         for start in range(0, len(clips), size):
             part = slice(start, start + size)
-            loss = torch.nn.functional.cross_entropy(self._logits(clips[part]), wanted[part], reduction="sum")
+            loss = torch.nn.functional.cross_entropy(self._logits(clips[part]), labels[part], reduction="sum")
             (loss / len(clips)).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         optimiser.step()
         return total / len(clips)
 
     def _logits(self, clips: Sequence[Clip]) -> torch.Tensor:
-        """[B, C]."""
+        """Return logits [B, C]."""
         import torch
 
         waves: list[Any] = [audio.load(clip.path, SAMPLE_RATE_HZ) for clip in clips]

@@ -1,4 +1,4 @@
-"""Which layers of an encoder count, and for how much: weights of its layers, fitted to training rows."""
+"""Weights of the layers of an encoder: given by the configuration, or fitted to training rows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ser_bench.config import Mix, SslProbeConfig
 from ser_bench.errors import ConfigError
+from ser_bench.predictors.embeddings.ssl_probe import Mix, SslProbeConfig
 from ser_bench.types import FloatArray
 
 STEPS = 200
@@ -19,10 +19,10 @@ Array = npt.NDArray[np.float64]
 
 
 def fixed(cfg: SslProbeConfig, layers: int) -> Array | None:
-    """[layers] weights that the configuration gives; None where they are to be learnt.
+    """Return the weights [layers] that the configuration gives; None where they are learnt.
 
     Raises:
-        ConfigError: `model.layers` is not last, all, or the number of a layer that the encoder has.
+        ConfigError: `model.layers` is not last, all, or the index of a layer of the encoder.
 
     >>> fixed(SslProbeConfig(layers="last"), 3), fixed(SslProbeConfig(layers="1"), 3)
     (array([0., 0., 1.]), array([0., 1., 0.]))
@@ -31,32 +31,32 @@ def fixed(cfg: SslProbeConfig, layers: int) -> Array | None:
         return None if cfg.mix is Mix.learnt else np.full(layers, 1 / layers)
     number = layers - 1 if cfg.layers == "last" else int(cfg.layers) if cfg.layers.isdecimal() else -1
     if not 0 <= number < layers:
-        raise ConfigError(f"model.layers={cfg.layers}: say last, all, or a number from 0 to {layers - 1}")
-    one: Array = np.eye(layers)[number]
-    return one
+        raise ConfigError(f"model.layers={cfg.layers}: use last, all, or a number from 0 to {layers - 1}")
+    weights: Array = np.eye(layers)[number]
+    return weights
 
 
 def learnt(pooled: FloatArray, targets: npt.NDArray[np.int64], classes: int) -> Array:
-    """[layers] positive weights, as fitted together with a linear classifier over the weighted sum.
+    """Return positive weights [layers], fitted together with a linear classifier over the weighted sum.
 
-    s = softmax(a); logits = W · Σ_l s_l x_l / d_l + b, where d_l is the spread of layer l over the rows, one number, so
-    that a loud layer is not an important one. Adam on the mean cross-entropy plus decay of W. After SUPERB's weighted
-    sum (Yang et al. 2021, arXiv 2105.01051), over pooled states in place of frames.
+    s = softmax(a); logits = W · Σ_l s_l x_l / d_l + b, where d_l is the root mean square
+    spread of layer l over the rows, so that the scale of a layer does not decide its weight. Adam on the mean cross-entropy with weight decay of W.
+    Source: SUPERB's weighted sum (Yang et al. 2021, arXiv 2105.01051), here over pooled states instead of frames.
 
     Args:
-        pooled: [N, layers, D] of training rows.
-        targets: [N] places of their labels.
-        classes: how many labels.
+        pooled: pooled states [N, layers, D] of training rows.
+        targets: label indices [N].
+        classes: number of labels.
 
     Returns:
-        s_l / d_l: what the pooled states, as they are, are multiplied by.
+        s_l / d_l, the factors of the pooled states.
     """
     import torch
 
     spread = pooled.std(axis=0, dtype=np.float64)
     scale = np.maximum(np.sqrt(np.square(spread).mean(axis=-1)), 1e-12)
     centred = (pooled - pooled.mean(axis=0, dtype=np.float64)) / scale[:, None]
-    rows, wanted = torch.from_numpy(centred.astype(np.float32)), torch.from_numpy(targets)
+    rows, labels = torch.from_numpy(centred.astype(np.float32)), torch.from_numpy(targets)
     raw = torch.zeros(len(scale), requires_grad=True)
     weights = torch.zeros(classes, pooled.shape[-1], requires_grad=True)
     biases = torch.zeros(classes, requires_grad=True)
@@ -64,7 +64,7 @@ def learnt(pooled: FloatArray, targets: npt.NDArray[np.int64], classes: int) -> 
     optimiser = torch.optim.Adam(groups, lr=LEARNING_RATE)
     for _ in range(STEPS):
         mixed = torch.einsum("l,nld->nd", raw.softmax(0), rows)
-        loss = torch.nn.functional.cross_entropy(mixed @ weights.T + biases, wanted)
+        loss = torch.nn.functional.cross_entropy(mixed @ weights.T + biases, labels)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

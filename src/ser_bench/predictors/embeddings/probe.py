@@ -1,99 +1,109 @@
-"""What the predictors over fixed vectors have in common: vectors of clips, adaptation to the speaker, a light head.
+"""What all probes share: fixed vectors of clips → speaker adaptation (optional) → a light head.
 
-A new one names itself and says in `_raw` what its vectors are; `fit`, `predict`, `save`, `load` and the audit's view of
-it are here.
+A new probe names itself with `@register` and returns its vectors in `_raw`.
 """
 
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ser_bench.config import Config
 from ser_bench.errors import SerBenchError
-from ser_bench.predictors.base import Plain
-from ser_bench.predictors.embeddings.speaker_adaptation import Speakers
-from ser_bench.predictors.heads import Head
-from ser_bench.predictors.heads.classifier import Labels
+from ser_bench.predictors.base import LightPredictor
+from ser_bench.predictors.capabilities import GivesVectors, ScalesFeatures
+from ser_bench.predictors.embeddings.speaker_adaptation import SpeakerAdaptation
 from ser_bench.types import FloatArray, Predictions, Row
 
+if TYPE_CHECKING:
+    from ser_bench.predictors.heads import Head
 
-class Probe(Plain, ABC):
-    """Vectors → (adapted to the speaker) → head."""
 
-    groups: ClassVar[tuple[str, ...]] = ("head", "adapt")
+class Probe(LightPredictor, GivesVectors, ScalesFeatures):
+    """Base of the predictors over fixed vectors."""
+
     _head: Head | None = None
-    _speakers: Speakers | None = None
+    _adaptation: SpeakerAdaptation | None = None
 
     @abstractmethod
     def _raw(self, rows: Sequence[Row]) -> FloatArray:
-        """[N, D] vectors of clean clips, as they are."""
+        """Return [N, D] vectors of clean clips, neither adapted nor standardised."""
 
     def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
-        """Fit the head on clean training rows, its settings chosen on validation rows; returns the head's facts.
+        """Fit the head on clean training rows, with settings chosen on validation rows; return the head's facts.
 
         Raises:
-            ConfigError: the training rows have one label only; `adapt` and `split` do not go together.
+            ConfigError: the training rows have one label only, or `adapt` and `split` do not go together.
         """
+        from ser_bench.predictors.heads import Head
+
         rows, truth = self._clean(train)
-        y, y_val = self._places(truth), self._places(self._inputs.truth(val))
+        y, y_val = self._label_index(truth), self._label_index(self._inputs.truth(val))
         soft, soft_val = (self._inputs.soft_targets(part, self._labels) for part in (rows, val))
         shares = None if soft is None or soft_val is None else (soft, soft_val)
         if self._cfg.shuffle_labels:
-            # Validation rows too: with `head.refit` they are trained on.
+            # Validation rows too: with `head.refit` the head is trained on them.
             shuffle = np.random.default_rng(self._seed)
             order, order_val = shuffle.permutation(len(y)), shuffle.permutation(len(y_val))
             y, y_val = y[order], y_val[order_val]
             shares = None if shares is None else (shares[0][order], shares[1][order_val])
-        self._speakers = Speakers.fitted(self._cfg, self._inputs, rows, self._raw)
+        self._adaptation = SpeakerAdaptation.fitted(self._cfg, self._inputs, rows, self._raw)
         self._head = Head(self._cfg.head, len(self._labels), self._seed)
-        vectors = self.scaled_vectors(rows)
-        return self._head.fit(vectors, y, self.scaled_vectors(val) if val else vectors[:0], y_val, shares)
+        vectors = self.vectors(rows)
+        return self._head.fit(vectors, y, self.vectors(val) if val else vectors[:0], y_val, shares)
 
     def predict(self, rows: Sequence[Row]) -> Predictions:
-        """Probabilities of all labels; the latency is that of the head, not of the vectors.
+        """Return probabilities; the latency is that of the head, not of the vectors.
 
-        Under `adapt=speaker_stats` the clips that the speaker was learnt from are left out.
+        Enrolment clips of `adapt=speaker_stats` are left out.
 
         Raises:
-            SerBenchError: not trained, or vectors of another length than those it was trained on.
+            SerBenchError: the probe is not trained, or the vectors have another length than in training.
         """
-        if self._head is None or self._speakers is None:
+        if self._head is None or self._adaptation is None:
             raise SerBenchError(f"this {self.name} is not trained; call fit, or load a stored run")
-        enrolled = self._speakers.enrolled(rows)
-        asked = [row for row in rows if row.clip_id not in enrolled]
-        if not asked:
+        enrolled = self._adaptation.enrolled(rows)
+        scored = [row for row in rows if row.clip_id not in enrolled]
+        if not scored:
             return self._predictions((), np.zeros((0, len(self._labels))), "softmax")
-        vectors = self.scaled_vectors(asked)
+        vectors = self.vectors(scored)
         started = time.perf_counter()
         probabilities = self._head.predict_proba(vectors)
-        return self._predictions(asked, probabilities, "softmax", time.perf_counter() - started)
+        return self._predictions(scored, probabilities, "softmax", time.perf_counter() - started)
 
-    def scaled_vectors(self, rows: Sequence[Row]) -> FloatArray:
-        """[N, D] as the head's scaler is given them: the audit computes the scaler's statistics anew from these.
+    def vectors(self, rows: Sequence[Row]) -> FloatArray:
+        """Return [N, D] vectors, adapted to the speaker where the run asks for it, not standardised.
 
         Raises:
-            SerBenchError: not trained.
+            SerBenchError: the probe is not trained.
         """
-        if self._speakers is None:
+        if self._adaptation is None:
             raise SerBenchError(f"this {self.name} is not trained; call fit, or load a stored run")
-        return self._speakers.adapted(rows, self._raw)
+        return self._adaptation.adapted(rows, self._raw)
 
-    def _places(self, truth: Sequence[str]) -> Labels:
-        """[N] places of labels in the run's list."""
-        return np.array([self._labels.index(label) for label in truth], dtype=np.int64)
+    @classmethod
+    def reason_without_vectors(cls, cfg: Config) -> str:
+        """Return a reason where enrolment clips are left out."""
+        return f"adapt.enrol={cfg.adapt.enrol} leaves out clips" if cfg.adapt.enrol else ""
+
+    def scaler_inputs(self, rows: Sequence[Row]) -> FloatArray:
+        """Return the vectors: the head standardises them."""
+        return self.vectors(rows)
 
     def _state(self, folder: Path) -> dict[str, Any]:
-        if self._head is None or self._speakers is None:
+        if self._head is None or self._adaptation is None:
             raise SerBenchError(f"this {self.name} is not trained; call fit before save")
         self._head.save(folder)
-        self._speakers.save(folder)
+        self._adaptation.save(folder)
         return {}
 
     def _restore(self, stored: Mapping[str, Any], folder: Path) -> None:
+        from ser_bench.predictors.heads import Head
+
         self._head = Head.load(folder)
-        self._speakers = Speakers.load(folder, self._cfg, self._inputs)
+        self._adaptation = SpeakerAdaptation.load(folder, self._cfg, self._inputs)

@@ -1,13 +1,14 @@
-"""`adapt=speaker_stats`: vectors standardised by the speaker's own mean and deviation.
+"""`adapt=speaker_stats`: standardisation of vectors by the mean and standard deviation of the speaker.
 
-Training speakers are known from all of their training clips. Of a new speaker `adapt.enrol` *unlabelled* clips are set
-aside and never scored, or, with null, all clips are used, scored ones too (transductive). Few clips say little, so
-their statistics are drawn towards those of the training speakers as if `adapt.prior` more clips had been heard:
+The statistics of a training speaker are those of all of the speaker's training clips. For an unseen speaker,
+`adapt.enrol` *unlabelled* enrolment clips are used and not scored; with null, all clips are used, scored ones too
+(transductive). Few clips give noisy statistics, so they are shrunk towards those of the training speakers, with a
+weight of `adapt.prior` clips:
 
     mean = (Σx + prior · M) / (n + prior),  variance = (Σ(x − mean)² + prior · V) / (n + prior)
 
-M is the mean over training rows, V the mean variance within a training speaker. This answers another question than
-`adapt=none` does, where nothing is known of the speaker who is heard.
+M is the mean over training rows, V the mean variance within a training speaker. The result answers another question
+than `adapt=none`, where nothing of the unseen speaker is used before the prediction.
 """
 
 from __future__ import annotations
@@ -20,28 +21,29 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_bench.config import Config
-from ser_bench.errors import ConfigError, SerBenchError
+from ser_bench.errors import ConfigError
 from ser_bench.predictors.base import generator_of
+from ser_bench.predictors.stored_model import reading
 from ser_bench.splits import SPEAKERS_APART
 from ser_bench.types import Clip, FloatArray, Inputs, Row
 
 FILE = "speakers.safetensors"
-"""Its arrays are not named `mean` and `std`: the scaler that the audit looks for is the head's."""
+"""No array in it is named `mean` or `std`, because the audit looks for the head's scaler under these names."""
 TINY = 1e-12
 
 Raw = Callable[[Sequence[Row]], FloatArray]
-"""Rows → vectors [N, D] as they are."""
+"""Rows → vectors [N, D], not adapted."""
 Array = npt.NDArray[np.float64]
 Moments = tuple[Array, Array]
 """Mean [D] and standard deviation [D]."""
 
 
-class Speakers:
-    """What is subtracted from, and divides, the vectors of each speaker.
+class SpeakerAdaptation:
+    """The mean and standard deviation by which the vectors of each speaker are standardised.
 
     Args:
-        cfg: the run's; its group `adapt` decides.
-        inputs: knows which clips a speaker has.
+        cfg: configuration of the run; its group `adapt` is used.
+        inputs: gives the clips of a speaker.
         prior: M and V; None under `adapt=none`.
         trained: speaker → moments, of training speakers.
     """
@@ -54,10 +56,10 @@ class Speakers:
 
     @classmethod
     def fitted(cls, cfg: Config, inputs: Inputs, train: Sequence[Row], raw: Raw) -> Self:
-        """From training rows.
+        """Return the adaptation fitted to training rows.
 
         Raises:
-            ConfigError: no such adaptation, a negative number, or a split that trains on the speakers it tests.
+            ConfigError: the adaptation does not exist, a number is negative, or test speakers are in training.
         """
         if cfg.adapt.name == "none":
             return cls(cfg, inputs, None, {})
@@ -69,30 +71,30 @@ class Speakers:
         return cls(cfg, inputs, (vectors.mean(axis=0), within), moments)
 
     def adapted(self, rows: Sequence[Row], raw: Raw) -> FloatArray:
-        """Vectors [N, D] of rows by the statistics of their speakers; as they are under `adapt=none`."""
+        """Return vectors [N, D] standardised by speaker; unchanged under `adapt=none`."""
         vectors = raw(rows)
         if self._prior is None:
             return vectors
         clips = self._inputs.clips(rows)
-        heard = self._heard(clips)
+        enrolment = self._enrolment_rows(clips)
         speakers = np.array([clip.speaker for clip in clips])
         out = np.empty(vectors.shape, dtype=np.float32)
         for name in map(str, np.unique(speakers)):
             if name in self._trained:
                 mean, deviation = self._trained[name]
             else:
-                mean, deviation = self._known_from(raw(heard[name]) if heard[name] else vectors[:0])
+                mean, deviation = self._estimated(raw(enrolment[name]) if enrolment[name] else vectors[:0])
             out[speakers == name] = (vectors[speakers == name] - mean) / np.maximum(deviation, TINY)
         return out
 
     def enrolled(self, rows: Sequence[Row]) -> set[str]:
-        """Ids of the clips that the speakers of these rows were learnt from and that are therefore not scored."""
+        """Return the ids of the enrolment clips of the speakers of these rows; they are not scored."""
         if self._prior is None or self._cfg.enrol is None:
             return set()
-        return {row.clip_id for own in self._heard(self._inputs.clips(rows)).values() for row in own}
+        return {row.clip_id for chosen in self._enrolment_rows(self._inputs.clips(rows)).values() for row in chosen}
 
     def save(self, folder: Path) -> None:
-        """Write M and V, and the training speakers' moments in one file of numbers."""
+        """Write M, V and the moments of the training speakers as safetensors."""
         from safetensors.numpy import save_file
 
         arrays = {"none": np.zeros(1)}
@@ -104,49 +106,46 @@ class Speakers:
 
     @classmethod
     def load(cls, folder: Path, cfg: Config, inputs: Inputs) -> Self:
-        """From what `save` wrote.
+        """Restore what `save` wrote.
 
         Raises:
             SerBenchError: it cannot be read.
         """
-        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        try:
+        with reading(folder):
             arrays = load_file(folder / FILE)
             if "none" in arrays:
                 return cls(cfg, inputs, None, {})
             names = [key.removeprefix("mean of ") for key in arrays if key.startswith("mean of ")]
             trained = {name: (arrays[f"mean of {name}"], arrays[f"deviation of {name}"]) for name in names}
             return cls(cfg, inputs, (arrays["prior_mean"], arrays["prior_variance"]), trained)
-        except (OSError, KeyError, SafetensorError) as error:
-            raise SerBenchError(f"{folder}: no readable stored model ({error}); run again with force=true") from error
 
-    def _heard(self, clips: Sequence[Clip]) -> dict[str, list[Row]]:
-        """New speaker → the clips that tell of them: drawn by seed and speaker, so that 5 of them are among 10."""
+    def _enrolment_rows(self, clips: Sequence[Clip]) -> dict[str, list[Row]]:
+        """Return unseen speaker → enrolment clips, drawn by seed and speaker so that 5 clips are a subset of 10."""
         chosen: dict[str, list[Row]] = {}
         for name in dict.fromkeys(clip.speaker for clip in clips if clip.speaker not in self._trained):
-            own = sorted(self._inputs.of_speaker(name))
+            rows = sorted(self._inputs.of_speaker(name))
             if self._cfg.enrol_emotion is not None:
-                said = self._inputs.truth(own)
-                own = [row for row, emotion in zip(own, said, strict=True) if emotion == self._cfg.enrol_emotion]
+                emotions = self._inputs.truth(rows)
+                rows = [row for row, emotion in zip(rows, emotions, strict=True) if emotion == self._cfg.enrol_emotion]
             if self._cfg.enrol is not None:
-                order = generator_of(self._cfg.seed, name).permutation(len(own))
-                own = [own[i] for i in order[: self._cfg.enrol]]
-            chosen[name] = own
+                order = generator_of(self._cfg.seed, name).permutation(len(rows))
+                rows = [rows[i] for i in order[: self._cfg.enrol]]
+            chosen[name] = rows
         return chosen
 
-    def _known_from(self, vectors: FloatArray) -> Moments:
-        """Moments of a new speaker of whom these vectors [n, D] were heard; n may be 0."""
+    def _estimated(self, vectors: FloatArray) -> Moments:
+        """Return the moments of an unseen speaker from enrolment vectors [n, D]; n may be 0."""
         assert self._prior is not None
         mean, variance = self._prior
         weight, count = self._cfg.prior, len(vectors)
         if not count:
             return mean, np.sqrt(variance)
         values = vectors.astype(np.float64)
-        own = (values.sum(axis=0) + weight * mean) / (count + weight)
-        spread = (np.square(values - own).sum(axis=0) + weight * variance) / (count + weight)
-        return own, np.sqrt(spread)
+        estimate = (values.sum(axis=0) + weight * mean) / (count + weight)
+        spread = (np.square(values - estimate).sum(axis=0) + weight * variance) / (count + weight)
+        return estimate, np.sqrt(spread)
 
 
 def _moments(vectors: Array) -> Moments:
@@ -160,8 +159,8 @@ def _check(cfg: Config) -> None:
     if cfg.split.protocol not in SPEAKERS_APART:
         allowed = ", ".join(sorted(protocol.name for protocol in SPEAKERS_APART))
         raise ConfigError(
-            f"adapt=speaker_stats is for speakers who were not trained on, and split={cfg.split.protocol.name} trains "
-            f"on them; choose one of {allowed}"
+            f"adapt=speaker_stats needs test speakers outside training, and split={cfg.split.protocol.name} has them "
+            f"in training; choose one of {allowed}"
         )
     if adapt.prior < 0 or (adapt.enrol is not None and adapt.enrol < 0):
         raise ConfigError(f"adapt.enrol={adapt.enrol} and adapt.prior={adapt.prior:g} count clips; give 0 or more")

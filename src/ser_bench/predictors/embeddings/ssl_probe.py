@@ -4,80 +4,132 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from omegaconf import MISSING
 
-from ser_bench.config import SslProbeConfig, model_config
+from ser_bench.config import Config, ModelConfig, model_config
 from ser_bench.errors import ConfigError, SerBenchError
-from ser_bench.predictors.embeddings import layer_weights
-from ser_bench.predictors.embeddings.finetuning import Tuned
 from ser_bench.predictors.embeddings.probe import Probe
+from ser_bench.predictors.registry import Need, register
+from ser_bench.predictors.stored_model import reading
 from ser_bench.types import FloatArray, Predictions, Row
 
-MIX_FILE = "layers.safetensors"
+if TYPE_CHECKING:
+    from ser_bench.predictors.embeddings.finetuning import FinetunedEncoder
+
+LAYER_WEIGHTS_FILE = "layers.safetensors"
 
 
+class Mix(Enum):
+    """How all layers become one vector: their mean, or a weighted sum with learnt weights."""
+
+    mean = "mean"
+    learnt = "learnt"
+
+
+@dataclass
+class SslProbeConfig(ModelConfig):
+    """A self-supervised speech encoder, frozen under a light head (group `head`), or fine-tuned on a GPU."""
+
+    name: str = "ssl_probe"
+    encoder: str = MISSING
+    """A folder that save_pretrained wrote, or a name on the Hugging Face hub; safetensors only."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; null: the main branch."""
+    layers: str = "last"
+    """last, all, or the index of one layer: 0 is the input of the first transformer layer, 1 its output, and so on."""
+    mix: Mix = Mix.mean
+    """Only layers=all. mean: equal weights; learnt: positive weights fitted to the training rows."""
+    device: str = "cpu"
+    """Device of the encoder: cpu, cuda, cuda:1 …"""
+    finetune: bool = False
+    """Train the transformer layers too, under one linear layer; the group `head` is then not used."""
+    epochs: int = 10
+    """finetune: passes over the training rows; there is no early stopping."""
+    batch_size: int = 8
+    """finetune: clips per step."""
+    learning_rate: float = 1e-5
+    """finetune: initial learning rate of the encoder; it falls to 0 linearly."""
+    head_learning_rate: float = 1e-3
+    """finetune: initial learning rate of the linear layer; likewise."""
+
+
+@register("ssl_probe", SslProbeConfig, groups=("head", "adapt"), needs=(Need.audio,))
 class SslProbe(Probe):
-    """Mean and deviation over time of one layer, or of a mix of all, below a head; clean clips only."""
+    """Mean and standard deviation over time of one layer, or of a weighted sum of all; clean clips only."""
 
-    name: ClassVar[str] = "ssl_probe"
-    _mix: npt.NDArray[np.float64] | None = None
-    _tuned: Tuned | None = None
+    _layer_weights: npt.NDArray[np.float64] | None = None
+    _finetuned: FinetunedEncoder | None = None
 
     def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
-        """As every probe, after the layers' weights are known.
+        """Determine the layer weights, then fit the head as every probe; or fine-tune the encoder.
 
-        Returns the head's facts and `ssl/layer/<number>`, the share of each layer; under `model.finetune` those of
-        `Tuned.fit`.
+        Returns:
+            The head's facts and `ssl/layer/<number>`, the share of each layer; under `model.finetune` the facts of
+            `FinetunedEncoder.fit`.
 
         Raises:
-            ConfigError: the training rows have one label only, no such layer, or fine-tuning without a GPU or with
-                `adapt`.
-            WeightsError: the encoder cannot be had as safetensors.
+            ConfigError: the training rows have one label only, the layer does not exist, or fine-tuning is asked for
+                without a GPU or with `adapt`.
+            WeightsError: the encoder is not available as safetensors.
         """
         rows, truth = self._clean(train)
         if self._cfg.shuffle_labels:
             truth = list(np.random.default_rng(self._seed).permutation(truth))
         model = model_config(self._cfg, SslProbeConfig)
         if model.finetune:
+            from ser_bench.predictors.embeddings.finetuning import FinetunedEncoder
+
             check_finetune(model.device, self._cfg.adapt.name)
-            self._tuned = Tuned(model, len(self._labels))
-            return self._tuned.fit(
+            self._finetuned = FinetunedEncoder(model, len(self._labels))
+            return self._finetuned.fit(
                 self._inputs.clips(rows),
-                self._places(truth),
+                self._label_index(truth),
                 self._inputs.clips(val),
-                self._places(self._inputs.truth(val)),
+                self._label_index(self._inputs.truth(val)),
                 self._seed,
             )
-        self._mix = layer_weights.fixed(model, self._pooled(rows[:1]).shape[1])
-        if self._mix is None:
-            self._mix = layer_weights.learnt(self._pooled(rows), self._places(truth), len(self._labels))
-        shares = self._mix / self._mix.sum()
+        from ser_bench.predictors.embeddings import layer_weights
+
+        self._layer_weights = layer_weights.fixed(model, self._pooled(rows[:1]).shape[1])
+        if self._layer_weights is None:
+            self._layer_weights = layer_weights.learnt(self._pooled(rows), self._label_index(truth), len(self._labels))
+        shares = self._layer_weights / self._layer_weights.sum()
         return {f"ssl/layer/{i}": float(share) for i, share in enumerate(shares)} | dict(super().fit(train, val, test))
 
     def predict(self, rows: Sequence[Row]) -> Predictions:
-        """As every probe; fine-tuned, the latency is that of encoder and linear layer, decoding included."""
-        if self._tuned is None:
+        """Predict as every probe; the latency of a fine-tuned encoder includes decoding, encoder and linear layer."""
+        if self._finetuned is None:
             return super().predict(rows)
         started = time.perf_counter()
-        probabilities = self._tuned.predict_proba(self._inputs.clips(rows))
+        probabilities = self._finetuned.predict_proba(self._inputs.clips(rows))
         return self._predictions(rows, probabilities, "softmax", time.perf_counter() - started)
 
+    @classmethod
+    def reason_without_vectors(cls, cfg: Config) -> str:
+        """Return a reason also where the encoder is fine-tuned to the labels."""
+        if model_config(cfg, SslProbeConfig).finetune:
+            return "its encoder was fine-tuned to the labels, and has no fixed vectors"
+        return super().reason_without_vectors(cfg)
+
     def _raw(self, rows: Sequence[Row]) -> FloatArray:
-        """[N, 2 · width]: means, then deviations, of the mixed layers."""
-        if self._mix is None:
+        """Return [N, 2 · width]: means, then standard deviations, of the weighted sum of layers."""
+        if self._layer_weights is None:
             raise SerBenchError(f"this {self.name} is not trained; call fit, or load a stored run")
         if not rows:
             return np.zeros((0, 0), dtype=np.float32)
         # einsum sums each row by itself: a matrix product may round a row differently in other company.
-        mixed: FloatArray = np.einsum("l,nld->nd", self._mix, self._pooled(rows)).astype(np.float32)
+        mixed: FloatArray = np.einsum("l,nld->nd", self._layer_weights, self._pooled(rows)).astype(np.float32)
         return mixed
 
     def _pooled(self, rows: Sequence[Row]) -> FloatArray:
-        """[N, layers, 2 · width]; N is at least 1."""
+        """Return [N, layers, 2 · width]; N is at least 1."""
         model = model_config(self._cfg, SslProbeConfig)
         pooled = self._inputs.speech_encoder(rows, model.encoder, model.revision, model.device)
         return pooled.reshape(*pooled.shape[:2], -1)
@@ -85,33 +137,32 @@ class SslProbe(Probe):
     def _state(self, folder: Path) -> dict[str, Any]:
         from safetensors.numpy import save_file
 
-        if self._tuned is not None:
-            self._tuned.save(folder)
+        if self._finetuned is not None:
+            self._finetuned.save(folder)
             return {"finetuned": True}
         state = super()._state(folder)
-        assert self._mix is not None  # a head was fitted, and it had vectors
-        save_file({"layers": self._mix}, folder / MIX_FILE)
+        assert self._layer_weights is not None  # a head was fitted, and it had vectors
+        save_file({"layers": self._layer_weights}, folder / LAYER_WEIGHTS_FILE)
         return state | {"finetuned": False}
 
     def _restore(self, stored: Mapping[str, Any], folder: Path) -> None:
-        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         if stored["finetuned"]:
-            self._tuned = Tuned.load(folder, model_config(self._cfg, SslProbeConfig))
+            from ser_bench.predictors.embeddings.finetuning import FinetunedEncoder
+
+            self._finetuned = FinetunedEncoder.load(folder, model_config(self._cfg, SslProbeConfig))
             return
         super()._restore(stored, folder)
-        try:
-            self._mix = load_file(folder / MIX_FILE)["layers"]
-        except (OSError, KeyError, SafetensorError) as error:
-            raise SerBenchError(f"{folder}: no readable stored model ({error}); run again with force=true") from error
+        with reading(folder):
+            self._layer_weights = load_file(folder / LAYER_WEIGHTS_FILE)["layers"]
 
 
 def check_finetune(device: str, adapt: str) -> None:
-    """Refuse to train an encoder where that would take days, or to adapt vectors that are not there.
+    """Raise where an encoder cannot be fine-tuned.
 
     Raises:
-        ConfigError: no GPU, or a device that is none; `adapt`.
+        ConfigError: there is no GPU, the device is none, or `adapt` is set.
     """
     import torch
 

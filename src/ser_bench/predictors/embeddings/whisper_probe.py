@@ -3,48 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ser_bench.config import Pooling, WhisperProbeConfig, model_config
+from ser_bench.config import FixedEpochsConfig, ModelConfig, model_config
 from ser_bench.errors import ConfigError, SerBenchError
-from ser_bench.predictors.embeddings.attentive_pooling import Attention
 from ser_bench.predictors.embeddings.probe import Probe
+from ser_bench.predictors.registry import Need, register
 from ser_bench.types import FloatArray, Row
 
-ATTENTION_FILE = "pooling_{}.safetensors"
-"""One an encoder, in the order of `model.encoders`."""
+if TYPE_CHECKING:
+    from ser_bench.predictors.embeddings.attentive_pooling import TrainedPooling
+
+POOLING_FILE = "pooling_{}.safetensors"
+"""One file per encoder, in the order of `model.encoders`."""
 
 
+class Pooling(Enum):
+    """How the states of a layer over time become one vector."""
+
+    stats = "stats"
+    attentive = "attentive"
+
+
+@dataclass
+class AttentivePoolingConfig(FixedEpochsConfig):
+    """Training of attentive pooling; more epochs fit it more closely to the training speakers."""
+
+    epochs: int = 10
+    hidden: int = 64
+    """Units of the layer that scores a frame."""
+    dropout: float = 0.3
+    """Share of pooled numbers dropped in training."""
+    seeds: int = 1
+    """Number of poolings, whose vectors are concatenated."""
+
+
+@dataclass
+class WhisperProbeConfig(ModelConfig):
+    """Frozen Whisper encoders, pooled over time, and a head."""
+
+    name: str = "whisper_probe"
+    encoders: list[str] = field(default_factory=lambda: ["tiny.en", "base"])
+    """Encoders whose vectors are concatenated: names in the table of weights without "whisper-", or folders in
+    CTranslate2's format."""
+    layers: list[int] | None = None
+    """Blocks counted from 1; -1 is the normalised output. Blocks that an encoder lacks are left out; null: all."""
+    device: str = "cpu"
+    """Device of the encoders."""
+    pooling: Pooling = Pooling.stats
+    """stats: mean and standard deviation over time; attentive: the same with learnt weights, one layer per encoder."""
+    attention: AttentivePoolingConfig = field(default_factory=AttentivePoolingConfig)
+    """attentive: how the weights are learnt."""
+
+
+@register("whisper_probe", WhisperProbeConfig, groups=("head", "adapt"), needs=(Need.audio,))
 class WhisperProbe(Probe):
-    """Mean and deviation over time of chosen layers of one or several encoders, side by side.
+    """Mean and standard deviation over time of chosen layers of one or several encoders, concatenated.
 
-    Under `model.pooling=attentive` of one layer an encoder, under weights that were learnt from training rows.
+    With `model.pooling=attentive`, the weights of the frames of one layer per encoder are learnt from training rows.
     """
 
-    name: ClassVar[str] = "whisper_probe"
-    _attentions: Mapping[str, Attention] | None = None
-    _attended: dict[tuple[str, str], FloatArray]
+    _poolings: Mapping[str, TrainedPooling] | None = None
+    _pooled: dict[tuple[str, str], FloatArray]
 
     def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
-        """As every probe, after the attention over time is learnt, where there is one.
+        """Learn the pooling weights, if there are any, then fit the head as every probe.
 
         Raises:
-            ConfigError: as every probe; `model.pooling=attentive` over several layers of an encoder.
+            ConfigError: as every probe; or `model.pooling=attentive` with several layers of an encoder.
         """
         cfg = model_config(self._cfg, WhisperProbeConfig)
         if cfg.pooling is Pooling.attentive:
+            from ser_bench.predictors.embeddings.attentive_pooling import TrainedPooling
+
             rows, truth = self._clean(train)
             if self._cfg.shuffle_labels:
                 truth = list(np.random.default_rng(self._seed).permutation(truth))
-            targets, classes = self._places(truth), len(self._labels)
-            self._attentions = {
-                encoder: Attention.learnt(self._frames(rows, encoder), targets, classes, cfg.attention, self._seed)
+            targets, classes = self._label_index(truth), len(self._labels)
+            self._poolings = {
+                encoder: TrainedPooling.fit(self._frames(rows, encoder), targets, classes, cfg.attention, self._seed)
                 for encoder in cfg.encoders
             }
-            self._attended = {}
+            self._pooled = {}
         return super().fit(train, val, test)
 
     def _raw(self, rows: Sequence[Row]) -> FloatArray:
@@ -60,13 +105,13 @@ class WhisperProbe(Probe):
         return np.concatenate(parts, axis=1)
 
     def _attentive(self, rows: Sequence[Row], encoder: str) -> FloatArray:
-        """[N, 2 · width · seeds] of one encoder; a clip is pooled once."""
-        if self._attentions is None:
+        """Return [N, 2 · width · seeds] of one encoder; each clip is pooled once."""
+        if self._poolings is None:
             raise SerBenchError(f"this {self.name} is not trained; call fit, or load a stored run")
-        attention, known = self._attentions[encoder], self._attended
+        pooling, known = self._poolings[encoder], self._pooled
         new = [row for row in dict.fromkeys(rows) if (encoder, row.clip_id) not in known]
         for row, frames in zip(new, self._frames(new, encoder), strict=True):
-            known[encoder, row.clip_id] = attention(frames)
+            known[encoder, row.clip_id] = pooling(frames)
         pooled = [known[encoder, row.clip_id] for row in rows]
         return np.stack(pooled) if pooled else np.zeros((0, 0), dtype=np.float32)
 
@@ -85,37 +130,40 @@ class WhisperProbe(Probe):
 
     def _state(self, folder: Path) -> dict[str, Any]:
         state = super()._state(folder)
-        for number, attention in enumerate((self._attentions or {}).values()):
-            attention.save(folder / ATTENTION_FILE.format(number))
+        for number, pooling in enumerate((self._poolings or {}).values()):
+            pooling.save(folder / POOLING_FILE.format(number))
         return state
 
     def _restore(self, stored: Mapping[str, Any], folder: Path) -> None:
         super()._restore(stored, folder)
         cfg = model_config(self._cfg, WhisperProbeConfig)
         if cfg.pooling is Pooling.attentive:
-            files = [folder / ATTENTION_FILE.format(number) for number in range(len(cfg.encoders))]
-            self._attentions = {name: Attention.load(path) for name, path in zip(cfg.encoders, files, strict=True)}
-            self._attended = {}
+            from ser_bench.predictors.embeddings.attentive_pooling import TrainedPooling
+
+            files = [folder / POOLING_FILE.format(number) for number in range(len(cfg.encoders))]
+            self._poolings = {name: TrainedPooling.load(path) for name, path in zip(cfg.encoders, files, strict=True)}
+            self._pooled = {}
 
 
 def chosen(layers: Sequence[int] | None, count: int) -> list[int]:
-    """Places of the chosen layers among `count`, of which the last is the normalised output.
+    """Return the indices of the chosen layers among `count`, of which the last is the normalised output.
 
     Args:
         layers: blocks counted from 1; −1 is the normalised output, −2 the last block; None is all of them. Numbers
-            that an encoder has not are left out, so that one list serves encoders of unequal depth.
+            beyond the depth of an encoder are left out, so that one list serves encoders of unequal depth.
+        count: number of layers of the encoder, the normalised output included.
 
     Raises:
-        ConfigError: none is left, or 0 is among them.
+        ConfigError: no layer is left, or 0 is among them.
 
     >>> chosen([2, 3, 9, -1], 5), chosen(None, 3)
     ([1, 2, 4], [0, 1, 2])
     """
     if layers is None or not count:
         return list(range(count))
-    places = [layer - 1 if layer > 0 else count + layer for layer in layers if -count <= layer < count]
-    if 0 in layers or not places:
+    indices = [layer - 1 if layer > 0 else count + layer for layer in layers if -count <= layer < count]
+    if 0 in layers or not indices:
         raise ConfigError(
             f"model.layers={list(layers)}: blocks are counted from 1 to {count - 1}, and -1 is the normalised output"
         )
-    return sorted(set(places))
+    return sorted(set(indices))

@@ -1,49 +1,90 @@
 """`model=fusion`: the probabilities of other finished runs, combined, or their vectors under attention.
 
-The members are handed in (`Inputs.members`); which runs they are, and that they were measured on this very split, is
-settled before (`stored_predictors.py`). Nothing of a member is trained again.
+The members come from `Inputs.members`. `stored_predictors.py` has chosen them and checked that they belong to the same
+split. No member is trained again.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from omegaconf import MISSING
 
-from ser_bench.config import Combine, FusionConfig, model_config
+from ser_bench.config import FixedEpochsConfig, ModelConfig, model_config
 from ser_bench.errors import ConfigError, SerBenchError
-from ser_bench.predictors.base import Plain
+from ser_bench.predictors.base import LightPredictor
+from ser_bench.predictors.capabilities import CombinesRuns
 from ser_bench.predictors.fusion import stacking
-from ser_bench.predictors.fusion.attention_fusion import Attended
-from ser_bench.predictors.fusion.stacking import Array, Stack
-from ser_bench.types import CLEAN, Member, Predictions, Row
+from ser_bench.predictors.fusion.stacking import Array, StackedRegression
+from ser_bench.predictors.registry import Need, register
+from ser_bench.predictors.stored_model import reading
+from ser_bench.types import CLEAN, FusionMember, Predictions, Row
+
+if TYPE_CHECKING:
+    from ser_bench.predictors.fusion.attention import AttentionFusion
 
 WEIGHTS_FILE = "fusion.safetensors"
 ARRAYS = ("coefficients", "intercepts", "val_logs")
-"""The last, [V, M, C], is kept with the rows that it is of, so that an audit can fit the regression again."""
+"""`val_logs` [V, M, C] is stored with its rows, so that the audit can fit the regression again."""
 
 
-class Fusion(Plain):
-    """Members' log-probabilities into a multinomial logistic regression (`combine=stack`), or their mean (`mean`).
+class Combine(Enum):
+    """How a fusion combines its members.
 
-    The regression sees validation rows only: on training rows members are too sure of themselves, and test rows are
-    for testing. What a member answers costs what the member costs: latency and US dollars are sums over members.
-
-    Under `combine=attention` members give vectors instead, which know nothing of labels, and training rows train what
-    weighs them (`attended.py`). Their probabilities play no part; the latency is that of the attention alone.
+    Attributes:
+        stack: a logistic regression over their log-probabilities, fitted on validation rows.
+        mean: the mean of their probabilities.
+        attention: attention over their vectors, trained on training rows.
     """
 
-    name: ClassVar[str] = "fusion"
-    groups: ClassVar[tuple[str, ...]] = ()
-    """What the members read is in their own runs, whose ids are in the key."""
+    stack = "stack"
+    mean = "mean"
+    attention = "attention"
+
+
+@dataclass
+class FusionConfig(FixedEpochsConfig, ModelConfig):
+    """Probabilities, or vectors, of other finished runs, combined."""
+
+    name: str = "fusion"
+    members: list[str] = MISSING
+    """Two or more: the name of a model, which means its newest finished run on the same corpus, labels, partition and
+    seed, or the id of a run, or the start of an id."""
+    combine: Combine = Combine.stack
+    C: float = 1.0
+    """Only `stack`: inverse strength of the L2 penalty, as in scikit-learn."""
+    max_iter: int = 1000
+    """Only `stack`: largest number of L-BFGS iterations."""
+    width: int = 128
+    """Only `attention`, like all keys below: units that each member's vector is projected to."""
+    dropout: float = 0.5
+    """Share of these units dropped in training."""
+    member_dropout: float = 0.1
+    """Probability that a member is dropped from a training row; at least one member stays."""
+
+
+# No groups: the members have runs of their own, whose ids are in the run key.
+@register("fusion", FusionConfig, needs=(Need.runs,))
+class Fusion(LightPredictor, CombinesRuns):
+    """A regression over the members' log-probabilities, the mean of their probabilities, or attention over vectors.
+
+    The regression is fitted on validation rows only, because members are overconfident on their training rows.
+    Latency and cost are sums over the members.
+
+    Under `combine=attention` the members give vectors, and the attention is trained on training rows (`attention.py`).
+    The latency is then that of the attention only.
+    """
+
     _combine: Combine | None = None
-    _attended: Attended | None = None
-    _stack: Stack | None = None
+    _attention: AttentionFusion | None = None
+    _stack: StackedRegression | None = None
     _stored: tuple[str, ...] = ()
     _logs: Array | None = None
     _truth: npt.NDArray[np.int64] | None = None
@@ -52,13 +93,14 @@ class Fusion(Plain):
     def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
         """Fit the regression on the clean validation rows, or the attention on the clean training rows.
 
-        Returns `fit/seconds` (of the regression alone), `params/total`, `params/trainable`; with `stack` also
-        `fit/iterations`, `fusion/val_rows` and `fusion/val_cost_usd` (what the members' answers to these rows cost);
-        with `attention` those of `Attended.fit`. The mean needs no fitting.
+        Returns:
+            `fit/seconds` (of the regression only), `params/total`, `params/trainable`; with `stack` also
+            `fit/iterations`, `fusion/val_rows` and `fusion/val_cost_usd` (cost of the members' answers for these
+            rows); with `attention` those of `AttentionFusion.fit`.
 
         Raises:
-            ConfigError: fewer than two members; with `stack`, no validation rows, or a label that none of them has;
-                with `attention`, a member without fixed vectors, or training rows of one label.
+            ConfigError: there are fewer than two members; with `stack`, there are no validation rows, or a label is
+                absent from them; with `attention`, a member has no fixed vectors, or training rows have one label.
         """
         cfg = model_config(self._cfg, FusionConfig)
         if len(self._members) < 2:
@@ -84,58 +126,62 @@ class Fusion(Plain):
         }
 
     def predict(self, rows: Sequence[Row]) -> Predictions:
-        """Probabilities of all labels; a row is an abstention where every member abstained.
+        """Return probabilities; a row is an abstention if every member abstained.
 
         Raises:
-            SerBenchError: neither fitted nor loaded, or the members are not those of the stored fusion.
+            SerBenchError: the fusion is neither fitted nor loaded, or the members are not those of the stored fusion.
         """
         if self._combine is None:
             raise SerBenchError("this fusion is not fitted; call fit, or load a stored run")
-        if self._attended is not None:
-            probabilities, seconds = self._attended.answer(self._known(), rows)
+        if self._attention is not None:
+            probabilities, seconds = self._attention.predict(self._known(), rows)
             return self._predictions(rows, probabilities, "softmax", seconds)
         return self._answer(rows, self._ask(rows), self._stack)
 
     def without_each(self, rows: Sequence[Row]) -> Mapping[str, Predictions]:
-        """Member → what this fusion answers without it, combined anew; call it after `fit`.
+        """Return member → predictions of the fusion without it; call it after `fit`.
 
-        With `stack` the regression is fitted again over the others, on the same validation rows; with `attention` the
-        others are trained again, on the same training rows.
+        With `stack` the regression is fitted again over the other members, on the same validation rows; with
+        `attention` a new attention is trained, on the same training rows.
         """
         cfg = model_config(self._cfg, FusionConfig)
-        if self._attended is not None:
-            answers_of = self._attended.without_each(self._known(), rows)
-            return {name: self._predictions(rows, one.probabilities, "softmax", one.seconds)
-                    for name, one in answers_of.items()}  # fmt: skip
+        if self._attention is not None:
+            answers_of = self._attention.without_each(self._known(), rows)
+            return {
+                name: self._predictions(rows, answer.probabilities, "softmax", answer.seconds)
+                for name, answer in answers_of.items()
+            }
         answers = self._ask(rows)
-        found = {}
-        for out, member in enumerate(self._members):
-            others = [i for i in range(len(answers)) if i != out]
+        predictions = {}
+        for left_out, member in enumerate(self._members):
+            others = [i for i in range(len(answers)) if i != left_out]
             stack = None
             if self._logs is not None and self._truth is not None:
                 stack = stacking.fit(self._logs[:, others], self._truth, cfg.C, cfg.max_iter)
-            found[member.name] = self._answer(rows, [answers[i] for i in others], stack)
-        return found
+            predictions[member.name] = self._answer(rows, [answers[i] for i in others], stack)
+        return predictions
 
     def facts(self) -> Mapping[str, float]:
-        """With `attention`, the mean share of each member over the rows predicted last; else nothing."""
-        return {} if self._attended is None else self._attended.facts()
+        """Return the mean attention of each member over the last predicted rows; {} without attention."""
+        return {} if self._attention is None else self._attention.facts()
 
     def _fit_attention(self, train: Sequence[Row], val: Sequence[Row]) -> Mapping[str, float]:
+        from ser_bench.predictors.fusion.attention import AttentionFusion
+
         rows, truth = self._clean(train)
-        places = self._places(truth)
+        targets = self._label_index(truth)
         if self._cfg.shuffle_labels:
-            places = np.random.default_rng(self._seed).permutation(places)
+            targets = np.random.default_rng(self._seed).permutation(targets)
         clean = [row for row in val if row.variant == CLEAN]
-        self._attended = Attended(model_config(self._cfg, FusionConfig), len(self._labels), self._seed)
-        return self._attended.fit(self._known(), rows, places, clean, self._places(self._inputs.truth(clean)))
+        self._attention = AttentionFusion(model_config(self._cfg, FusionConfig), len(self._labels), self._seed)
+        return self._attention.fit(self._known(), rows, targets, clean, self._label_index(self._inputs.truth(clean)))
 
     @property
-    def _members(self) -> Sequence[Member]:
+    def _members(self) -> Sequence[FusionMember]:
         return self._inputs.members()
 
-    def _known(self) -> Sequence[Member]:
-        """The members.
+    def _known(self) -> Sequence[FusionMember]:
+        """Return the members.
 
         Raises:
             SerBenchError: they are not those of the stored fusion.
@@ -144,45 +190,47 @@ class Fusion(Plain):
         ids = tuple(member.run_id for member in members)
         if self._stored and ids != self._stored:
             raise SerBenchError(
-                f"this fusion is of the runs {', '.join(self._stored)}, not of {', '.join(ids) or 'none'}"
+                f"this fusion combines the runs {', '.join(self._stored)}, not of {', '.join(ids) or 'none'}"
             )
         return members
 
     def _ask(self, rows: Sequence[Row]) -> list[Predictions]:
-        """One answer a member.
+        """Return the predictions of each member.
 
         Raises:
-            SerBenchError: a member leaves out a row, or answers with other labels.
+            SerBenchError: a member leaves out a row, or predicts other labels.
         """
         members = self._known()
         answers = [member.predict(rows) for member in members]
         for member, answer in zip(members, answers, strict=True):
             if answer.labels != self._labels or answer.rows != tuple(rows):
                 raise SerBenchError(
-                    f"run {member.run_id} ({member.name}) answered {len(answer.rows)} of {len(rows)} rows over "
+                    f"run {member.run_id} ({member.name}) predicted {len(answer.rows)} of {len(rows)} rows over "
                     f"{', '.join(answer.labels)}; a fusion needs all of them, over {', '.join(self._labels)}"
                 )
         return answers
 
-    def _answer(self, rows: Sequence[Row], answers: Sequence[Predictions], stack: Stack | None) -> Predictions:
+    def _answer(
+        self, rows: Sequence[Row], answers: Sequence[Predictions], stack: StackedRegression | None
+    ) -> Predictions:
         started = time.perf_counter()
         if stack is None:
             probabilities = stacking.mean(answers)
-            # The mean of answers that are no probabilities is none either: its log-loss would mean nothing.
+            # The mean of one-hot predictions is not a probability either.
             source = "mean" if all(answer.gives_probabilities for answer in answers) else "one_hot"
         else:
             probabilities, source = stack(stacking.log_probabilities(answers)), "softmax"
         abstained = np.logical_and.reduce([answer.abstained for answer in answers])
         probabilities[abstained] = 1 / len(self._labels)
-        own = self._predictions(rows, probabilities, source, time.perf_counter() - started, abstained)
+        combined = self._predictions(rows, probabilities, source, time.perf_counter() - started, abstained)
         return replace(
-            own,
-            latency_s=own.latency_s + np.sum([answer.latency_s for answer in answers], axis=0, dtype=np.float32),
+            combined,
+            latency_s=combined.latency_s + np.sum([answer.latency_s for answer in answers], axis=0, dtype=np.float32),
             cost_usd=np.sum([answer.cost_usd for answer in answers], axis=0, dtype=np.float32),
         )
 
     def _targets(self, rows: Sequence[Row]) -> npt.NDArray[np.int64]:
-        """[N] places of the rows' truth in the label list; permuted under `shuffle_labels`."""
+        """Return the label indices [N] of the rows, permuted under `shuffle_labels`."""
         if not rows:
             raise ConfigError(
                 "model.combine=stack is fitted on validation rows, and "
@@ -192,15 +240,11 @@ class Fusion(Plain):
         missing = sorted(set(self._labels) - set(truth))
         if missing:
             raise ConfigError(
-                f"no validation row is {missing[0]}, so model.combine=stack could never say it: choose "
+                f"no validation row is {missing[0]}, so model.combine=stack could never predict it: choose "
                 "model.combine=mean, or more validation rows (split.val_fraction) for this run and its members"
             )
-        places = self._places(truth)
-        return np.random.default_rng(self._seed).permutation(places) if self._cfg.shuffle_labels else places
-
-    def _places(self, truth: Sequence[str]) -> npt.NDArray[np.int64]:
-        """[N] places of labels in the run's list."""
-        return np.array([self._labels.index(label) for label in truth], dtype=np.int64)
+        targets = self._label_index(truth)
+        return np.random.default_rng(self._seed).permutation(targets) if self._cfg.shuffle_labels else targets
 
     def _state(self, folder: Path) -> dict[str, Any]:
         from safetensors.numpy import save_file
@@ -209,8 +253,8 @@ class Fusion(Plain):
             raise SerBenchError("this fusion is not fitted; call fit before save")
         members = [{"run_id": member.run_id, "name": member.name} for member in self._members]
         state: dict[str, Any] = {"combine": self._combine.value, "members": members}
-        if self._attended is not None:
-            self._attended.save(folder)
+        if self._attention is not None:
+            self._attention.save(folder)
         if self._stack is None or self._logs is None:
             return state
         arrays = (self._stack.coefficients, self._stack.intercepts, self._logs)
@@ -219,30 +263,29 @@ class Fusion(Plain):
         return state | {"val_rows": self._val_rows}
 
     def _restore(self, stored: Mapping[str, Any], folder: Path) -> None:
-        try:
+        with reading(folder):
             self._combine = Combine(stored["combine"])
             self._stored = tuple(str(member["run_id"]) for member in stored["members"])
             self._val_rows = tuple(Row(*row) for row in stored.get("val_rows", ()))
-        except (KeyError, ValueError) as error:
-            raise SerBenchError(f"{folder}: no readable stored model ({error}); run again with force=true") from error
         if self._combine is Combine.stack:
             arrays = read(folder)
-            self._stack, self._logs = Stack(arrays["coefficients"], arrays["intercepts"]), arrays["val_logs"]
+            self._stack = StackedRegression(arrays["coefficients"], arrays["intercepts"])
+            self._logs = arrays["val_logs"]
         if self._combine is Combine.attention:
-            self._attended = Attended.load(folder, model_config(self._cfg, FusionConfig), len(self._labels), self._seed)
+            from ser_bench.predictors.fusion.attention import AttentionFusion
+
+            cfg = model_config(self._cfg, FusionConfig)
+            self._attention = AttentionFusion.load(folder, cfg, len(self._labels), self._seed)
 
 
 def read(folder: Path) -> dict[str, Array]:
-    """The arrays of a stored stacked fusion: `coefficients` [C, M·C], `intercepts` [C], `val_logs` [V, M, C].
+    """Return the arrays of a stored regression: `coefficients` [C, M·C], `intercepts` [C], `val_logs` [V, M, C].
 
     Raises:
         SerBenchError: they cannot be read.
     """
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    try:
+    with reading(folder):
         arrays = load_file(folder / WEIGHTS_FILE)
         return {name: arrays[name].astype(np.float64) for name in ARRAYS}
-    except (OSError, KeyError, SafetensorError) as error:
-        raise SerBenchError(f"{folder}: no readable stored model ({error}); run again with force=true") from error

@@ -1,6 +1,6 @@
-"""How the answers of several predictors become one: a stacked regression over their log-probabilities, or their mean.
+"""Stacked regression over the log-probabilities of several predictors, and the mean of their probabilities.
 
-[N, M, C] below: N rows, M members, C labels.
+Shapes: N rows, M members, C labels.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ log = logging.getLogger(__name__)
 Array = npt.NDArray[np.float64]
 
 FLOOR = 1e-6
-"""A smaller probability counts as this: one-hot answers and shares of votes are 0 at places, and log 0 is no input."""
+"""Smallest probability before the logarithm: one-hot predictions and shares of votes contain 0."""
 
 
 @dataclass(frozen=True)
-class Stack:
-    """A fitted regression: P(c) = softmax_c(x · coefficients_c + intercept_c), x the M·C log-probabilities of a row.
+class StackedRegression:
+    """A fitted regression: P(c) = softmax_c(x · coefficients_c + intercept_c), where x are M·C log-probabilities.
 
     Attributes:
-        coefficients: [C, M·C], member by member.
+        coefficients: [C, M·C], ordered by member.
         intercepts: [C].
-        iterations: of L-BFGS; 0 where it was read from a file.
+        iterations: iterations of L-BFGS; 0 if read from a file.
     """
 
     coefficients: Array
@@ -38,7 +38,7 @@ class Stack:
     iterations: int = 0
 
     def __call__(self, logs: Array) -> Array:
-        """[N, M, C] log-probabilities → [N, C] probabilities."""
+        """Map log-probabilities [N, M, C] to probabilities [N, C]."""
         from scipy.special import softmax
 
         flat = logs.reshape(len(logs), self.coefficients.shape[1])
@@ -48,24 +48,24 @@ class Stack:
 
     @property
     def parameters(self) -> int:
-        """How many numbers were fitted."""
+        """Number of fitted parameters."""
         return self.coefficients.size + self.intercepts.size
 
 
 def log_probabilities(answers: Sequence[Predictions]) -> Array:
-    """[N, M, C] natural logarithms, at least log `FLOOR`; an abstention is uniform, so it favours nothing."""
+    """Return natural logarithms [N, M, C], at least log `FLOOR`; an abstention is uniform."""
     stacked = np.stack([answer.probabilities.astype(np.float64) for answer in answers], axis=1)
     return np.asarray(np.log(np.maximum(stacked, FLOOR)))
 
 
-def fit(logs: Array, truth: npt.NDArray[np.int64], inverse_penalty: float, max_iter: int) -> Stack:
+def fit(logs: Array, truth: npt.NDArray[np.int64], inverse_penalty: float, max_iter: int) -> StackedRegression:
     """Multinomial logistic regression with an L2 penalty (scikit-learn's `LogisticRegression`).
 
     Args:
-        logs: [N, M, C].
-        truth: [N] places in the label list; each of the C labels is there at least once.
+        logs: log-probabilities [N, M, C].
+        truth: label indices [N]; each of the C labels occurs at least once.
         inverse_penalty: scikit-learn's C, the inverse strength of the penalty, above 0.
-        max_iter: of L-BFGS; where they do not suffice, a warning says so.
+        max_iter: largest number of L-BFGS iterations; a warning is logged if they do not suffice.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -81,11 +81,11 @@ def fit(logs: Array, truth: npt.NDArray[np.int64], inverse_penalty: float, max_i
     iterations = int(regression.n_iter_.max())
     if iterations >= max_iter:
         log.warning("warning  stacking has not converged after %d iterations: raise model.max_iter", iterations)
-    return Stack(coefficients, intercepts, iterations)
+    return StackedRegression(coefficients, intercepts, iterations)
 
 
 def mean(answers: Sequence[Predictions]) -> Array:
-    """[N, C] arithmetic mean over the members that answered a row; uniform where none did."""
+    """Return the mean [N, C] over the members that did not abstain from a row; uniform if all did."""
     answered = np.stack([~answer.abstained for answer in answers], axis=1).astype(np.float64)
     answered[answered.sum(axis=1) == 0] = 1.0  # abstentions are uniform, and so is their mean
     stacked = np.stack([answer.probabilities.astype(np.float64) for answer in answers], axis=1)

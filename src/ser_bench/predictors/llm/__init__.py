@@ -1,7 +1,10 @@
-"""The language model as a predictor.
+"""The predictor `llm`: a language model is asked about every clip and answers with one label.
 
-- `llm`: the predictor; `llm_predictions`: its answers as predictions and figures;
-- `prompting/`: what is asked; `parsing/`: what an answer means;
-- `endpoint`, `local_server`: who answers; `response_format`: how the answer is constrained;
-- `batch`, `request`, `retry`, `rate_limiter`, `budget`: many requests within limits; `cost_estimate`: the dry run.
+- `llm`: the predictor; `llm_predictions`: its answers as probabilities and logged figures;
+- `prompting/`: what is asked (`prompting/prompts/` holds the prompts); `parsing/`: what an answer means;
+- `endpoint`, `local_server`: who is asked; `clip_subset`: which clips are asked about (`llm.limit`);
+- `client`: many questions at once, with the answer cache; `request`: one question, with retries; `request_body`: what
+  is sent, with the response format;
+- `rate_limiter`: requests and tokens per minute; `budget`: prices, and the limit on the cost; `cost_estimate`: tokens,
+  cost and time before a run (dry run).
 """

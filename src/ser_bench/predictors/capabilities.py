@@ -1,0 +1,74 @@
+"""What some predictors offer beyond `fit`, `predict`, `save` and `load`; a class declares it by inheriting.
+
+`registry.has_capability(name, GivesVectors)` asks a class, `registry.require_capability(predictor, GivesVectors)` an
+object. Nothing is inferred from the names of methods.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ser_bench.config import Config
+from ser_bench.types import FloatArray, Predictions, Row
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class GivesVectors(ABC):
+    """It classifies a fixed vector of each clip, which another classifier can use too."""
+
+    @abstractmethod
+    def vectors(self, rows: Sequence[Row]) -> FloatArray:
+        """Return [N, D] vectors in the order of the rows, not standardised."""
+
+    @classmethod
+    def reason_without_vectors(cls, cfg: Config) -> str:
+        """Return why a run with this configuration has no fixed vector of every clip; "" if it has."""
+        return ""
+
+
+class ScalesFeatures(ABC):
+    """It standardises features by statistics that it stores as `mean` and `std`."""
+
+    @abstractmethod
+    def scaler_inputs(self, rows: Sequence[Row]) -> FloatArray:
+        """Return [M, D], the features that the statistics were computed of; the audit computes them again.
+
+        M is the number of rows, or rows times frames where one scaler serves all frames of a clip.
+        """
+
+
+class HasNetwork(ABC):
+    """It is a PyTorch network, and is logged as an MLflow model."""
+
+    @abstractmethod
+    def torch_module(self) -> tuple[nn.Module, FloatArray]:
+        """Return the module from raw features [N, …] to probabilities [N, C], and an input example of two rows."""
+
+    @classmethod
+    @abstractmethod
+    def untrained_network(cls, cfg: Config, classes: int) -> tuple[nn.Module, tuple[int, ...]]:
+        """Return the network that `cfg` describes, and the shape of one row of its input."""
+
+
+class HasPrompt(ABC):
+    """It sends prompts to a language model."""
+
+    @abstractmethod
+    def prompt_templates(self) -> dict[str, Any]:
+        """Return the prompt for a prompt registry: name, messages with placeholders, digest, version."""
+
+    @abstractmethod
+    def estimate_lines(self, rows: Sequence[Row]) -> list[str]:
+        """Return what predicting these rows would ask, cost and take, as lines of text; send no request."""
+
+
+class CombinesRuns(ABC):
+    """It combines the answers of other runs."""
+
+    @abstractmethod
+    def without_each(self, rows: Sequence[Row]) -> Mapping[str, Predictions]:
+        """Return member → predictions of the same combination without that member."""
