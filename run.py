@@ -1,4 +1,4 @@
-"""One run, or with -m a sweep:  python run.py model=cnn_text   (see README.md, and --help for every choice)."""
+"""Start one run (`python run.py model=cnn_text`) or a sweep (`-m`); see README.md, and --help for all options."""
 
 import sys
 
@@ -10,7 +10,7 @@ from ser_bench import config, launcher
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def task(composed: DictConfig) -> None:
-    """Carry out one composed run."""
+    """Carry out the run of one composed configuration."""
     launcher.carry_out(composed)
 
 

@@ -1,7 +1,8 @@
-"""What surrounds `pipeline.run`: errors for people, exit statuses, and the parent run of a `-m` sweep.
+"""Start runs and sweeps: error messages, exit statuses, and the parent run of a sweep (`-m`).
 
-The parent run is created before the first child and its id written into the sweep's folder, where the children read it
-whatever launcher started them. Each child leaves a `result.json` beside its log; the sweep's status is read from them.
+The parent run is created before the first child. Its id is written to the sweep's folder, where the children read it,
+whichever Hydra launcher starts them. Each child writes a `result.json` beside its log. The status of the sweep is
+computed from these files.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 PARENT_FILE = "mlflow_parent_run"
 RESULT_FILE = "result.json"
 HYDRA_FOLDER = ".hydra"
-"""Where Hydra keeps the configuration of a child."""
+"""Subfolder of a child in which Hydra stores its configuration."""
 EXIT_FAILED, EXIT_INTERRUPTED = 2, 130
 
 _sweep_dir: Path | None = None
@@ -39,7 +40,7 @@ _statuses: list[str] = []
 
 
 def main(task: Callable[[], Any]) -> int:
-    """Run Hydra's entry point; return the exit status: 0, 2 (something failed) or 130 (interrupted)."""
+    """Call Hydra's entry point and return the exit status: 0, 2 (a run failed) or 130 (interrupted)."""
     sys.argv[1:] = multirun_first(sys.argv[1:])
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     interrupted = False
@@ -49,36 +50,45 @@ def main(task: Callable[[], Any]) -> int:
         interrupted = True
     finally:
         failed = _close_sweep(interrupted) if _sweep_dir else "failed" in _statuses
-        gc.freeze()  # or Python spends a second at exit on sorting what ends with it anyway
+        gc.freeze()  # otherwise Python's last garbage collection takes a second at exit
     if interrupted or "interrupted" in _statuses:
         return EXIT_INTERRUPTED
     return EXIT_FAILED if failed else 0
 
 
 def _as_ctrl_c(*_: object) -> None:
-    """SIGTERM, which schedulers and `kill` send, stops a run as Ctrl-C does: marked, closed, ready to be resumed."""
+    """Handle SIGTERM, which schedulers and `kill` send, like Ctrl-C: the run is closed and can be resumed."""
     if callable(signal.getsignal(signal.SIGINT)):
-        signal.raise_signal(signal.SIGINT)  # to whoever handles it now: asyncio and Lightning have ways of their own
+        signal.raise_signal(signal.SIGINT)  # asyncio and Lightning install handlers of their own
     else:
-        raise KeyboardInterrupt  # a shell's background job ignores Ctrl-C
+        raise KeyboardInterrupt  # SIGINT is ignored in background jobs of a shell
 
 
 def multirun_first(words: Sequence[str]) -> list[str]:
-    """The command line with -m in front: argparse, which Hydra uses, refuses overrides on both sides of it."""
+    """Return the words with `-m` first, because Hydra rejects overrides on both sides of it.
+
+    >>> multirun_first(["corpus=cremad", "-m", "model=cnn,llm"])
+    ['-m', 'corpus=cremad', 'model=cnn,llm']
+    """
     flags = [word for word in words if word in ("-m", "--multirun")]
     return flags + [word for word in words if word not in flags]
 
 
 def carry_out(composed: DictConfig) -> None:
-    """One run of the pipeline; what went wrong is said in one line and kept in `result.json`."""
+    """Carry out one run; log an error in one line, and write the outcome to `result.json`.
+
+    Raises:
+        KeyboardInterrupt: a child of a sweep was interrupted; the sweep ends.
+        Exception: an unexpected error of a single run, which keeps its traceback.
+    """
     hydra = HydraConfig.get()
     result: dict[str, Any] = {"status": "failed", "overrides": list(hydra.overrides.task)}
     try:
         cfg = to_config(composed)
         _share_cores(cfg, _parallel_children(hydra))
-        from ser_bench import pipeline  # heavy: only after the threads were set
+        from ser_bench import pipeline  # imports PyTorch, which reads the number of threads
 
-        gc.freeze()  # what was imported stays: no use in searching it for garbage again and again
+        gc.freeze()  # imported objects live until the end; the garbage collector need not visit them
         outcome = pipeline.run(cfg, _parent_of(hydra))
         result |= {"status": "finished", "run_id": outcome.run_id, "skipped": outcome.skipped}
     except (KeyboardInterrupt, InterruptedRunError) as interrupt:
@@ -93,17 +103,17 @@ def carry_out(composed: DictConfig) -> None:
         result |= {"error": f"{type(error).__name__}: {error}"}
         if hydra.mode is not RunMode.MULTIRUN:
             raise
-        log.exception("error    this run failed; the others go on")
+        log.exception("error    this run failed; the sweep continues with the next one")
     finally:
         _statuses.append(result["status"])
         (Path(hydra.runtime.output_dir) / RESULT_FILE).write_text(json.dumps(result, indent=1))
 
 
 class SweepCallback(Callback):
-    """Opens the sweep's parent run before the first child starts."""
+    """Create the parent run of a sweep before the first child starts."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Create the parent (which also migrates a cold store) and leave its id in the sweep's folder."""
+        """Create the parent run and write its id to the sweep's folder; a new store gets its schema here."""
         global _sweep_dir, _tracking
         from ser_bench import tracking
         from ser_bench.features import numba_cache
@@ -133,7 +143,7 @@ class SweepCallback(Callback):
 
 
 def _close_sweep(interrupted: bool) -> bool:
-    """Compare the children, close the parent with the true status; return whether a child failed."""
+    """Compare the children and close the parent run with their status; return whether one failed."""
     from ser_bench import tracking
 
     assert _sweep_dir is not None and _tracking is not None
@@ -147,22 +157,22 @@ def _close_sweep(interrupted: bool) -> bool:
         _report(_tracking, parent, _sweep_dir)
     except SerBenchError as error:
         print(f"error    {error}", file=sys.stderr)
-    finally:  # whatever becomes of the report, the sweep is over
+    finally:  # the parent run is closed even if the report fails
         tracking.end_parent(_tracking, parent, status)
     return status == "FAILED"
 
 
 def _report(cfg: TrackingConfig, parent: str, folder: Path) -> None:
-    """Set the finished children side by side: in the terminal, as files beside the sweep, and on its parent run."""
+    """Compare the finished children: print the result, write it to the sweep's folder, log it to the parent run."""
     from ser_bench import comparison, tracking
     from ser_bench.comparison import paired
 
-    found = paired.comparisons_of_sweep(cfg, parent)
-    if not found:
+    comparisons = paired.comparisons_of_sweep(cfg, parent)
+    if not comparisons:
         print("no finished run to compare")
         return
-    document = comparison.Report.of("Predictors side by side", found)
-    print(comparison.all_as_text(found))
+    document = comparison.Report.of("Predictors side by side", comparisons)
+    print(comparison.all_as_text(comparisons))
     tracking.describe_run(cfg, parent, document.markdown())
     paths = comparison.write(document, folder)
     tracking.log_files(cfg, parent, paths)
@@ -170,20 +180,21 @@ def _report(cfg: TrackingConfig, parent: str, folder: Path) -> None:
 
 
 def children_of(sweep_dir: Path) -> list[Path]:
-    """Folders of the children that were started, in the order of their job numbers, whatever `hydra.sweep.subdir` is.
+    """Return the folders of all children that were started, sorted by job number.
 
-    Hydra writes `.hydra/` into a child's folder when it starts the child.
+    `hydra.sweep.subdir` may be anything, also a path with several levels: a child is recognised by the folder
+    `.hydra`, which Hydra writes when it starts the child.
     """
-    found = {path.parent for path in sweep_dir.rglob(HYDRA_FOLDER) if path.is_dir()}
-    found |= {path.parent for path in sweep_dir.rglob(RESULT_FILE)}
-    return sorted(found, key=lambda child: (_job_number(child), str(child)))
+    children = {path.parent for path in sweep_dir.rglob(HYDRA_FOLDER) if path.is_dir()}
+    children |= {path.parent for path in sweep_dir.rglob(RESULT_FILE)}
+    return sorted(children, key=lambda child: (_job_number(child), str(child)))
 
 
 def _job_number(child: Path) -> int:
     try:
         return int(OmegaConf.load(child / HYDRA_FOLDER / "hydra.yaml").hydra.job.num)
     except (OSError, ValueError, TypeError, OmegaConfBaseException):
-        return sys.maxsize  # no readable file of Hydra's: listed last
+        return sys.maxsize  # Hydra's file cannot be read: the child is listed last
 
 
 def _read_result(child: Path) -> dict[str, Any]:
@@ -202,14 +213,14 @@ def _parent_of(hydra: Any) -> str | None:
 
 
 def _parallel_children(hydra: Any) -> int:
-    """How many runs work at the same time on this machine."""
+    """Return how many runs share this machine at the same time."""
     n_jobs = OmegaConf.select(hydra, "launcher.n_jobs", default=1) if hydra.mode is RunMode.MULTIRUN else 1
     cores = len(os.sched_getaffinity(0))
     return cores if n_jobs is None or n_jobs < 0 else min(int(n_jobs), cores)
 
 
 def _share_cores(cfg: Config, children: int) -> None:
-    """Divide the cores among parallel children: oversubscribed threads make every child slower than one alone."""
+    """Divide the cores among parallel children, because more threads than cores slow every child down."""
     if cfg.trainer.threads is None:
         cfg.trainer.threads = max(1, len(os.sched_getaffinity(0)) // children)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):

@@ -33,6 +33,14 @@ def test_parallel_children_on_a_cold_store(fresh: Bench) -> None:
     assert [run.info.status for run in fresh.sweeps()] == ["FINISHED"]
 
 
+def test_children_of_a_sweep_are_found_in_any_subdir(fresh: Bench) -> None:
+    subdir = "hydra.sweep.subdir='${hydra.job.override_dirname}'"
+    fresh.run("-m", "model=majority,prior", subdir)
+    assert [run.info.status for run in fresh.sweeps()] == ["FINISHED"]
+    fresh.run("-m", "model=majority", "split.fold=1,7", subdir, status=2)
+    assert sorted(run.info.status for run in fresh.sweeps()) == ["FAILED", "FINISHED"]
+
+
 def test_a_failing_child_is_reported_and_the_others_go_on(fresh: Bench) -> None:
     output = fresh.run("-m", "model=cnn", "trainer=debug", "split.fold=7,0", status=2)
     assert "split.fold=7 does not exist" in output and "Traceback" not in output

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -385,6 +386,26 @@ def test_unknown_and_ambiguous_runs(cfg, key):
         except RunNotFoundError as error:
             ambiguous.append(str(error))
     assert ambiguous and all("give more digits" in text for text in ambiguous)
+
+
+def test_traces_leave_mlflows_global_tracking_uri_unset(cfg, key, monkeypatch):
+    import mlflow
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    mlflow.set_tracking_uri(None)
+    share = replace(cfg.tracking, trace_share=1.0)
+    with begin(cfg, key) as active, tracking.traced(share, active.run_id):
+        assert mlflow.get_tracking_uri() == mlflow_store.tracking_uri(cfg.tracking)
+    assert not mlflow.tracking.is_tracking_uri_set() and "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def test_the_advice_for_a_deleted_experiment_restores_it(cfg):
+    mlflow = mlflow_store.client(cfg.tracking)
+    mlflow.delete_experiment(mlflow_store.experiment_id(cfg.tracking, "deleted"))
+    with pytest.raises(TrackingError) as caught:
+        mlflow_store.experiment_id(cfg.tracking, "deleted")
+    uri = mlflow_store.tracking_uri(cfg.tracking)
+    assert f"MLFLOW_TRACKING_URI={uri} mlflow experiments restore -x " in str(caught.value)
 
 
 # ---- the model

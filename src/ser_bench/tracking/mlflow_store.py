@@ -132,8 +132,9 @@ def experiment_id(cfg: TrackingConfig, name: str) -> str:
                     raise
     if found.lifecycle_stage != "active":
         raise TrackingError(
-            f"the MLflow experiment {name!r} was deleted; bring it back with "
-            f"`mlflow experiments restore -x {found.experiment_id}`, or choose another: tracking.experiment=..."
+            f"the MLflow experiment {name!r} was deleted; restore it with "
+            f"`MLFLOW_TRACKING_URI={without_credentials(tracking_uri(cfg))} "
+            f"mlflow experiments restore -x {found.experiment_id}`, or choose another: tracking.experiment=..."
         )
     return str(found.experiment_id)
 

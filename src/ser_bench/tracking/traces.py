@@ -1,8 +1,8 @@
-"""Requests to a language model as MLflow traces: prompt, answer, tokens and time of a sample of clips.
+"""Traces of requests to a language model: prompt, answer, tokens and time of a sample of clips.
 
-`mlflow.openai.autolog` knows only MLflow's global state, so that is set here for the length of a `with` block, and put
-back. The sample is drawn by MLflow. What stands in a trace passes `secrets.redact`; reported logprobs and recordings
-are left out, because a thousand alternatives for every token would fill the store.
+`mlflow.openai.autolog` reads MLflow's global state. `traced` sets that state for the length of a `with` block and then
+restores it. MLflow draws the sample. Everything in a trace is redacted. Logprobs and recordings are left out, because
+the alternatives of every token would fill the store.
 """
 
 from __future__ import annotations
@@ -24,16 +24,20 @@ if TYPE_CHECKING:
 RUN_OF_A_TRACE = "mlflow.sourceRun"
 RATIO = "MLFLOW_TRACE_SAMPLING_RATIO"
 LEFT_OUT = {"logprobs", "data"}
-"""Fields of an answer and of an `input_audio` part."""
+"""Fields of an answer and of an `input_audio` part that are not stored."""
 
 
 @contextlib.contextmanager
 def traced(cfg: TrackingConfig, run_id: str) -> Iterator[None]:
-    """Keep a share of the requests made inside as traces of this run; none where `tracking.trace_share` is 0.
+    """Log a share of the requests made inside the `with` block as traces of this run.
+
+    Args:
+        cfg: the store; `trace_share` is the share of requests, 0 (no traces) to 1 (all).
+        run_id: the run.
 
     Raises:
         ConfigError: the share is not within 0 and 1.
-        TrackingError: the store refuses.
+        TrackingError: the store cannot be read.
     """
     if not 0.0 <= cfg.trace_share <= 1.0:
         raise ConfigError(f"tracking.trace_share={cfg.trace_share:g}: a share lies between 0 (no traces) and 1 (all)")
@@ -42,11 +46,14 @@ def traced(cfg: TrackingConfig, run_id: str) -> Iterator[None]:
         return
     import mlflow
     from mlflow.entities.trace_location import MlflowExperimentLocation
+    from mlflow.tracking import is_tracking_uri_set
 
-    reset: Callable[[], None] = mlflow.tracing.reset  # so that the ratio is read
+    reset: Callable[[], None] = mlflow.tracing.reset  # MLflow reads the sampling ratio after a reset
     with errors(cfg):
         experiment = client(cfg).get_run(run_id).info.experiment_id
-    uri, ratio = mlflow.get_tracking_uri(), os.environ.get(RATIO)
+    # `get_tracking_uri` returns a default in the working directory if none is set; it must not become the set one.
+    uri = mlflow.get_tracking_uri() if is_tracking_uri_set() else None
+    ratio = os.environ.get(RATIO)
     os.environ[RATIO] = str(cfg.trace_share)
     try:
         mlflow.set_tracking_uri(tracking_uri(cfg))
@@ -63,11 +70,11 @@ def traced(cfg: TrackingConfig, run_id: str) -> Iterator[None]:
         else:
             os.environ[RATIO] = ratio
         reset()
-        mlflow.set_tracking_uri(uri)
+        mlflow.set_tracking_uri(uri)  # type: ignore[arg-type]  # None: none is set, nor MLFLOW_TRACKING_URI
 
 
 def clean(span: LiveSpan) -> None:
-    """Take secrets, logprobs and recordings out of a span before it is stored."""
+    """Remove secrets, logprobs and recordings from a span before it is stored."""
     span.set_inputs(_cleaned(span.inputs))
     span.set_outputs(_cleaned(span.outputs))
     for name, value in span.attributes.items():
@@ -78,12 +85,12 @@ def clean(span: LiveSpan) -> None:
 
 
 def _cleaned(value: Any) -> Any:
-    """The same JSON-able value without what does not belong there."""
+    """Return the value as plain JSON types, redacted and without the fields `LEFT_OUT`."""
     plain = json.loads(json.dumps(value, default=str))
     return json.loads(redact(json.dumps(_without(plain), ensure_ascii=False)))
 
 
 def _without(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without(one) for key, one in value.items() if key not in LEFT_OUT}
-    return [_without(one) for one in value] if isinstance(value, list) else value
+        return {key: _without(item) for key, item in value.items() if key not in LEFT_OUT}
+    return [_without(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,121 @@
+"""Runs and sweeps as `run.py` starts them: words, children of a sweep, signals, exit statuses."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ser_bench import launcher, tracking
+from ser_bench.config import TrackingConfig
+from ser_bench.launcher import multirun_first
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["model=cnn"], ["model=cnn"]),
+        (["corpus=cremad", "-m", "model=cnn,llm"], ["-m", "corpus=cremad", "model=cnn,llm"]),
+        (["model=cnn,llm", "--multirun"], ["--multirun", "model=cnn,llm"]),
+    ],
+)
+def test_the_multirun_flag_may_stand_anywhere(words: list[str], expected: list[str]) -> None:
+    assert multirun_first(words) == expected
+
+
+def make_child(folder: Path, number: int | None, result: str | None) -> Path:
+    """A child's folder as Hydra and the launcher leave it."""
+    if number is not None:
+        (folder / ".hydra").mkdir(parents=True)
+        (folder / ".hydra" / "hydra.yaml").write_text(f"hydra: {{job: {{num: {number}}}}}")
+    folder.mkdir(parents=True, exist_ok=True)
+    if result is not None:
+        (folder / launcher.RESULT_FILE).write_text(result)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("0", "1", "10"), ("model=cnn", "model=llm", "model=a"), ("z/model=cnn", "dir=/x/model=b", "a")],
+    ids=["numbers", "override_dirname", "nested"],
+)
+def test_children_are_found_in_any_subdir_in_the_order_of_their_job_numbers(
+    names: tuple[str, ...], tmp_path: Path
+) -> None:
+    numbers = (2, 0, 10)
+    for number, name in zip(numbers, names, strict=True):
+        make_child(tmp_path / name, number, '{"status": "finished"}')
+    (tmp_path / "not a child").mkdir()
+    expected = [tmp_path / names[i] for i in (1, 0, 2)]
+    assert launcher.children_of(tmp_path) == expected
+
+
+def test_a_child_without_a_result_has_failed_and_one_without_hydras_files_is_listed_last(tmp_path: Path) -> None:
+    died = make_child(tmp_path / "a,model=cnn", 3, None)
+    bare = make_child(tmp_path / "0", None, '{"status": "finished"}')
+    assert launcher.children_of(tmp_path) == [died, bare]
+    result = launcher._read_result(died)
+    assert result["status"] == "failed" and str(died) in result["error"]
+
+
+@pytest.mark.parametrize(
+    ("results", "status"),
+    [
+        (['{"status": "finished"}', '{"status": "finished"}'], "FINISHED"),
+        (['{"status": "finished"}', '{"status": "failed", "overrides": ["a=1"], "error": "no"}'], "FAILED"),
+        (['{"status": "finished"}', None], "FAILED"),
+        ([], "FAILED"),
+    ],
+)
+def test_the_status_of_a_sweep_is_that_of_its_children(
+    results: list[str | None], status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / launcher.PARENT_FILE).write_text("the parent")
+    for i, result in enumerate(results):
+        make_child(tmp_path / f"model=m{i},seed=0", i, result)
+    closed = []
+    monkeypatch.setattr(launcher, "_sweep_dir", tmp_path)
+    monkeypatch.setattr(launcher, "_tracking", TrackingConfig(experiment="x"))
+    monkeypatch.setattr(launcher, "_report", lambda *_: None)
+    monkeypatch.setattr(tracking, "end_parent", lambda _cfg, run_id, given: closed.append((run_id, given)))
+    assert launcher._close_sweep(False) is (status == "FAILED")
+    assert closed == [("the parent", status)]
+
+
+def test_a_sweep_is_closed_whatever_becomes_of_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / launcher.PARENT_FILE).write_text("the parent")
+    make_child(tmp_path / "0", 0, '{"status": "finished"}')
+    closed = []
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(launcher, "_sweep_dir", tmp_path)
+    monkeypatch.setattr(launcher, "_tracking", TrackingConfig(experiment="x"))
+    monkeypatch.setattr(launcher, "_report", fails)
+    monkeypatch.setattr(tracking, "end_parent", lambda _cfg, run_id, status: closed.append((run_id, status)))
+    with pytest.raises(ZeroDivisionError):
+        launcher._close_sweep(False)
+    assert closed == [("the parent", "FINISHED")]
+
+
+@pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN], ids=["foreground", "background"])
+def test_sigterm_stops_a_run_as_ctrl_c_does_also_where_ctrl_c_is_ignored(
+    ctrl_c: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run.py"])
+    before = signal.getsignal(signal.SIGTERM), signal.signal(signal.SIGINT, ctrl_c)
+
+    def task() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+
+    try:
+        assert launcher.main(task) == launcher.EXIT_INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
