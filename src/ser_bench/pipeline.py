@@ -1,4 +1,4 @@
-"""The chain: corpus → split → features → predictor → predictions → metrics → tracking. The only place that knows it."""
+"""One run from start to end: corpus → split → features → predictor → predictions → metrics → tracking → audit."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ SKIPPED_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a run."""
+class RunResult:
+    """Id and scores of a run; `skipped` if it was finished before, or was a dry run."""
 
     run_id: str
     scores: dict[str, float]
     skipped: bool = False
 
 
-def run(cfg: Config, parent: str | None = None) -> Outcome:
-    """Carry out one run and log it; a run that is finished already is returned as it was, unless `force`."""
+def run(cfg: Config, parent: str | None = None) -> RunResult:
+    """Carry out one run and log it; return a run of the same key that is already finished, unless `force=true`."""
     tracking.open_store(cfg.tracking)
     corpus = corpora.load(cfg)
     split = splits.make(corpus, cfg.split, cfg.augment.variants)
@@ -42,12 +42,12 @@ def run(cfg: Config, parent: str | None = None) -> Outcome:
     if cfg.llm.dry_run and "llm" in groups:
         return rehearse(cfg, corpus, split)
     combined = stored_predictors.resolve(cfg, corpus, split)
-    key = run_key(cfg, corpus, split, [one.run_id for one in combined])
+    key = run_key(cfg, corpus, split, [member.run_id for member in combined])
     done = None if cfg.force else tracking.find_finished(cfg, key)
     if done is not None:
         log.info("done before: run %s (commit %s); force=true runs it again", done.run_id, done.tags.get("commit", "?"))
         tracking.adopt(cfg.tracking, done.run_id, parent)
-        return Outcome(done.run_id, done.metrics, skipped=True)
+        return RunResult(done.run_id, done.metrics, skipped=True)
 
     with tracking.start(cfg, corpus, split, key, groups, parent) as active:
         features = Features(cfg, corpus.by_id, corpus.language, combined)
@@ -73,22 +73,22 @@ def run(cfg: Config, parent: str | None = None) -> Outcome:
         stored = tracking.load_run(cfg.tracking, active.run_id)
         log.info("audit    %s", audit.audit_and_log(stored, corpus.by_id, features).verdict)
     summarise(cfg, active.run_id, predictions, scores)
-    return Outcome(active.run_id, scores)
+    return RunResult(active.run_id, scores)
 
 
-def rehearse(cfg: Config, corpus: Corpus, split: Split) -> Outcome:
-    """Say what a run would ask of a language model, and what that would cost; ask nothing, and log no run."""
+def rehearse(cfg: Config, corpus: Corpus, split: Split) -> RunResult:
+    """Log what a run would ask of a language model and what it would cost; send no request and log no run."""
     with tempfile.TemporaryDirectory() as scratch:
         features = Features(cfg, corpus.by_id, corpus.language)
         predictor = predictors.build(cfg, corpus.labels, features, Path(scratch), lambda epoch, values: None)
         predictor.fit(split.train, split.val)
         for line in predictors.require_capability(predictor, HasPrompt).estimate_lines(split.test):
             log.info("%s", line)
-    return Outcome("", {}, skipped=True)
+    return RunResult("", {}, skipped=True)
 
 
 def score(predictions: Predictions, protocol: Protocol, speakers: Mapping[str, str]) -> dict[str, float]:
-    """Metrics of the test rows with intervals; under `paper`, which tests augmented rows too, of clean ones as well."""
+    """Return metrics of the test rows with intervals; under `paper`, whose test rows are augmented, of clean rows too."""
     scores = metrics.score(predictions) | bounds(predictions, speakers, "test/")
     if protocol is Protocol.paper:
         clean = predictions.take([i for i, row in enumerate(predictions.rows) if row.variant == CLEAN])
@@ -98,20 +98,21 @@ def score(predictions: Predictions, protocol: Protocol, speakers: Mapping[str, s
 
 
 def bounds(predictions: Predictions, speakers: Mapping[str, str], prefix: str) -> dict[str, float]:
-    """95 % intervals of UAR and accuracy as `uar_low`, `uar_high` …, kept within 0 and 1; none for one speaker."""
+    """Return 95 % intervals of UAR and accuracy (`uar_low`, `uar_high`, …), clipped to 0 and 1; {} for one speaker."""
     counts = statistics.counts_by_speaker(predictions, speakers)
-    found: dict[str, float] = {}
+    intervals: dict[str, float] = {}
     for name, statistic in (("uar", metrics.uar), ("accuracy", metrics.accuracy)):
         interval = statistics.interval(counts, statistic)
         if not math.isnan(interval.low):
-            found |= {f"{prefix}{name}_low": max(0.0, interval.low), f"{prefix}{name}_high": min(1.0, interval.high)}
-    return found
+            intervals |= {f"{prefix}{name}_low": max(0.0, interval.low), f"{prefix}{name}_high": min(1.0, interval.high)}
+    return intervals
 
 
 def run_key(cfg: Config, corpus: Corpus, split: Split, member_ids: Sequence[str] = ()) -> str:
-    """Key of a result: scientific configuration (`config/keys.py`), content of the corpus, partition, package version.
+    """Return the digest of what decides a result.
 
-    The members of a fusion count as the runs that they are, by whatever word they were named.
+    It covers the scientific configuration (`config/keys.py`), the content of the corpus, the rows of the split, and the
+    package version. The members of a fusion count by their run ids, however they were named.
     """
     plain = to_plain(cfg)
     if member_ids:
@@ -124,7 +125,7 @@ def run_key(cfg: Config, corpus: Corpus, split: Split, member_ids: Sequence[str]
 
 
 def announce(cfg: Config, corpus: Corpus, split: Split) -> None:
-    """Say what is about to run, before anything long happens."""
+    """Log what is about to run, before any long computation."""
     kind = " (SYNTHETIC speech, generated)" if corpus.synthetic else ""
     speakers = len({clip.speaker for clip in corpus.clips})
     log.info("model    %s, size %s, %d epochs, language model %s", cfg.model.name, cfg.size.name,
@@ -141,16 +142,16 @@ def announce(cfg: Config, corpus: Corpus, split: Split) -> None:
     if len(corpus.skipped) > SKIPPED_SHOWN:
         log.warning("skipped  %d files in all; the run's corpus.json lists them", len(corpus.skipped))
     if cfg.experiment_name == "demo":
-        log.info("note     experiment=demo: few epochs and small networks. The paper's size: "
+        log.info("note     experiment=demo: few epochs and small networks. For the paper's size: "
                  "python run.py experiment=paper corpus.root=CREMA-D/AudioWAV model=%s", cfg.model.name)  # fmt: skip
 
 
 def summarise(cfg: Config, run_id: str, predictions: Predictions, scores: dict[str, float]) -> None:
-    """Say what came out, and where to look."""
+    """Log the result and where to find it."""
     abstained = int(predictions.abstained.sum())
     log.info("result   UAR %.3f, accuracy %.3f, macro-F1 %.3f on %d test rows%s%s", scores["test/uar"],
              scores["test/accuracy"], scores["test/macro_f1"], len(predictions.rows),
-             " against what listeners heard" if cfg.corpus.target is Target.votes else "",
+             " against the votes of listeners" if cfg.corpus.target is Target.votes else "",
              f", {abstained} abstentions counted as wrong" if abstained else "")  # fmt: skip
     if "test_clean/uar" in scores:
         log.info("         on the clean rows alone: UAR %.3f, accuracy %.3f; %s", scores["test_clean/uar"],

@@ -1,4 +1,4 @@
-"""The members of a fusion: which stored runs they are, that they fit the run being made, and how they answer again."""
+"""Restored runs as members of a fusion: how they are chosen and checked, and how they predict again."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ log = logging.getLogger(__name__)
 
 SHORT_ID = 8
 MUST_EQUAL = (*run_groups.MUST_EQUAL, "shuffle_labels")
-"""Tags that a member has in common with the fusion: a control on shuffled labels has members on shuffled labels."""
+"""Tags that a member shares with the fusion; a run on shuffled labels has members on shuffled labels."""
 
 
 @dataclass(frozen=True)
 class RestoredMember:
-    """A finished run that answers: from its stored predictions, else with its predictor, loaded when first needed.
+    """A finished run that predicts: from its stored predictions, else with its predictor, loaded on first use.
 
     Attributes:
-        name: as `types.Member` says.
-        stored: the run.
-        labels: of the fusion, which are the member's too.
-        features: the fusion's clips, read as the member's own configuration reads them.
-        cfg: the member's configuration, on this machine.
-        answers: what the run stored of its test rows; None: every row is predicted anew (new audio).
+        name: see `types.FusionMember`.
+        stored: the stored run.
+        labels: labels of the fusion, and of the member.
+        features: features of the fusion's clips under the member's configuration.
+        cfg: configuration of the member, with files and devices of this machine.
+        answers: stored predictions of the test rows; None: every row is predicted again (new audio).
     """
 
     name: str
@@ -55,20 +55,20 @@ class RestoredMember:
         return self.stored.run_id
 
     def predict(self, rows: Sequence[Row]) -> Predictions:
-        """Every row, in the order asked; stored answers are given back as they are, cost and latency included."""
-        place = {} if self.answers is None else {row: i for i, row in enumerate(self.answers.rows)}
-        known = [row for row in rows if row in place]
+        """Return predictions in the given order; stored ones keep their cost and latency."""
+        index = {} if self.answers is None else {row: i for i, row in enumerate(self.answers.rows)}
+        known = [row for row in rows if row in index]
         if self.answers is not None and len(known) == len(rows):
-            return self.answers.take([place[row] for row in rows])
+            return self.answers.take([index[row] for row in rows])
         if not known or self.answers is None:
             return self._predictor.predict(rows)
-        anew = self._predictor.predict([row for row in rows if row not in place])
-        both = joined(self.answers.take([place[row] for row in known]), anew)
+        new = self._predictor.predict([row for row in rows if row not in index])
+        both = joined(self.answers.take([index[row] for row in known]), new)
         order = {row: i for i, row in enumerate(both.rows)}
         return both.take([order[row] for row in rows])
 
     def vectors(self, rows: Sequence[Row]) -> FloatArray:
-        """[N, D] vectors that the run's own classifier stands on, from its restored predictor.
+        """Return the vectors [N, D] of the run's classifier, from its restored predictor.
 
         Raises:
             ConfigError: it has none, or leaves out clips.
@@ -82,13 +82,13 @@ class RestoredMember:
 
 
 def resolve(cfg: Config, corpus: Corpus, split: Split) -> tuple[RestoredMember, ...]:
-    """The members of the fusion that `cfg` asks for, each said in one line; () for any other model.
+    """Return the members of the fusion that `cfg` describes, and log one line for each; () for any other model.
 
     Raises:
-        ConfigError: a word that is neither a model nor a run id, a run named twice, or one whose answers for validation
-            rows are memory, where a regression is to be fitted to them, or that has no vectors for an attention.
-        RunNotFoundError: no such run; of a model, the message gives the command that makes one.
-        NotComparableError: a run that is not finished, was measured on something else, or answered some rows only.
+        ConfigError: a word is neither a model nor a run id; a run is named twice; with `stack`, a run was trained on the
+            validation rows; or with `attention`, a run has no vectors.
+        RunNotFoundError: there is no such run; for a model, the message gives the command that makes one.
+        NotComparableError: a run is not finished, was measured on other data, or predicted some rows only.
     """
     if not isinstance(cfg.model, FusionConfig):
         return ()
@@ -124,41 +124,41 @@ def restore(
     labels: tuple[str, ...],
     new_audio: bool = False,
 ) -> tuple[RestoredMember, ...]:
-    """These runs as members that can answer; a fusion among them with members of its own.
+    """Return these runs as members that can predict; a fusion among them has members of its own.
 
     Args:
         runs: finished runs over `labels`.
-        here: where files are on this machine (`config.run_here`).
-        clips: by id, what can be asked about.
-        language: of the clips.
-        labels: of the fusion.
-        new_audio: True where the clips are not those of the runs, so that nothing stored is about them.
+        here: configuration with the files and devices of this machine (`config.run_here`).
+        clips: clips by id.
+        language: language of the clips.
+        labels: labels of the fusion.
+        new_audio: True if the clips are not those of the runs, so that no stored prediction applies.
 
     Raises:
-        NotComparableError: a run that was limited to some of the rows (`llm.limit`).
+        NotComparableError: a run was limited to some of the rows (`llm.limit`).
     """
-    # "whisper_probe+speaker_stats" is no name that MLflow takes in a metric's.
+    # MLflow does not allow "+" in the name of a metric ("whisper_probe+speaker_stats").
     of_model = [run.tags["model"].replace("+", "_") for run in runs]
     found = []
     for run, model in zip(runs, of_model, strict=True):
         cfg = run_here(run.config(), here)
         if cfg.llm.limit is not None and "llm" in predictors.predictor_class(cfg.model.name).groups:
             raise NotComparableError(
-                f"run {run.run_id} ({run.name}) answers {cfg.llm.limit} clips at most (llm.limit), a fusion needs all; "
+                f"run {run.run_id} ({run.name}) predicts at most {cfg.llm.limit} clips (llm.limit), and a fusion needs all; "
                 f"make one without a limit: python run.py model={cfg.model.name} llm.limit=null"
             )
-        own = restore(run.members(), here, clips, language, labels, new_audio)
+        members = restore(run.members(), here, clips, language, labels, new_audio)
         name = model if of_model.count(model) == 1 else f"{model}_{run.run_id[:SHORT_ID]}"
-        features = Features(cfg, clips, language, own)
+        features = Features(cfg, clips, language, members)
         found.append(RestoredMember(name, run, labels, features, cfg, None if new_audio else run.predictions()))
     return tuple(found)
 
 
 def tags_of(members: Sequence[RestoredMember]) -> dict[str, str]:
-    """Tags of a fusion: `members`, the run ids; `member_settings`, model and digest of the configuration of each.
+    """Return the tags of a fusion: `members` (run ids) and `member_settings` (model and configuration digest of each).
 
-    Folds and seeds of one fusion have the same `member_settings`, by which `series` pools them; {} without members.
-    Where a member was adapted to its speakers the fusion answers that member's question, and `model` says so.
+    Folds and seeds of one fusion have the same `member_settings`, by which run groups pool them. If a member was adapted
+    to its speakers, the tag `model` of the fusion says so too. {} without members.
     """
     if not members:
         return {}
@@ -170,23 +170,23 @@ def tags_of(members: Sequence[RestoredMember]) -> dict[str, str]:
 
 
 def what_each_adds(predictor: Predictor, answers: Predictions, speakers: Mapping[str, str]) -> dict[str, float]:
-    """The facts of `evaluation.contributions`, each member's also said in one line; {} where it is no fusion."""
+    """Return the contribution of each member as metrics, and log one line for each; {} if it is no fusion."""
     if not predictors.has_capability(predictor.name, CombinesRuns):
         return {}
     fusion = predictors.require_capability(predictor, CombinesRuns)
     facts: dict[str, float] = {}
-    for one in contributions(answers, fusion.without_each(answers.rows), speakers):
-        log.info("adds     %s", one.line)
-        facts |= one.facts
+    for contribution in contributions(answers, fusion.without_each(answers.rows), speakers):
+        log.info("adds     %s", contribution.line)
+        facts |= contribution.facts
     return facts
 
 
 def _run_of(cfg: Config, word: str, tags: Mapping[str, str]) -> StoredRun:
-    """The run that a word of `model.members` stands for."""
+    """Return the run that a word of `model.members` refers to."""
     if word not in predictors.names():
         if not set(word) <= set("0123456789abcdef"):
             known = ", ".join(name for name in predictors.names() if name != Fusion.name)
-            raise ConfigError(f"model.members: {word!r} is no run id, and no model ({known})")
+            raise ConfigError(f"model.members: {word!r} is neither a run id nor a model ({known})")
         return tracking.load_run(cfg.tracking, word)
     if word == Fusion.name:
         raise ConfigError("model.members: name a fusion within a fusion by its run id; its newest run may be this one")
@@ -212,11 +212,11 @@ def _refuse_unequal(run: StoredRun, tags: Mapping[str, str]) -> None:
 
 
 def _refuse_fitted_to_validation(member: RestoredMember) -> None:
-    """A head that was fitted again on training and validation rows knows the latter by heart."""
+    """Raise where the head of a member was fitted on training and validation rows."""
     if "head" in predictors.predictor_class(member.cfg.model.name).groups and member.cfg.head.refit:
         raise ConfigError(
-            f"run {member.run_id} ({member.name}) was fitted to the validation rows too, so what it says of them is "
-            "memory: run it with head.refit=false, or combine with model.combine=mean"
+            f"run {member.run_id} ({member.name}) was fitted on the validation rows too, so its predictions of them "
+            "are overconfident: run it with head.refit=false, or combine with model.combine=mean"
         )
 
 
@@ -237,7 +237,7 @@ def _refuse_without_vectors(member: RestoredMember) -> None:
 
 
 def _command(cfg: Config, model: str) -> str:
-    """The command line of this run with another model: it makes the same split."""
+    """Return the command line of this run with another model; it makes the same split."""
     if HydraConfig.initialized():
         words = [
             w for w in HydraConfig.get().overrides.task if not w.startswith(("model=", "model.", "+model", "force="))

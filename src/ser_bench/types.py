@@ -1,4 +1,4 @@
-"""The nouns that the steps of the pipeline hand to each other."""
+"""The data types that the steps of the pipeline pass to each other, and the protocols of a predictor."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Clip:
     """One recording of one utterance.
 
     Attributes:
-        id: unique within its corpus; the file's stem.
+        id: unique within its corpus; the stem of the file name.
         path: the audio file.
-        emotion: canonical label (`corpora/labels.py`); "" where it is not known (new audio).
+        emotion: canonical label (`corpora/labels.py`); "" if unknown (new audio).
         speaker: unique within the corpus.
-        sentence: code of the spoken sentence, or "" where it is not known.
-        text: the words of that sentence, or "" where they are not known.
-        intensity: as the corpus names it ("low", "medium", "high", "normal", "strong"), or "".
-        sex: "female", "male" or "".
-        duration_s: length of the file, seconds.
+        sentence: code of the spoken sentence; "" if unknown.
+        text: words of that sentence; "" if unknown.
+        intensity: name that the corpus uses ("low", "medium", "high", "normal", "strong"); "" if unknown.
+        sex: "female", "male", or "" if unknown.
+        duration_s: duration of the file, seconds.
         digest: hexadecimal BLAKE2b-128 of the file's bytes.
-        corpus: where a run has two corpora, the one that this clip is of; else "".
-        language: ISO 639-1 code of what is spoken, where a run has two corpora; else "", and the corpus says it.
+        corpus: name of the clip's corpus in a run with two corpora; else "".
+        language: ISO 639-1 code of the clip's language in a run with two corpora; else "" (see `Corpus.language`).
     """
 
     id: str
@@ -53,17 +53,17 @@ class Clip:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The clips of one corpus after labels were mapped and unusable files dealt with.
+    """The clips of one corpus, after labels were mapped and unusable files were refused or skipped.
 
     Attributes:
-        name: name of the data sheet; of two corpora both, the one that is trained on first ("ravdess-emodb").
+        name: name of the data sheet; for two corpora both names, the training corpus first ("ravdess-emodb").
         clips: sorted by id.
-        labels: the ordered label list; column order of every probability matrix.
-        language: ISO 639-1 code of the spoken language; of two corpora that differ both, a space between.
-        synthetic: True where no human spoke.
-        skipped: file → reason, of files that `on_bad_clip=skip` left out.
-        warnings: what a reader should know of this copy (missing clips, silent clips), one line each.
-        target: whose word the clips' emotions are: "intended", or the plurality of listeners' "votes".
+        labels: ordered label list; the column order of every probability matrix.
+        language: ISO 639-1 code of the language; two codes with a space between for two corpora that differ.
+        synthetic: True for generated speech.
+        skipped: file → reason, for files that `on_bad_clip=skip` left out.
+        warnings: problems of this copy (missing clips, silent clips), one line each.
+        target: source of the labels: "intended" emotion, or plurality of listeners' "votes".
     """
 
     name: str
@@ -77,7 +77,7 @@ class Corpus:
 
     @property
     def measured(self) -> str:
-        """What figures are of: the name, and the target where it is not what was intended ("cremad-votes")."""
+        """Name used in tags and headings: the name, with the target if it is not `intended` ("cremad-votes")."""
         return self.name if self.target == "intended" else f"{self.name}-{self.target}"
 
     @property
@@ -87,12 +87,12 @@ class Corpus:
 
     @property
     def digest(self) -> str:
-        """Digest of the content: ids, labels, speakers, and every file's bytes."""
+        """Digest of the content: ids, labels, speakers, sentences, and the bytes of every file."""
         return digest_of([(c.id, c.emotion, c.speaker, c.sentence, c.digest) for c in self.clips])
 
 
 class Row(NamedTuple):
-    """One item to train or test on: a clip in one of its `VARIANTS`."""
+    """One training or test item: a clip in one of its `VARIANTS`."""
 
     clip_id: str
     variant: str = CLEAN
@@ -100,7 +100,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """Which rows train, validate and test in one fold of one protocol."""
+    """The training, validation and test rows of one fold under one protocol."""
 
     protocol: str
     fold: int
@@ -111,31 +111,31 @@ class Split:
 
     @property
     def partition(self) -> str:
-        """Digest of which clip is in which part and which variants are tested: equal means comparable."""
+        """Digest of the clips of each part and of the test rows; runs with equal digests can be compared."""
         clips = [sorted({row.clip_id for row in part}) for part in (self.train, self.val, self.test)]
         return digest_of([clips, sorted(self.test)])
 
     @property
     def rows(self) -> str:
-        """Digest of all rows, training variants included."""
+        """Digest of all rows, including augmented training rows."""
         return digest_of([sorted(part) for part in (self.train, self.val, self.test)])
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one predictor said of the test rows; every metric, plot and test is recomputed from it.
+    """The predictions of one predictor; every metric, figure and test is computed from them.
 
     Attributes:
         rows: N rows, unique.
-        truth: N canonical labels ("" where not known).
-        labels: C labels, the columns of `probabilities`.
+        truth: N canonical labels ("" if unknown).
+        labels: C labels, the column order of `probabilities`.
         probabilities: [N, C] float32, rows sum to 1; uniform for an abstention.
-        abstained: [N] bool; True where no label could be had. Scored as wrong.
-        latency_s: [N] float32, seconds spent on each row (a batch's time is shared out evenly).
-        cost_usd: [N] float32, US dollars paid for each row.
-        source: where the probabilities come from: "softmax", "logprobs", "samples", "votes" (of listeners),
-            "priors" (shares of training labels), "mean" (of the members of a fusion) or "one_hot".
-        notes: optional text per row (the raw answer of a language model), or empty.
+        abstained: [N] bool; True if there is no label. An abstention counts as wrong.
+        latency_s: [N] float32, seconds per row (the time of a batch is divided evenly).
+        cost_usd: [N] float32, US dollars per row.
+        source: origin of the probabilities: "softmax", "logprobs", "samples", "votes" (of listeners), "priors" (shares
+            of training labels), "mean" (over the members of a fusion) or "one_hot".
+        notes: optional text per row (the raw answer of a language model); may be empty.
     """
 
     rows: tuple[Row, ...]
@@ -160,17 +160,17 @@ class Predictions:
 
     @property
     def gives_probabilities(self) -> bool:
-        """False where the matrix is one-hot: log-loss and ECE then mean nothing."""
+        """False if the matrix is one-hot; log-loss and ECE are then not defined."""
         return self.source != "one_hot"
 
     @property
     def predicted(self) -> tuple[str, ...]:
-        """N labels: the most probable one, "" for an abstention."""
+        """N labels: the most probable one, or "" for an abstention."""
         best = self.probabilities.argmax(axis=1) if len(self.rows) else []
         return tuple("" if out else self.labels[i] for i, out in zip(best, self.abstained, strict=True))
 
     def take(self, keep: Sequence[int]) -> Predictions:
-        """The predictions at these positions, in this order."""
+        """Return the predictions at these indices, in this order."""
         index = np.asarray(keep, dtype=np.int64)
         return Predictions(
             rows=tuple(self.rows[i] for i in keep),
@@ -190,109 +190,112 @@ class FusionMember(Protocol):
 
     @property
     def name(self) -> str:
-        """Its model, with the first digits of its id where two members are of one model; unique in a fusion."""
+        """Name of its model; with the first digits of the run id if several members have one model. Unique."""
 
     @property
     def run_id(self) -> str:
         """Id of the run."""
 
     def predict(self, rows: Sequence[Row]) -> Predictions:
-        """Every row, in the order asked: as the run stored it, else as its restored predictor answers."""
+        """Return the stored predictions of these rows, or those of the restored predictor, in the given order."""
 
     def vectors(self, rows: Sequence[Row]) -> FloatArray:
-        """[N, D] in the order asked: what its classifier stands on, not standardised; ConfigError where it has none."""
+        """Return [N, D] vectors of its classifier, not standardised; raise ConfigError if it has none."""
 
 
 class Inputs(Protocol):
-    """What a predictor may ask of the feature step, row by row and in the order asked."""
+    """The inputs that a predictor can request, one value per row, in the order of the rows."""
 
     def truth(self, rows: Sequence[Row]) -> list[str]:
-        """Canonical labels."""
+        """Return canonical labels."""
 
     def clips(self, rows: Sequence[Row]) -> list[Clip]:
-        """The clips of these rows (their speaker, sentence, …; never to be used as an input of the model)."""
+        """Return the clips of these rows. Their speaker and sentence must not be inputs of a model."""
 
     def spectral(self, rows: Sequence[Row]) -> FloatArray:
-        """[N, 2376] at the paper's settings: ZCR | RMS | MFCC, not standardised."""
+        """Return ZCR | RMS | MFCC, [N, 2376] at the paper's settings, not standardised."""
 
     def log_mel(self, rows: Sequence[Row], cfg: Any) -> FloatArray:
-        """[N, T, B] log-mel spectrograms of the clean clips, dB, not standardised; `cfg` is a LogMelConfig."""
+        """Return log-mel spectrograms [N, T, B] of the clean clips, dB, not standardised; `cfg` is a LogMelConfig."""
 
     def egemaps(self, rows: Sequence[Row]) -> FloatArray:
-        """[N, 88]: openSMILE's eGeMAPSv02 functionals of the whole row, not standardised."""
+        """Return openSMILE's eGeMAPSv02 functionals [N, 88] of the whole row, not standardised."""
 
     def transcripts(self, rows: Sequence[Row]) -> list[str]:
-        """What the recogniser heard in the clean clip."""
+        """Return the transcripts of the clean clips."""
 
     def text(self, rows: Sequence[Row]) -> FloatArray:
-        """[N, D] embeddings of the transcripts, not standardised."""
+        """Return embeddings [N, D] of the transcripts, not standardised."""
 
     def embedding(self, rows: Sequence[Row], encoder: str, others: Sequence[str], device: str) -> FloatArray:
-        """[N, layers, 2, width]: mean and deviation over time of a frozen encoder's layers; `others` come later."""
+        """Return [N, layers, 2, width], mean and standard deviation over time of a frozen Whisper encoder's layers.
+
+        `others` are encoders that will be requested too: each clip is then decoded once for all of them.
+        """
 
     def frames(self, rows: Sequence[Row], encoder: str, layer: int, device: str) -> Iterator[FloatArray]:
-        """[T, width] of each clean clip: states over time of one layer of a frozen encoder."""
+        """Yield [T, width] for each clean clip: states over time of one layer of a frozen Whisper encoder."""
 
     def of_speaker(self, speaker: str) -> list[Row]:
-        """Every clip of a speaker, clean; which emotion they hold is no part of it."""
+        """Return the clean rows of all clips of a speaker, without their labels."""
 
     def pitch(self, rows: Sequence[Row]) -> list[Any]:
         """`features.prosody.Pitch` of each clean clip, None where nothing is voiced."""
 
     def prosody(self, rows: Sequence[Row]) -> list[Any]:
-        """`features.prosody.Prosody` of each clean clip."""
+        """Return prosodic measures of each clean clip."""
 
     def votes(self, rows: Sequence[Row]) -> list[Mapping[str, int] | None]:
-        """Emotion → people who heard it in the clean clip, None for a clip that nobody was asked about."""
+        """Return emotion → number of listeners who chose it for the clean clip; None for a clip without votes."""
 
     def soft_targets(self, rows: Sequence[Row], labels: Sequence[str]) -> FloatArray | None:
-        """[N, C] shares of listeners' votes to train on under `corpus.target=votes`, else None: the truth is all."""
+        """Return the shares [N, C] of listeners' votes as training targets under `corpus.target=votes`; else None."""
 
     def members(self) -> Sequence[FusionMember]:
-        """Other runs whose answers a fusion combines; () for every other predictor."""
+        """Return the runs that a fusion combines; () for every other predictor."""
 
     def speech_encoder(self, rows: Sequence[Row], encoder: str, revision: str | None, device: str) -> FloatArray:
-        """[N, layers, 2, width] of the clean clips: mean and deviation over time of a speech encoder's states."""
+        """Return [N, layers, 2, width], mean and standard deviation over time of a Hugging Face encoder's layers."""
 
 
 EpochLog = Callable[[int, Mapping[str, float]], None]
-"""Receives (epoch, metrics) once an epoch; names as they shall stand in MLflow."""
+"""Called with (epoch, metrics) once per epoch; the names are those in MLflow."""
 
 
 class Predictor(Protocol):
-    """One way to get from audio to an emotion. Not a LightningModule: a language model never trains.
+    """A predictor of emotion. It is not a LightningModule, because some predictors are not trained.
 
-    Built by `predictors.build(cfg, labels, inputs, work_dir, on_epoch)`; restored by
+    It is built by `predictors.build(cfg, labels, inputs, work_dir, on_epoch)` and restored by
     `predictors.load(folder, cfg, labels, inputs)`.
     """
 
     name: ClassVar[str]
     groups: ClassVar[tuple[str, ...]]
-    """Configuration groups that change what this predictor computes; they make the run's key."""
+    """Configuration groups that change its result; they are part of the run key."""
 
     def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
-        """Learn from training rows, stop on validation rows; return facts to log (seconds, epochs, parameters).
+        """Fit on training rows, choose on validation rows, and return metrics to log (seconds, epochs, parameters).
 
-        `test` is given under the `paper` protocol alone, for the per-epoch test curve that the paper draws; it must
-        never influence a choice.
+        `test` is given under the `paper` protocol only, for the per-epoch test curve that the paper shows. It must not
+        influence any choice.
         """
 
     def predict(self, rows: Sequence[Row]) -> Predictions:
-        """Predict every row; a row that cannot be answered is an abstention, never missing."""
+        """Predict every row; a row without an answer is an abstention, never missing."""
 
     def facts(self) -> Mapping[str, float]:
-        """What happened while predicting, to log: counts, tokens, shares of answers; {} where there is nothing."""
+        """Return metrics of the last `predict` to log: counts, tokens, shares of answers; may be {}."""
 
     def save(self, folder: Path) -> None:
-        """Write all that `load` needs, loadable without executing code."""
+        """Write what `load` needs; nothing in it needs code to be executed."""
 
 
 def digest_of(value: Any) -> str:
-    """Hexadecimal BLAKE2b-128 of a JSON-able value."""
+    """Return the hexadecimal BLAKE2b-128 digest of a JSON-serialisable value."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def clean_rows(clip_ids: Iterable[str]) -> tuple[Row, ...]:
-    """One clean row a clip."""
+    """Return one clean row per clip."""
     return tuple(Row(clip_id) for clip_id in clip_ids)

@@ -158,5 +158,5 @@ def test_groups_are_groups(name: str, fitted: Callable[[str], Case]) -> None:
 
 
 @each
-def test_the_readme_names_it(name: str) -> None:
-    assert f"`{name}`" in (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_of_predictors_names_it(name: str) -> None:
+    assert f"`{name}`" in (PROJECT_ROOT / "docs" / "predictors.md").read_text(encoding="utf-8")
