@@ -1,4 +1,4 @@
-"""A run of the demo corpus (SYNTHETIC speech) is found clean; once tampered with, it is convicted."""
+"""The audit of a run on the demo corpus (SYNTHETIC speech) finds no leakage; after tampering it finds the leaks."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from tests.support.bench import Bench
 pytestmark = pytest.mark.slow
 
 
-def test_an_honest_run_is_clean_and_a_tampered_one_is_convicted(
+def test_an_honest_run_has_no_leakage_and_tampering_is_found(
     fresh: Bench, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = fresh.run("model=cnn", "trainer=debug")
-    assert "audit    clean: no clip, augmented sibling, identical audio, nearly identical audio or speaker" in output
+    assert (
+        "audit    no leakage found: no clip, augmented sibling, identical audio, nearly identical audio or speaker"
+        in output
+    )
     (run,) = fresh.runs(model="cnn")
     assert run.tags["audit"] == "clean" and run.metrics["leak/scaler"] == 0.0 == run.metrics["leak/speaker"]
     assert run.tags["audit_verdict"] == json.loads(run.artifact("audit.json").read_text())["verdict"]
@@ -35,8 +38,8 @@ def test_an_honest_run_is_clean_and_a_tampered_one_is_convicted(
     arrays = load_file(weights)
     arrays |= {"mean": values.mean(axis=0), "std": np.where(values.std(axis=0) > 0, values.std(axis=0), 1)}
     save_file(arrays, weights)
-    said = fresh.cli("audit", *words, status=3)
-    assert "LEAK scaler" in said and "training, validation and test rows" in said
+    text = fresh.cli("audit", *words, status=3)
+    assert "LEAK scaler" in text and "training, validation and test rows" in text
     (run,) = fresh.runs(model="cnn")
     assert run.tags["audit"] == "leaks: scaler" and run.metrics["leak/scaler"] == 1.0
 
@@ -45,10 +48,10 @@ def test_an_honest_run_is_clean_and_a_tampered_one_is_convicted(
     content["train"] += [[clip_id, "noise"] for clip_id, _ in content["test"]]
     path.write_text(json.dumps(content))
     assert cli.main(["audit", *words, "corpus.root=/nowhere", "--json"]) == cli.EXIT_LEAK
-    (found,) = json.loads(capsys.readouterr().out)
-    assert found["tag"] == "leaks: clip, sibling, speaker", "without audio: from the table of clips alone"
-    assert "without the audio" in found["notes"][0]
-    assert found["verdict"].startswith("leaks: all test rows have another variant of their clip in training")
+    (record,) = json.loads(capsys.readouterr().out)
+    assert record["tag"] == "leaks: clip, sibling, speaker", "without audio, from the table of clips"
+    assert record["convicted"] and "without the audio" in record["notes"][0]
+    assert record["verdict"].startswith("leakage found: all test rows have another variant of their clip in training")
 
     (run.artifact("split.json").parent / "clips.parquet").unlink()
     assert cli.main(["audit", *words, "corpus.root=/nowhere"]) == cli.EXIT_FAILED

@@ -22,7 +22,7 @@ def test_two_finished_runs_are_combined(fresh: Bench, cache: Path) -> None:
     fresh.run("model=cnn", "trainer=debug")
     output = fresh.run(*words)
     assert "adds     majority: UAR" in output and "adds     cnn: UAR" in output
-    assert "audit    clean: " in output and "scaler, choice of checkpoint and combiner saw no test row" in output
+    assert "audit    no leakage found: " in output and "scaler, choice of checkpoint or combiner" in output
     (run,) = fresh.runs(model="fusion")
     cnn, majority = fresh.runs(model="cnn")[0], fresh.runs(model="majority")[0]
     assert run.tags["members"] == f"{majority.run_id} {cnn.run_id}" and run.metrics["leak/combiner"] == 0.0

@@ -14,11 +14,12 @@ pytestmark = pytest.mark.slow
 
 def test_plain_and_adapted_probes_are_rows_of_their_own(fresh: Bench, tmp_path: Path) -> None:
     words = ("model=whisper_probe", f"model.encoders=[{write_tiny(tmp_path / 'tiny')}]", "head=logistic")
-    assert "audit    clean" in fresh.run(*words)
+    assert "audit    no leakage found" in fresh.run(*words)
     transductive = fresh.run(*words, "adapt=speaker_stats")
-    assert "scaler saw no test row; adapt=speaker_stats: all clips of each tested speaker" in transductive
+    assert "no test row was used for scaler; adapt=speaker_stats: all clips of each tested speaker" in transductive
     enrolled = fresh.run(*words, "adapt=speaker_stats", "adapt.enrol=5")
-    assert "audit    clean" in enrolled and "5 clips of each tested speaker, which are not scored" in enrolled
+    assert "audit    no leakage found" in enrolled
+    assert "5 clips of each tested speaker, which are not scored" in enrolled
     assert "done before" in fresh.run(*words, "adapt=speaker_stats", "adapt.enrol=5")
     names = ("whisper_probe", "whisper_probe+speaker_stats", "whisper_probe+speaker_stats_5")
     (plain,), (everything,), (few,) = (fresh.runs(model=name) for name in names)
@@ -35,7 +36,7 @@ def test_attention_over_time_is_an_ordinary_run(fresh: Bench, tmp_path: Path) ->
     attentive = (*words, "model.pooling=attentive", "model.attention.epochs=2")
     refused = fresh.run(*attentive, status=2)
     assert "name one, as model.layers=[4]" in refused and "Traceback" not in refused
-    assert "audit    clean" in fresh.run(*attentive, "model.layers=[1]")
+    assert "audit    no leakage found" in fresh.run(*attentive, "model.layers=[1]")
     (run,) = (run for run in fresh.runs(model="whisper_probe") if run.status == "FINISHED")
     assert run.metrics["leak/scaler"] == 0.0
     clip = next(iter(sorted(fresh.cache.rglob("*.wav"))))

@@ -1,4 +1,4 @@
-"""Planted leaks of each kind are found, and an honest split is found clean."""
+"""Planted leaks of each kind are found, and no leakage is found in an honest split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from ser_bench.audit import run_audit
 from ser_bench.audit.checkpoint import check_checkpoint
 from ser_bench.audit.combiner import check_combiner
-from ser_bench.audit.finding import ADAPTATION, Audit, Finding
+from ser_bench.audit.finding import ADAPTATION, Audit, Finding, outcome_in_words
 from ser_bench.audit.inherited import inherited
 from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
 from ser_bench.audit.scaler import Scaler, check_scaler, stored_scaler
@@ -50,15 +50,17 @@ def shares(split: Split, clips: dict[str, Clip]) -> dict[str, float | None]:
     return {finding.name: finding.share for finding in overlaps(split, clips)}
 
 
-def convicted(split: Split, clips: dict[str, Clip], *more: Finding) -> tuple[str, ...]:
+def leaks(split: Split, clips: dict[str, Clip], *more: Finding) -> tuple[str, ...]:
     return Audit(split.protocol, len(split.test), (*overlaps(split, clips), *more)).leaks
 
 
-def test_an_honest_split_is_clean_and_says_so():
+def test_no_leakage_is_found_in_an_honest_split():
     clips = corpus()
     audit = Audit("speaker", 4, tuple(overlaps(honest(clips), clips)))
-    assert (audit.tag, audit.convicted, audit.unannounced) == ("clean", False, ())
-    assert audit.verdict.startswith("clean: no clip, augmented sibling, identical audio or speaker of the 4 test rows")
+    assert (audit.tag, audit.leakage_found, audit.unannounced) == ("clean", False, ())
+    assert audit.verdict.startswith(
+        "no leakage found: no clip, augmented sibling, identical audio or speaker of the 4 test rows"
+    )
     assert shares(honest(clips), clips)["sentence"] == 1.0  # shared by the design of the corpus, and stated
 
 
@@ -68,7 +70,7 @@ def test_a_test_clip_in_training_is_found():
     leaking = replace(split, train=(*split.train, Row("s5_DFA_sad")))
     assert shares(leaking, clips)["clip"] == pytest.approx(1 / 4)
     assert shares(leaking, clips)["sibling"] == 0.0
-    assert {"clip", "speaker"} <= set(convicted(leaking, clips))
+    assert {"clip", "speaker"} <= set(leaks(leaking, clips))
 
 
 def test_an_augmented_sibling_in_training_is_found():
@@ -76,10 +78,10 @@ def test_an_augmented_sibling_in_training_is_found():
     split = honest(clips)
     leaking = replace(split, train=(*split.train, Row("s5_DFA_sad", "noise"), Row("s5_IEO_sad", "pitch")))
     assert shares(leaking, clips)["sibling"] == pytest.approx(2 / 4)
-    assert "sibling" in convicted(leaking, clips)
+    assert "sibling" in leaks(leaking, clips)
 
 
-def test_the_papers_protocol_is_convicted_of_what_it_announces():
+def test_the_leaks_of_the_papers_protocol_are_announced():
     clips = corpus()
     rows = [Row(clip_id, variant) for clip_id in clips for variant in VARIANTS]
     split = Split("paper", 0, 1, tuple(rows[::2]), (), tuple(rows[1::2]))
@@ -101,15 +103,15 @@ def test_a_shared_speaker_is_a_leak_that_split_clip_announces_and_split_speaker_
     assert "all test rows have their speaker in training" in audit.verdict
 
 
-def test_identical_bytes_under_another_name_are_found_and_their_near_identity_is_not_told_twice():
+def test_identical_bytes_under_another_name_are_found_and_are_not_counted_as_nearly_identical_too():
     clips = corpus()
     clips["s5_DFA_sad"] = replace(clips["s5_DFA_sad"], digest=clips["s0_DFA_sad"].digest)
     split = honest(clips)
-    assert convicted(split, clips) == ("identical_audio",)
+    assert leaks(split, clips) == ("identical_audio",)
     assert shares(split, clips)["identical_audio"] == pytest.approx(1 / 4)
     assert near_identical(split, clips, [("s5_DFA_sad", "s0_DFA_sad")]).share == 0.0
     unknown = {clip_id: replace(clip, digest="") for clip_id, clip in clips.items()}
-    assert convicted(split, unknown) == ()
+    assert leaks(split, unknown) == ()
 
 
 def test_nearly_identical_audio_is_counted_by_test_row_and_a_clip_is_not_its_own_copy():
@@ -120,16 +122,16 @@ def test_nearly_identical_audio_is_counted_by_test_row_and_a_clip_is_not_its_own
 
 
 @pytest.mark.parametrize("protocol", ["sentence", "speaker_sentence"])
-def test_a_shared_sentence_convicts_where_the_protocol_promises_new_ones(protocol):
+def test_a_shared_sentence_is_a_leak_if_the_protocol_excludes_it(protocol):
     clips = corpus()
     split = replace(honest(clips), protocol=protocol)
-    assert "sentence" in convicted(split, clips)
+    assert "sentence" in leaks(split, clips)
     apart = replace(
         split,
         train=tuple(row for row in split.train if "DFA" in row.clip_id),
         test=tuple(row for row in split.test if "IEO" in row.clip_id),
     )
-    assert "sentence" not in convicted(apart, clips) and shares(apart, clips)["sentence"] == 0.0
+    assert "sentence" not in leaks(apart, clips) and shares(apart, clips)["sentence"] == 0.0
 
 
 def test_unknown_sentences_are_not_checked():
@@ -141,7 +143,7 @@ def test_test_clips_among_validation_rows_are_found():
     clips = corpus()
     split = honest(clips)
     leaking = replace(split, val=(*split.val, split.test[0]))
-    assert convicted(leaking, clips) == ("val_clip", "val_speaker")
+    assert leaks(leaking, clips) == ("val_clip", "val_speaker")
 
 
 # ---- predictions
@@ -210,13 +212,13 @@ def test_a_scaler_without_test_rows_is_no_leak():
     assert "clean training and validation" in check_scaler(fitted([*clean, *split.val]), split, read).text
 
 
-def test_a_wrong_spread_alone_convicts():
+def test_a_wrong_standard_deviation_is_a_leak():
     split = honest(corpus())
     scaler = fitted(split.train)
     assert check_scaler(Scaler(scaler.mean, scaler.std * 1.001), split, read).leak
 
 
-def test_without_scaler_or_features_nothing_is_claimed(tmp_path):
+def test_without_scaler_or_features_the_scaler_is_not_checked(tmp_path):
     split = honest(corpus())
     assert check_scaler(None, split, read).share is None
     assert check_scaler(fitted(split.train), split, None).share is None
@@ -262,12 +264,19 @@ def test_a_training_stopped_without_validation_rows_is_found():
     assert check_checkpoint(4, 30, {}, TEST, of_epoch(1.3)).leak
 
 
-def test_predictions_tell_their_epoch_whatever_the_run_says():
+def test_predictions_of_another_epoch_than_the_named_one_are_found():
     found = check_checkpoint(4, 4, {}, TEST, of_epoch(1.1))
     assert found.leak and "test loss of epoch 3" in found.text
 
 
-# ---- forms
+# ---- JSON, text and stored tag
+
+
+def test_stored_tags_are_read_in_words():
+    assert outcome_in_words("clean") == "no leakage found"
+    assert outcome_in_words("leaks: clip, speaker") == "leakage found: clip, speaker"
+    leak = Audit("speaker", 4, (Finding("clip", "all test rows have their clip in training", 1.0, leak=True),))
+    assert leak.tag == "leaks: clip" and outcome_in_words(leak.tag) == "leakage found: clip"
 
 
 def test_the_json_and_the_text_hold_every_answer():
@@ -331,19 +340,19 @@ def stored_fusion(folder: Path, *words: str, fitted_on: tuple[Row, ...]) -> tupl
 
 
 @pytest.mark.parametrize("words", [(), ("shuffle_labels=true", "seed=3")])
-def test_a_regression_of_validation_rows_is_acquitted(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_a_regression_on_validation_rows_is_no_leak(tmp_path: Path, words: tuple[str, ...]) -> None:
     cfg, clips, split = stored_fusion(tmp_path, *words, fitted_on=rows(100, 60))
     found = check_combiner(tmp_path, cfg, split, clips)
     assert found is not None and (found.leak, found.share) == (False, 0.0) and "60 validation rows" in found.text
 
 
-def test_a_regression_that_saw_test_rows_is_convicted(tmp_path: Path) -> None:
+def test_a_regression_fitted_to_test_rows_is_found(tmp_path: Path) -> None:
     cfg, clips, split = stored_fusion(tmp_path, fitted_on=rows(150, 60))
     found = check_combiner(tmp_path, cfg, split, clips)
     assert found is not None and found.leak and "50 rows" in found.text and "10 are test rows" in found.text
 
 
-def test_a_regression_that_was_changed_is_convicted(tmp_path: Path) -> None:
+def test_a_regression_that_was_changed_is_found(tmp_path: Path) -> None:
     cfg, clips, split = stored_fusion(tmp_path, fitted_on=rows(100, 60))
     arrays = load_file(tmp_path / "fusion.safetensors")
     save_file(arrays | {"coefficients": 1.01 * arrays["coefficients"]}, tmp_path / "fusion.safetensors")
@@ -357,7 +366,7 @@ def test_a_mean_and_other_models_have_no_combiner(tmp_path: Path) -> None:
     assert check_combiner(tmp_path, compose_config("model=majority"), split, clips) is None
 
 
-def test_what_a_member_was_told_of_the_speakers_stands_in_the_fusions_verdict():
+def test_the_adaptation_of_a_member_is_in_the_verdict_of_the_fusion():
     told = Finding(ADAPTATION, "adapt=speaker_stats: 10 clips of each tested speaker were used without their labels")
     found = inherited(OWN, {"probe": (told,), "cnn": ()})
     assert [one.name for one in found] == [ADAPTATION, *(one.name for one in OWN)]

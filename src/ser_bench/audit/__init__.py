@@ -1,14 +1,12 @@
-"""What leaked: computed anew from a run's stored split, predictions and predictor, and from the corpus' features.
+"""Leakage audit: recomputed from a run's stored split, predictions and predictor, and from the features of its corpus.
 
-- `finding`: an answer, and the verdict of all answers;
-- `overlap`: what of the test rows was in training; `scaler`: standardisation; `checkpoint`: the choice of the epoch;
-- `combiner`: the regression of a fusion; `inherited`: what a fusion has from its members;
-- `stored`: the same for a run in the store, with or without its audio.
-
-Nothing here asks a run what it thinks of itself: a run is convicted by its rows, its arrays and its curves.
+- `finding`: a finding, and the verdict of all findings;
+- `overlap`: rows shared by test and training; `scaler`, `checkpoint`, `combiner`: use of test rows in fitting;
+- `inherited`: findings that a fusion inherits from its members;
+- `run_audit`: the audit of a stored run, with or without its audio.
 """
 
-from ser_bench.audit.finding import Audit, Finding
+from ser_bench.audit.finding import Audit, Finding, outcome_in_words
 from ser_bench.audit.run_audit import audit_and_log, audit_run, audit_stored
 
-__all__ = ["Audit", "Finding", "audit_and_log", "audit_run", "audit_stored"]
+__all__ = ["Audit", "Finding", "audit_and_log", "audit_run", "audit_stored", "outcome_in_words"]

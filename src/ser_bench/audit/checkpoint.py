@@ -1,4 +1,4 @@
-"""Whether the epoch that was kept is one that validation rows, or the end of training, would have chosen."""
+"""Check of the kept epoch: it must have been chosen by validation rows, or be the last one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ser_bench.types import Predictions
 ROUNDING = 1.5e-6
 """Logged losses are rounded to six decimals."""
 LOSS_TOLERANCE = 0.02
-"""Between the loss of the stored predictions and that of their epoch's curve, as a share: training may round more."""
+"""Largest relative difference between the loss of the stored predictions and that of their epoch in the curve."""
 
 Curve = Mapping[int, float]
 """Epoch, from 1 → value."""
@@ -21,31 +21,31 @@ Curve = Mapping[int, float]
 def check_checkpoint(
     kept: int | None, max_epochs: int, val_loss: Curve, test_curves: Mapping[str, Curve], predictions: Predictions
 ) -> Finding:
-    """Held against the run where the kept epoch is neither that of lowest validation loss nor the last one.
+    """Return a leak if the kept epoch is neither the one with the lowest validation loss nor the last one.
 
-    So is a training that ended early without validation rows, and so are predictions that are not of the epoch said to
-    be kept: where the test rows' curve was drawn, the loss of the stored predictions says which epoch they are of.
+    Two more cases are leaks: training that ended early without validation rows, and predictions that are not of the
+    epoch that the run names. The latter is checked if the run has a test curve, by the loss of the predictions.
 
     Args:
-        kept: the epoch whose weights were kept, from 1; None where the run names none.
+        kept: the epoch whose weights were kept, from 1; None if the run names none.
         max_epochs: as configured.
         val_loss: validation loss by epoch; {} without validation rows.
-        test_curves: `loss`, `accuracy`, `uar` of the test rows by epoch; {} unless the protocol draws them.
+        test_curves: `loss`, `accuracy`, `uar` of the test rows by epoch; empty unless the protocol logs them.
         predictions: of the test rows, as stored.
     """
     test_loss = test_curves.get("loss", {})
     if kept is None:
-        text = "not checked: the run does not name the epoch it kept" if val_loss or test_loss else (
+        text = "not checked: the run does not name the kept epoch" if val_loss or test_loss else (
             f"{NOT_APPLICABLE}: the predictor is not trained by epochs"
         )  # fmt: skip
         return Finding("checkpoint", text)
     trained = max([kept, *val_loss, *test_loss])
     real = _epoch_of(predictions, kept, test_loss)
     if real != kept:
-        text = f"epoch {kept} is said to be kept, but the predictions have the test loss of epoch {real}"
+        text = f"the run names epoch {kept} as kept, but its predictions have the test loss of epoch {real}"
         return Finding("checkpoint", text, 1.0, leak=True)
     if not val_loss and trained < max_epochs:
-        text = f"training ended after epoch {trained} of {max_epochs} without validation rows to end it"
+        text = f"training ended early, after epoch {trained} of {max_epochs}, without validation rows"
         return Finding("checkpoint", text, 1.0, leak=True)
     lowest = min(val_loss, key=lambda epoch: val_loss[epoch]) if val_loss else trained
     if val_loss and val_loss.get(kept, np.inf) <= val_loss[lowest] + ROUNDING:
@@ -67,12 +67,12 @@ def _best(name: str, curve: Curve) -> list[int]:
 
 
 def _epoch_of(predictions: Predictions, kept: int, test_loss: Curve) -> int:
-    """The epoch whose test loss is that of the predictions; `kept` where that fits, or where no curve was drawn."""
+    """Return the epoch whose test loss equals that of the predictions; `kept` if it does, or without a test curve."""
     if kept not in test_loss or predictions.abstained.any() or not predictions.rows:
         return kept
     column = {label: i for i, label in enumerate(predictions.labels)}
     chosen = [column[truth] for truth in predictions.truth]
     probabilities = predictions.probabilities[np.arange(len(chosen)), chosen].astype(np.float64)
     loss = float(-np.log(np.maximum(probabilities, 1e-38)).mean())
-    apart = {epoch: abs(value - loss) for epoch, value in test_loss.items()}
-    return kept if apart[kept] <= LOSS_TOLERANCE * loss else min(apart, key=lambda epoch: apart[epoch])
+    differences = {epoch: abs(value - loss) for epoch, value in test_loss.items()}
+    return kept if differences[kept] <= LOSS_TOLERANCE * loss else min(differences, key=lambda i: differences[i])

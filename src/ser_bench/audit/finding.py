@@ -1,4 +1,4 @@
-"""What an audit found, question by question, and the verdict that follows from it."""
+"""The findings of an audit, question by question, and the verdict that follows from them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ANNOUNCED: dict[str, frozenset[str]] = {
     "clip": frozenset({"speaker", "val_speaker"}),
     "sentence": frozenset({"speaker", "val_speaker"}),
 }
-"""What a protocol says beforehand that it leaks (`splits.LEAKS`); every other protocol promises that nothing does."""
+"""Leaks that a protocol announces beforehand (`splits.LEAKS`). Every other protocol excludes all leaks."""
 AUDIO_AND_PEOPLE = {
     "clip": "clip",
     "sibling": "augmented sibling",
@@ -19,12 +19,16 @@ AUDIO_AND_PEOPLE = {
     "near_identical_audio": "nearly identical audio",
     "speaker": "speaker",
 }
-"""Things of a test row that must not be in training, by the name of the question, in the order they are told in."""
+"""What a test row must not share with training: name of the question → words for the verdict, in its order."""
 PROCEDURES = {"scaler": "scaler", "checkpoint": "choice of checkpoint", "combiner": "combiner"}
+"""What must not depend on test rows: name of the question → words for the verdict."""
 
 ADAPTATION = "adaptation"
-"""Not a leak, but another question: what the predictor was told of the tested speakers, without labels."""
+"""Name of a finding that is no leak: which unlabelled clips of the tested speakers the predictor was given."""
 NOT_APPLICABLE = "not applicable"
+TAG_WITHOUT_LEAKAGE, TAG_OF_LEAKAGE = "clean", "leaks: "
+"""Stored values of the tag `audit`: the first one, or the second one followed by the names of the leaks."""
+FOUND, NONE_FOUND = "leakage found", "no leakage found"
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,11 @@ class Finding:
     """The answer to one question.
 
     Attributes:
-        name: of the question; `leak/<name>` is the metric.
-        text: the answer in words, one line.
-        share: of the test rows, 0 to 1; 1 or 0 for a question of yes or no; None where it was not or cannot be checked.
-        leak: whether this is held against the run.
+        name: of the question; the metric is `leak/<name>`.
+        text: the answer in words, in one line.
+        share: of the test rows, 0 to 1; for a yes-or-no question 1 (yes) or 0 (no); None if it was not or cannot be
+            checked.
+        leak: whether the answer is a leak.
     """
 
     name: str
@@ -45,19 +50,19 @@ class Finding:
 
     @property
     def applies(self) -> bool:
-        """False where the question does not arise for this run."""
+        """False if the question does not apply to the run, for example that of the scaler if there is none."""
         return not self.text.startswith(NOT_APPLICABLE)
 
 
 @dataclass(frozen=True)
 class Audit:
-    """All answers for one run.
+    """All findings for one run.
 
     Attributes:
         protocol: of the split.
-        test_rows: how many rows the split tests.
-        findings: one a question.
-        notes: what a reader should know of the audit itself, such as that the audio was not at hand.
+        test_rows: number of rows that the split tests.
+        findings: one per question.
+        notes: limits of this audit, for example that the audio was not available.
     """
 
     protocol: str
@@ -67,24 +72,24 @@ class Audit:
 
     @property
     def leaks(self) -> tuple[str, ...]:
-        """Names of the questions that convict; an overlap with validation rows only where training has not the same."""
-        guilty = [finding.name for finding in self.findings if finding.leak]
-        return tuple(name for name in guilty if name.removeprefix("val_") == name or name[4:] not in guilty)
+        """Names of the leaks. A leak through validation rows is left out if training rows have the same leak."""
+        names = [finding.name for finding in self.findings if finding.leak]
+        return tuple(name for name in names if not name.startswith("val_") or name.removeprefix("val_") not in names)
 
     @property
-    def convicted(self) -> bool:
-        """Whether anything leaked, announced or not."""
+    def leakage_found(self) -> bool:
+        """Whether there is any leak, announced or not."""
         return bool(self.leaks)
 
     @property
     def unannounced(self) -> tuple[str, ...]:
-        """The leaks of which the protocol says nothing."""
+        """Names of the leaks that the protocol does not announce."""
         return tuple(name for name in self.leaks if name not in ANNOUNCED.get(self.protocol, LEAKS_NOTHING))
 
     @property
     def tag(self) -> str:
-        """ "clean", or "leaks: clip, sibling, speaker"."""
-        return "leaks: " + ", ".join(self.leaks) if self.leaks else "clean"
+        """Value of the run's tag `audit`: "clean", or "leaks: clip, sibling, speaker"; see `outcome_in_words`."""
+        return TAG_OF_LEAKAGE + ", ".join(self.leaks) if self.leaks else TAG_WITHOUT_LEAKAGE
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -93,45 +98,43 @@ class Audit:
 
     @property
     def verdict(self) -> str:
-        """One line for a person."""
+        """The outcome in one line: "no leakage found: …", or "leakage found: …"."""
         by_name = {finding.name: finding for finding in self.findings}
         if not self.leaks:
-            return self._acquittal(by_name)
-        told = [by_name[name] for name in self.leaks]
+            return self._verdict_without_leakage(by_name)
+        shown = [by_name[name] for name in self.leaks]
         if "sibling" in self.leaks and by_name["sibling"].share == by_name["clip"].share:
-            told = [finding for finding in told if finding.name != "clip"]  # the same rows, said more exactly
-        text = "leaks: " + "; ".join(finding.text for finding in told)
-        hidden = self.unannounced
-        announced = f"split={self.protocol} does not announce " + ", ".join(hidden) if hidden else (
-            f"split={self.protocol} announces it"
-        )  # fmt: skip
-        return f"{text} ({announced})"
+            shown = [finding for finding in shown if finding.name != "clip"]  # the sibling's text states more
+        text = f"{FOUND}: " + "; ".join(finding.text for finding in shown)
+        if self.unannounced:
+            return f"{text} (split={self.protocol} does not announce {', '.join(self.unannounced)})"
+        return f"{text} (split={self.protocol} announces it)"
 
-    def _acquittal(self, by_name: dict[str, Finding]) -> str:
+    def _verdict_without_leakage(self, by_name: dict[str, Finding]) -> str:
         checked = {name for name, finding in by_name.items() if finding.share is not None}
-        things = [word for name, word in AUDIO_AND_PEOPLE.items() if name in checked]
-        text = f"clean: no {_listed(things, 'or')} of the {self.test_rows:,} test rows was in training"
-        seen = [word for name, word in PROCEDURES.items() if name in checked]
-        if seen:
-            text += f"; {_listed(seen, 'and')} saw no test row"
+        things = [words for name, words in AUDIO_AND_PEOPLE.items() if name in checked]
+        text = f"{NONE_FOUND}: no {_joined(things, 'or')} of the {self.test_rows:,} test rows was in training"
+        procedures = [words for name, words in PROCEDURES.items() if name in checked]
+        if procedures:
+            text += f"; no test row was used for {_joined(procedures, 'or')}"
         if ADAPTATION in by_name:
             text += f"; {by_name[ADAPTATION].text}"
-        left = [word for name, word in AUDIO_AND_PEOPLE.items() if name in by_name and name not in checked]
-        return text + (f"; not checked: {_listed(left, 'and')}" if left else "")
+        unchecked = [words for name, words in AUDIO_AND_PEOPLE.items() if name in by_name and name not in checked]
+        return text + (f"; not checked: {_joined(unchecked, 'and')}" if unchecked else "")
 
     def as_json(self) -> str:
-        """Everything, for a program."""
+        """Return verdict, tag, leaks and all findings as JSON; the key `convicted` is `leakage_found`."""
         content = {
             "verdict": self.verdict,
             "tag": self.tag,
-            "convicted": self.convicted,
+            "convicted": self.leakage_found,  # a stored name, read by programs
             "unannounced": self.unannounced,
             **asdict(self),
         }
         return json.dumps(content, indent=1, ensure_ascii=False)
 
     def as_text(self) -> str:
-        """Everything, for a person: the verdict, then a line a question."""
+        """Return the verdict and one line per finding, for a terminal."""
         lines = [f"verdict  {self.verdict}", ""]
         for finding in self.findings:
             share = "n/a" if finding.share is None else f"{finding.share:.1%}"
@@ -139,5 +142,18 @@ class Audit:
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
-def _listed(words: list[str], last: str) -> str:
+def outcome_in_words(tag: str) -> str:
+    """Return the stored tag `audit` of a run in words for readers.
+
+    >>> outcome_in_words("clean")
+    'no leakage found'
+    >>> outcome_in_words("leaks: clip, speaker")
+    'leakage found: clip, speaker'
+    """
+    if tag == TAG_WITHOUT_LEAKAGE:
+        return NONE_FOUND
+    return f"{FOUND}: {tag.removeprefix(TAG_OF_LEAKAGE)}"
+
+
+def _joined(words: list[str], last: str) -> str:
     return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else "".join(words)

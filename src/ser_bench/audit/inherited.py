@@ -1,4 +1,4 @@
-"""What a fusion inherits: an answer that knows what one of its members knows has leaked what that member leaked."""
+"""Findings that a fusion inherits from its members: a leak of a member is a leak of the fusion."""
 
 from __future__ import annotations
 
@@ -7,40 +7,45 @@ from collections.abc import Mapping, Sequence
 from ser_bench.audit.finding import ADAPTATION, Finding
 
 
-def inherited(own: Sequence[Finding], members: Mapping[str, Sequence[Finding]]) -> list[Finding]:
-    """One finding a question of the fusion's, in its order; members are named where the answer is theirs.
+def inherited(of_fusion: Sequence[Finding], of_members: Mapping[str, Sequence[Finding]]) -> list[Finding]:
+    """Return one finding per question of the fusion, in its order; a text taken from a member names the member.
 
-    A leak of any of them is the fusion's, the largest share first. Otherwise the fusion's own answer stands, but for
-    questions that arise for members only (a scaler, an epoch): one member that could not be checked leaves them open.
-    What a member was told of its speakers, the fusion was told too.
+    - If a member has a larger leak than the fusion itself, the finding is that of the member with the largest share.
+    - Otherwise the fusion's own finding stays.
+    - A question that does not apply to the fusion but to members (scaler, checkpoint) gets the members' findings. If
+      one of these members could not be checked, the question is not checked.
+    - The adaptation of a member to its speakers is reported for the fusion too.
 
     Args:
-        own: what the fusion's own rows and files say.
-        members: name in the fusion → what an audit of that run says.
+        of_fusion: findings about the fusion's own rows and files.
+        of_members: name of the member → findings about its run.
     """
-    adapted = {name: one for name, found in members.items() for one in found if one.name == ADAPTATION}
-    return ([_said(adapted)] if adapted else []) + [
-        _one(mine, {name: one for name, found in members.items() for one in found if one.name == mine.name})
-        for mine in own
-    ]
+    adapted = _of_question(ADAPTATION, of_members)
+    merged = [_merged(finding, _of_question(finding.name, of_members)) for finding in of_fusion]
+    return [_attributed(adapted), *merged] if adapted else merged
 
 
-def _one(own: Finding, members: Mapping[str, Finding]) -> Finding:
-    leaks = {name: one for name, one in members.items() if one.leak and _share(one) > (_share(own) if own.leak else -1)}
+def _of_question(name: str, of_members: Mapping[str, Sequence[Finding]]) -> dict[str, Finding]:
+    return {member: finding for member, findings in of_members.items() for finding in findings if finding.name == name}
+
+
+def _merged(of_fusion: Finding, of_members: Mapping[str, Finding]) -> Finding:
+    largest_leak = _share(of_fusion) if of_fusion.leak else -1.0
+    leaks = {name: finding for name, finding in of_members.items() if finding.leak and _share(finding) > largest_leak}
     if leaks:
-        most = max(map(_share, leaks.values()))
-        return _said({name: one for name, one in leaks.items() if _share(one) == most})
-    if own.leak or own.applies:
-        return own
-    arising = {name: one for name, one in members.items() if one.applies}
-    unchecked = {name: one for name, one in arising.items() if one.share is None}
-    return _said(unchecked or arising) if arising else own
+        largest_leak = max(map(_share, leaks.values()))
+        return _attributed({name: finding for name, finding in leaks.items() if _share(finding) == largest_leak})
+    if of_fusion.leak or of_fusion.applies:
+        return of_fusion
+    applicable = {name: finding for name, finding in of_members.items() if finding.applies}
+    unchecked = {name: finding for name, finding in applicable.items() if finding.share is None}
+    return _attributed(unchecked or applicable) if applicable else of_fusion
 
 
-def _said(members: Mapping[str, Finding]) -> Finding:
-    """The answer that these members have in common, in the words of each."""
-    first = next(iter(members.values()))
-    text = "; ".join(f"member {name}: {one.text}" for name, one in members.items())
+def _attributed(of_members: Mapping[str, Finding]) -> Finding:
+    """Return one finding with the texts of all these members, each with the member's name."""
+    first = next(iter(of_members.values()))
+    text = "; ".join(f"member {name}: {finding.text}" for name, finding in of_members.items())
     return Finding(first.name, text, first.share, first.leak)
 
 

@@ -1,4 +1,4 @@
-"""Whether a stored predictor standardises by the statistics of its training rows, computed anew from the features."""
+"""Check of the scaler: its statistics must be those of training rows, computed again from the features."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from ser_bench.errors import SerBenchError
 from ser_bench.types import CLEAN, FloatArray, Row, Split
 
 TOLERANCE = 2e-4
-"""Of means and deviations, in standard deviations. The same features summed otherwise differ by 1e-6; one clip too many
-among 24,000 rows moves some of 2,376 columns by 1e-3."""
+"""Largest difference of means and standard deviations, in standard deviations. Summing the same features in another
+order changes them by 1e-6; one additional clip among 24,000 rows changes some of 2,376 columns by 1e-3."""
 CONSTANT = 1e-6
-"""A column whose deviation is below this share of its mean does not vary."""
+"""A column is constant if its standard deviation is below this share of its mean."""
 CHUNK_ROWS = 512
 
 Array = npt.NDArray[np.float64]
 Read = Callable[[Sequence[Row]], FloatArray]
-"""Rows → raw features [N, D], or [N · T, D] where a scaler is one for all T frames of a clip."""
+"""Rows → raw features [N, D], or [N · T, D] if the scaler is fitted to all T frames of a clip."""
 PARTS = ("training (clean)", "training (augmented)", "validation", "test")
 TRAINING = ("clean training", "training")
-"""Of the sets below, those that are training rows and nothing else."""
+"""Names of the sets below that contain training rows only."""
 ALLOWED: Mapping[str, tuple[int, ...]] = {
     "clean training": (0,),
     "clean training and validation": (0, 2),
     "training": (0, 1),
     "training and validation": (0, 1, 2),
 }
-"""Names of sets of rows that a scaler may know, as places in `PARTS`. Those without augmented rows come first, here and
-below: a predictor of clean rows has no features of the others, and they would be computed for the audit alone."""
+"""Sets of rows that a scaler may be fitted to: name → indices into `PARTS`. Sets without augmented rows come first,
+here and below: a predictor of clean rows has no features of the augmented ones, and computing them takes long."""
 FORBIDDEN: Mapping[str, tuple[int, ...]] = {
     "clean training and test": (0, 3),
     "clean training, validation and test": (0, 2, 3),
@@ -46,7 +46,7 @@ FORBIDDEN: Mapping[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class Scaler:
-    """What a predictor subtracts, and divides by, column by column [D]."""
+    """Mean and standard deviation of each column, both [D]."""
 
     mean: Array
     std: Array
@@ -54,7 +54,7 @@ class Scaler:
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over rows, which add up over parts: count, Σx [D], Σx² [D]."""
+    """Sums over rows: count, Σx [D], Σx² [D]. Those of two sets of rows can be added."""
 
     count: int
     total: Array
@@ -62,7 +62,7 @@ class Moments:
 
     @classmethod
     def of(cls, rows: Sequence[Row], read: Read, width: int) -> Self:
-        """Of the features of these rows, read a few hundred at a time."""
+        """Return the sums of the features of these rows, which are read `CHUNK_ROWS` at a time."""
         count, total, squares = 0, np.zeros(width), np.zeros(width)
         for start in range(0, len(rows), CHUNK_ROWS):
             values = read(rows[start : start + CHUNK_ROWS])
@@ -75,7 +75,7 @@ class Moments:
         return Moments(self.count + other.count, self.total + other.total, self.squares + other.squares)
 
     def is_of(self, scaler: Scaler) -> bool:
-        """Whether the scaler's mean and population standard deviation are these, within `TOLERANCE`."""
+        """Whether the scaler has the mean and the population standard deviation of these rows, within `TOLERANCE`."""
         if not self.count:
             return False
         mean = self.total / self.count
@@ -88,10 +88,10 @@ class Moments:
 
 
 def stored_scaler(folder: Path) -> Scaler | None:
-    """The arrays `mean` and `std` (or `scale`) of a stored predictor's safetensors files; None where it has none.
+    """Return the arrays `mean` and `std` (or `scale`) of a stored predictor's safetensors files; None without them.
 
     Raises:
-        SerBenchError: a file that cannot be read.
+        SerBenchError: a file cannot be read.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -110,28 +110,28 @@ def stored_scaler(folder: Path) -> Scaler | None:
 
 
 def check_scaler(scaler: Scaler | None, split: Split, read: Read | None) -> Finding:
-    """Whether the scaler knows training rows only; else, which rows it does know.
+    """Check that the scaler was fitted to training rows only; otherwise name the rows that it was fitted to.
 
-    Statistics of clean training rows alone, or of training and validation rows, are no leak. A scaler that fits no set
-    of rows tried here is held against the run: nothing says that it is of its training rows.
+    Statistics of clean training rows only, or of training and validation rows, are no leak. A scaler whose statistics
+    are those of no set of rows tried here is a leak, because nothing shows that it was fitted to training rows.
 
     Args:
-        scaler: as stored; None where the predictor has none.
+        scaler: as stored; None if the predictor has none.
         split: the rows.
-        read: gives the raw features that the scaler is for; None where they cannot be had.
+        read: returns the raw features that the scaler standardises; None if they are not available.
     """
     if scaler is None:
         return Finding("scaler", f"{NOT_APPLICABLE}: the predictor stores no scaler")
     if read is None:
-        return Finding("scaler", f"not checked: features of its {len(scaler.mean):,} columns are not at hand")
+        return Finding("scaler", f"not checked: features of its {len(scaler.mean):,} columns are not available")
     clean = [row for row in split.train if row.variant == CLEAN]
     augmented = [row for row in split.train if row.variant != CLEAN]
-    known: dict[int, Moments] = {}
+    computed: dict[int, Moments] = {}
 
     def moments(part: int) -> Moments:
-        if part not in known:
-            known[part] = Moments.of((clean, augmented, split.val, split.test)[part], read, len(scaler.mean))
-        return known[part]
+        if part not in computed:
+            computed[part] = Moments.of((clean, augmented, split.val, split.test)[part], read, len(scaler.mean))
+        return computed[part]
 
     allowed = _fits(scaler, moments, ALLOWED)
     if allowed in TRAINING:
@@ -146,7 +146,7 @@ def check_scaler(scaler: Scaler | None, split: Split, read: Read | None) -> Find
 
 
 def _fits(scaler: Scaler, moments: Callable[[int], Moments], sets: Mapping[str, tuple[int, ...]]) -> str:
-    """Name of the first set of parts whose statistics are the scaler's, or ""; a part is read when it is asked for."""
+    """Return the name of the first set whose statistics are the scaler's, or ""; a part is read when first needed."""
     for name, parts in sets.items():
         pooled = moments(parts[0])
         for part in parts[1:]:
