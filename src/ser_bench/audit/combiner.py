@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ser_bench.audit.finding import Finding
-from ser_bench.config import Combine, Config, FusionConfig
+from ser_bench.config import Config
 from ser_bench.errors import SerBenchError
 from ser_bench.predictors.base import DESCRIPTION_FILE
-from ser_bench.predictors.fusion import fusion, stacking
+from ser_bench.predictors.fusion import Combine, FusionConfig, fusion, stacking
 from ser_bench.types import Clip, Row, Split
 
 TOLERANCE = 1e-3

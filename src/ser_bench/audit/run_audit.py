@@ -14,12 +14,13 @@ from ser_bench.audit.finding import ADAPTATION, Audit, Finding
 from ser_bench.audit.inherited import inherited
 from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
 from ser_bench.audit.scaler import Read, Scaler, check_scaler, stored_scaler
-from ser_bench.config import Config, CrnnConfig, FusionConfig, run_here
+from ser_bench.config import Config, run_here
 from ser_bench.errors import CorpusError
-from ser_bench.features import fingerprint, paper_features
+from ser_bench.features import fingerprint
 from ser_bench.features.feature_store import Features
+from ser_bench.predictors import CombinesRuns, GivesVectors, ScalesFeatures
 from ser_bench.tracking import StoredRun
-from ser_bench.types import Clip, Corpus, FloatArray, Row, Split, clean_rows
+from ser_bench.types import Clip, Corpus, FloatArray, Split, clean_rows
 
 CURVES = ("loss", "accuracy", "uar")
 MEMORY_BYTES = 2**28
@@ -186,37 +187,29 @@ def _limit(cfg: Config) -> str:
 
 
 def _reader(stored: StoredRun, cfg: Config, scaler: Scaler | None, features: Features | None) -> Read | None:
-    """What gives the vectors that a scaler is for: the predictor's own, or spectral, text, or both, as they are joined.
+    """Return the function that gives the features of which a scaler holds the statistics; None if there is none.
 
-    A predictor that adapts vectors to their speakers says itself what its scaler is given; the statistics of these
-    vectors are computed here.
+    The restored predictor returns them itself (`ScalesFeatures`). The scaler of a fusion's attention holds the
+    statistics of the concatenated vectors of its members.
     """
     if scaler is None or features is None:
         return None
-    if isinstance(cfg.model, FusionConfig):
-        return _side_by_side(stored, cfg, features)
-    if hasattr(predictors.predictor_class(cfg.model.name), "scaled_vectors"):
-        predictor = predictors.load(stored.artifact("predictor"), cfg, stored.predictions().labels, features)
-        read: Read = predictor.scaled_vectors  # type: ignore[attr-defined]
-        return read
-    if isinstance(cfg.model, CrnnConfig):
-        log_mel = cfg.model.log_mel
-        return lambda rows: features.log_mel(rows, log_mel).reshape(-1, log_mel.bands)
-    sound, text = paper_features.length(cfg.features), cfg.text.dim
-
-    def both(rows: Sequence[Row]) -> FloatArray:
-        return np.concatenate([features.spectral(rows), features.text(rows)], axis=1)
-
-    return {sound: features.spectral, text: features.text, sound + text: both}.get(len(scaler.mean))
+    name, labels = cfg.model.name, stored.predictions().labels
+    if predictors.has_capability(name, CombinesRuns):
+        return _concatenated(stored, cfg, features)
+    if not predictors.has_capability(name, ScalesFeatures):
+        return None
+    predictor = predictors.load(stored.artifact("predictor"), cfg, labels, features)
+    return predictors.require_capability(predictor, ScalesFeatures).scaler_inputs
 
 
-def _side_by_side(stored: StoredRun, here: Config, features: Features) -> Read:
-    """What gives the vectors of a fusion's members, as its attention's scaler is for them."""
+def _concatenated(stored: StoredRun, here: Config, features: Features) -> Read:
+    """Return the function that gives the vectors of a fusion's members, concatenated."""
     reads: list[Read] = []
     for member in stored.members():
         cfg = run_here(member.config(), here)
         predictor = predictors.load(member.artifact("predictor"), cfg, stored.predictions().labels, features.under(cfg))
-        reads.append(predictor.scaled_vectors)  # type: ignore[attr-defined]
+        reads.append(predictors.require_capability(predictor, GivesVectors).vectors)
     return lambda rows: np.concatenate([read(rows) for read in reads], axis=1)
 
 

@@ -19,6 +19,7 @@ from ser_bench.errors import InterruptedRunError, TrackingError
 from ser_bench.evaluation import run_figures
 from ser_bench.evaluation.classification_report import report_dict, report_text
 from ser_bench.evaluation.metrics import confusion, score
+from ser_bench.predictors import HasNetwork, HasPrompt, has_capability, require_capability
 from ser_bench.redaction import redact
 from ser_bench.tracking import peak_memory, run_description
 from ser_bench.tracking.epoch_metrics import EpochLog, log_metrics
@@ -108,22 +109,16 @@ class ActiveRun:
         describe_run(self._cfg, self.run_id, f"**{self._title}**  \n{headline}\n\n```\n{report}```\n")
 
     def log_predictor(self, predictor: Predictor) -> None:
-        """Keep what `predictors.load` needs under `predictor/`, and a network as an MLflow model besides.
-
-        A predictor has a network where it has a method `torch_module() -> (module, example)`: see `log_torch_model`.
-        One with a method `prompt_templates() -> dict` of arguments has a prompt: see `register_prompt`.
-        """
+        """Log the files of the predictor under `predictor/`, its network as an MLflow model, and its prompt."""
         with tempfile.TemporaryDirectory() as scratch:
             predictor.save(Path(scratch))
             with errors(self._cfg):
                 client(self._cfg).log_artifacts(self.run_id, scratch, "predictor")
-        network = getattr(predictor, "torch_module", None)
-        if network is not None and self._cfg.log_model:
-            module, example = network()
+        if has_capability(predictor.name, HasNetwork) and self._cfg.log_model:
+            module, example = require_capability(predictor, HasNetwork).torch_module()
             log_torch_model(self._cfg, self.run_id, module, example)
-        prompt = getattr(predictor, "prompt_templates", None)
-        if prompt is not None:
-            register_prompt(self._cfg, self.run_id, **prompt())
+        if has_capability(predictor.name, HasPrompt):
+            register_prompt(self._cfg, self.run_id, **require_capability(predictor, HasPrompt).prompt_templates())
 
     def _log_text(self, text: str, name: str) -> None:
         log_text(self._cfg, self.run_id, text, name)

@@ -14,7 +14,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from ser_bench import predictions as tables
-from ser_bench.config import SCHEMAS, Config, TrackingConfig, to_config
+from ser_bench.config import Config, TrackingConfig, model_schemas, to_config
 from ser_bench.errors import RunNotFoundError, TrackingError
 from ser_bench.tracking.mlflow_store import client, errors
 from ser_bench.tracking.sweep_run import ADOPTED, PARENT_TAG
@@ -215,10 +215,9 @@ def _stored(cfg: TrackingConfig, run: Run) -> StoredRun:
 
 
 def _model_schema(model: dict[Any, Any]) -> type:
-    """The schema of the group `model` that has these keys; predictors may share one."""
-    schemas = {name: schema for name, schema in SCHEMAS.items() if name.startswith("schema/model/")}
-    exact = schemas.get(f"schema/model/{model.get('name')}")
-    fitting = [schema for schema in schemas.values() if set(model) <= {one.name for one in fields(schema)}]
-    if exact is None and not fitting:
-        raise ValueError(f"no schema has the keys {', '.join(map(str, model))} of model {model.get('name')}")
-    return exact or fitting[0]
+    """Return the dataclass for the group `model` of a stored run: that of its name, else one that has its keys."""
+    known = model_schemas()
+    fitting = [schema for schema in known.values() if set(model) <= {item.name for item in fields(schema)}]
+    if str(model.get("name")) not in known and not fitting:
+        raise ValueError(f"no predictor has the keys {', '.join(map(str, model))} of model {model.get('name')}")
+    return known.get(str(model.get("name"))) or fitting[0]
