@@ -88,7 +88,7 @@ def rehearse(cfg: Config, corpus: Corpus, split: Split) -> RunResult:
 
 
 def score(predictions: Predictions, protocol: Protocol, speakers: Mapping[str, str]) -> dict[str, float]:
-    """Return metrics of the test rows with intervals; under `paper`, whose test rows are augmented, of clean rows too."""
+    """Return metrics of the test rows with intervals; under `paper`, with augmented test rows, of clean rows too."""
     scores = metrics.score(predictions) | bounds(predictions, speakers, "test/")
     if protocol is Protocol.paper:
         clean = predictions.take([i for i, row in enumerate(predictions.rows) if row.variant == CLEAN])
@@ -104,7 +104,8 @@ def bounds(predictions: Predictions, speakers: Mapping[str, str], prefix: str) -
     for name, statistic in (("uar", metrics.uar), ("accuracy", metrics.accuracy)):
         interval = statistics.interval(counts, statistic)
         if not math.isnan(interval.low):
-            intervals |= {f"{prefix}{name}_low": max(0.0, interval.low), f"{prefix}{name}_high": min(1.0, interval.high)}
+            intervals[f"{prefix}{name}_low"] = max(0.0, interval.low)
+            intervals[f"{prefix}{name}_high"] = min(1.0, interval.high)
     return intervals
 
 

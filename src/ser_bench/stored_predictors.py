@@ -85,8 +85,8 @@ def resolve(cfg: Config, corpus: Corpus, split: Split) -> tuple[RestoredMember, 
     """Return the members of the fusion that `cfg` describes, and log one line for each; () for any other model.
 
     Raises:
-        ConfigError: a word is neither a model nor a run id; a run is named twice; with `stack`, a run was trained on the
-            validation rows; or with `attention`, a run has no vectors.
+        ConfigError: a word is neither a model nor a run id; a run is named twice; with `stack`, a run was trained on
+            the validation rows; or with `attention`, a run has no vectors.
         RunNotFoundError: there is no such run; for a model, the message gives the command that makes one.
         NotComparableError: a run is not finished, was measured on other data, or predicted some rows only.
     """
@@ -144,7 +144,7 @@ def restore(
         cfg = run_here(run.config(), here)
         if cfg.llm.limit is not None and "llm" in predictors.predictor_class(cfg.model.name).groups:
             raise NotComparableError(
-                f"run {run.run_id} ({run.name}) predicts at most {cfg.llm.limit} clips (llm.limit), and a fusion needs all; "
+                f"run {run.run_id} ({run.name}) predicts at most {cfg.llm.limit} clips (llm.limit), and a fusion all; "
                 f"make one without a limit: python run.py model={cfg.model.name} llm.limit=null"
             )
         members = restore(run.members(), here, clips, language, labels, new_audio)
@@ -157,8 +157,8 @@ def restore(
 def tags_of(members: Sequence[RestoredMember]) -> dict[str, str]:
     """Return the tags of a fusion: `members` (run ids) and `member_settings` (model and configuration digest of each).
 
-    Folds and seeds of one fusion have the same `member_settings`, by which run groups pool them. If a member was adapted
-    to its speakers, the tag `model` of the fusion says so too. {} without members.
+    Folds and seeds of one fusion have the same `member_settings`, by which run groups pool them. If a member was
+    adapted to its speakers, the tag `model` of the fusion says so too. {} without members.
     """
     if not members:
         return {}

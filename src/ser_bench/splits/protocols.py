@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from ser_bench.config import Protocol, SplitConfig
 from ser_bench.errors import SplitError
@@ -177,6 +176,8 @@ def _clip(corpus: Corpus, cfg: SplitConfig, folds: int) -> _Parts:
     rest = [clip_id for clip_id in sorted(emotions) if clip_id not in test]
     val: set[str] = set()
     if cfg.val_fraction > 0:
+        from sklearn.model_selection import train_test_split
+
         labels = [emotions[clip_id] for clip_id in rest]
         _, held = train_test_split(rest, test_size=cfg.val_fraction, stratify=labels, random_state=cfg.seed)
         val = set(held)
@@ -218,6 +219,8 @@ _MAKERS: dict[Protocol, Callable[[Corpus, SplitConfig, int], _Parts]] = {
 
 def _paper_rows(corpus: Corpus, cfg: SplitConfig, variants: Sequence[str]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     """All rows shuffled, `test_fraction` of them tested (rounded up, as scikit-learn does): the leak itself."""
+    from sklearn.model_selection import train_test_split
+
     rows = [Row(clip.id, variant) for clip in corpus.clips for variant in variants]
     train, test = train_test_split(np.arange(len(rows)), test_size=cfg.test_fraction, random_state=cfg.seed)
     return tuple(rows[i] for i in train), tuple(rows[i] for i in test)
@@ -240,6 +243,8 @@ def _sentences(corpus: Corpus) -> dict[str, str]:
 
 def _fold_members(strata: dict[str, str], folds: int, cfg: SplitConfig, what: str) -> set[str]:
     """Names in test fold `cfg.fold`, each stratum (sex, emotion) spread evenly over the folds."""
+    from sklearn.model_selection import StratifiedKFold
+
     names = sorted(strata)
     if folds < 2 or len(names) < folds:
         raise SplitError(
