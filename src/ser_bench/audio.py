@@ -21,7 +21,7 @@ import soundfile
 import soxr
 
 from ser_bench.errors import BadClipError
-from ser_bench.types import FloatArray
+from ser_bench.types import Clip, FloatArray
 
 MAX_DURATION_S = 60.0
 """Default limit of the length, seconds; a longer file is not a single utterance."""
@@ -78,8 +78,8 @@ def read(path: Path, max_duration_s: float = MAX_DURATION_S) -> tuple[FloatArray
 def load(path: Path, sample_rate_hz: int, offset_s: float = 0.0, duration_s: float | None = None) -> FloatArray:
     """Read a section of a file and resample it.
 
-    The section is cut at the sampling rate of the file and then resampled (soxr, high quality), in the order and with the
-    rounding of `librosa.load`.
+    The section is cut at the sampling rate of the file and then resampled (soxr, high quality), in the order and with
+    the rounding of `librosa.load`.
 
     Args:
         path: the audio file.
@@ -129,6 +129,15 @@ def content_digest(path: Path) -> str:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
     except OSError as error:
         raise BadClipError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def clip_digest(clip: Clip) -> str:
+    """Return the `content_digest` of a clip's file: the one that the corpus recorded, else computed now.
+
+    Raises:
+        BadClipError: as in `content_digest`.
+    """
+    return clip.digest or content_digest(clip.path)
 
 
 def is_lfs_pointer(head: bytes) -> bool:

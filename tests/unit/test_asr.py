@@ -14,7 +14,7 @@ import soundfile
 
 from ser_bench import asr, weights
 from ser_bench.asr import faster_whisper
-from ser_bench.asr.faster_whisper import Heard
+from ser_bench.asr.faster_whisper import DecodedClip
 from ser_bench.asr.words import normalise, repeats
 from ser_bench.cache import Cache
 from ser_bench.config import AsrConfig
@@ -170,13 +170,13 @@ def test_whisper_cannot_cut_the_padding(tmp_path: Path) -> None:
 class FakeWhisper(faster_whisper.Whisper):
     """Hears `answers[frames][clip id]`, and notes what it was asked."""
 
-    answers: dict[int, dict[str, Heard]] = {}  # noqa: RUF012
+    answers: dict[int, dict[str, DecodedClip]] = {}  # noqa: RUF012
     asked: list[tuple[int, list[str]]] = []  # noqa: RUF012
 
     def __init__(self, cfg: AsrConfig, language: str) -> None:
         self._cfg = cfg
 
-    def hear(self, clips: Sequence[Clip], order: Sequence[int], frames: int) -> Iterator[tuple[int, Heard]]:
+    def decode(self, clips: Sequence[Clip], order: Sequence[int], frames: int) -> Iterator[tuple[int, DecodedClip]]:
         FakeWhisper.asked.append((frames, [clips[i].id for i in order]))
         for i in order:
             yield i, FakeWhisper.answers[frames][clips[i].id]
@@ -188,20 +188,20 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeWhisper]:
     FakeWhisper.asked = []
     FakeWhisper.answers = {
         1000: {
-            "sure": Heard("Don't forget a jacket.", -0.1, 0.02, False),
-            "improbable": Heard("to let me make walk", -1.2, 0.1, False),
-            "empty": Heard("", -0.2, 0.1, False),
-            "loop": Heard("is is is is is is", -0.1, 0.1, True),
-            "twice": Heard("It's 11 o'clock. It's eleven o'clock!", -0.1, 0.1, False),
-            "silent": Heard("", 0.0, 1.0, False, silent=True),
-            "noise": Heard("you", -1.4, 0.9, False),
+            "sure": DecodedClip("Don't forget a jacket.", -0.1, 0.02, False),
+            "improbable": DecodedClip("to let me make walk", -1.2, 0.1, False),
+            "empty": DecodedClip("", -0.2, 0.1, False),
+            "loop": DecodedClip("is is is is is is", -0.1, 0.1, True),
+            "twice": DecodedClip("It's 11 o'clock. It's eleven o'clock!", -0.1, 0.1, False),
+            "silent": DecodedClip("", 0.0, 1.0, False, silent=True),
+            "noise": DecodedClip("you", -1.4, 0.9, False),
         },
         3000: {
-            "improbable": Heard("It's 11 o'clock.", -0.4, 0.1, False),
-            "empty": Heard("Maybe tomorrow it will be cold.", -0.3, 0.1, False),
-            "loop": Heard("I wonder what this is about.", -0.2, 0.1, False),
-            "twice": Heard("It's 11 o'clock.", -0.1, 0.1, False),
-            "noise": Heard("you", -1.3, 0.9, False),
+            "improbable": DecodedClip("It's 11 o'clock.", -0.4, 0.1, False),
+            "empty": DecodedClip("Maybe tomorrow it will be cold.", -0.3, 0.1, False),
+            "loop": DecodedClip("I wonder what this is about.", -0.2, 0.1, False),
+            "twice": DecodedClip("It's 11 o'clock.", -0.1, 0.1, False),
+            "noise": DecodedClip("you", -1.3, 0.9, False),
         },
     }
     return FakeWhisper
@@ -328,5 +328,5 @@ def test_whisper_runs_end_to_end_on_a_random_checkpoint(tmp_path: Path) -> None:
     assert len(first) == 3
     assert all(isinstance(words, str) for words in first)
     assert asr.transcribe(clips, cfg, "en", Cache(tmp_path / "b")) == first
-    with pytest.raises(LanguageError, match="knows English only"):
+    with pytest.raises(LanguageError, match="English only"):
         asr.transcribe(clips, cfg, "de", Cache(tmp_path / "c"))

@@ -1,4 +1,4 @@
-"""`asr=whisper`: OpenAI's own package, PyTorch, greedy, every clip padded to 30 s as its encoder demands.
+"""`asr=whisper`: OpenAI's own package in PyTorch, with greedy decoding; its encoder needs every clip padded to 30 s.
 
 The package is an extra (`pip install 'ser-bench[whisper]'`): see docs/decisions/0001-faster-whisper.md.
 """
@@ -21,18 +21,18 @@ from ser_bench.weights import folder
 
 SAMPLE_RATE_HZ = 16_000
 ENGLISH_TOKENS = 51_864
-"""Size of the vocabulary of Whisper's English-only models; multilingual ones have one more or two."""
+"""Vocabulary size of Whisper's English-only models; multilingual models have one or two tokens more."""
 
 
 def english_only(cfg: AsrConfig) -> bool:
-    """True for the models called `.en`, and for checkpoint files with their vocabulary."""
+    """Return True for models whose name ends with `.en`, and for checkpoint files with their vocabulary."""
     if not Path(cfg.model).is_file():
         return cfg.model.endswith(".en")
     return int(_checkpoint(cfg.model)["dims"]["n_vocab"]) <= ENGLISH_TOKENS
 
 
 def identity(cfg: AsrConfig) -> dict[str, Any]:
-    """What decides the words: model (for a checkpoint file its content) and device."""
+    """Return what decides the words: model (the sha256 of a checkpoint file), device and precision."""
     if cfg.max_frames is not None:
         raise ConfigError("asr=whisper always pads to 30 s: leave asr.max_frames=null, or use asr=faster_whisper")
     path = Path(cfg.model)
@@ -44,12 +44,12 @@ def identity(cfg: AsrConfig) -> dict[str, Any]:
 
 
 def recognise(clips: Sequence[Clip], cfg: AsrConfig, language: str) -> Iterator[tuple[int, str]]:
-    """(position, transcript) of every clip, in batches of `cfg.batch_size`.
+    """Yield (position, transcript) of every clip, in batches of `cfg.batch_size`.
 
     Raises:
-        ConfigError: openai-whisper is not installed, or its model has another name.
-        WeightsError: the checkpoint cannot be downloaded.
-        BadClipError: a clip cannot be read.
+        ConfigError: if openai-whisper is not installed, or has no model of this name.
+        WeightsError: if the checkpoint cannot be downloaded.
+        BadClipError: if a clip cannot be read.
     """
     whisper = _package()
     import torch
@@ -84,8 +84,8 @@ def _load(whisper: Any, cfg: AsrConfig) -> Any:
         return whisper.load_model(cfg.model, device=cfg.device, download_root=str(folder() / "openai-whisper"))
     except (urllib.error.URLError, TimeoutError, RuntimeError) as error:
         raise WeightsError(
-            f"asr=whisper: the checkpoint {cfg.model} cannot be had ({error}); set asr.model=/path/to/{cfg.model}.pt, "
-            "or use asr=faster_whisper, whose weights the package index carries"
+            f"asr=whisper: the checkpoint {cfg.model} cannot be loaded or downloaded ({error}); set "
+            f"asr.model=/path/to/{cfg.model}.pt, or use asr=faster_whisper, whose weights come from the package index"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Where Whisper's weights in CTranslate2's format lie, for the recogniser and for whoever listens to its encoder."""
+"""Location and digest of Whisper's weights in CTranslate2's format, for the recogniser and for the encoder."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ MODEL_FILE = "model.bin"
 
 
 def is_folder(model: str) -> bool:
-    """Whether `model` is a folder with weights rather than a name."""
+    """Return whether `model` is a folder with weights rather than a name."""
     return (Path(model) / MODEL_FILE).is_file()
 
 
 def home(model: str, key: str = "asr.model") -> Path:
-    """Folder of the weights: `model` itself, or the line of the table that it stands for, fetched where needed.
+    """Return the folder of the weights: `model` itself, or the one of the table of weights, downloaded if needed.
 
     Args:
         model: "tiny.en", "base", or a folder.
-        key: configuration key that holds it, for the message.
+        key: configuration key of the model, for error messages.
 
     Raises:
-        ConfigError: neither a name of the table nor a folder.
-        WeightsError: they cannot be had.
+        ConfigError: if `model` is neither a name in the table nor a folder.
+        WeightsError: if the weights are not available.
     """
     return Path(model) if is_folder(model) else weights.fetch(_table_name(model, key))
 
 
 @lru_cache(maxsize=4)
 def sha256(model: str, key: str = "asr.model") -> str:
-    """Hexadecimal sha256 of the weights, from the table or of the file.
+    """Return the hexadecimal sha256 of the weights, from the table or computed from the file.
 
     Raises:
-        ConfigError: as `home`.
+        ConfigError: as in `home`.
     """
     if not is_folder(model):
         return weights.TABLE[_table_name(model, key)].sha256

@@ -1,4 +1,4 @@
-"""Words as they are compared by the word error rate."""
+"""Normalisation of transcripts before the word error rate is computed, and detection of repeated phrases."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
 
 
 def normalise(text: str) -> str:
-    """Lower case, single spaces, no punctuation but the apostrophe inside a word, 0 to 99 spelled out.
+    """Return the text in lower case with single spaces, without punctuation, and with 0 to 99 spelled out.
 
-    A recogniser writes "It's 11 o'clock." for "It's eleven o'clock": it heard every word.
+    Apostrophes inside words stay. "It's 11 o'clock." and "It's eleven o'clock" are then equal.
 
     >>> normalise("It’s 11 o'clock — 'now'!")
     "it's eleven o'clock now"
@@ -27,7 +27,7 @@ def normalise(text: str) -> str:
 
 
 def repeats(text: str) -> bool:
-    """True where the whole text is one phrase said twice or more, as a decoder writes that found no end.
+    """Return True if the whole text is one phrase repeated, as in the output of a decoder that does not stop.
 
     >>> repeats("It's 11 o'clock. It's 11 o'clock."), repeats("No, no, it's cold.")
     (True, False)

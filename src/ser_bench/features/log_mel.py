@@ -1,19 +1,18 @@
-"""Log-mel spectrograms of clips [T, B], cached on disk: what a network that reads time and frequency looks at."""
+"""Log-mel spectrograms [T, B] of clips, cached on disk: the input of networks over time and frequency."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from ser_bench import audio
-from ser_bench.cache import Cache
+from ser_bench.cache import Cache, CachedComputation, array_format
 from ser_bench.config import LogMelConfig
 from ser_bench.types import Clip, FloatArray
 
@@ -21,14 +20,13 @@ if TYPE_CHECKING:
     import torch
 
 LOGMEL_VERSION = 1
-"""Raised when the same clip and parameters would give other numbers: old cache entries are then not read."""
+"""Increase it when the same clip and parameters give other numbers than before: older cache entries are not read."""
 POWER_FLOOR = 1e-8
-"""Power that counts as silence, −80 dB of full scale."""
-SHOWN_AFTER_S = 2.0
+"""Smallest power: −80 dB relative to full scale."""
 
 
 def frames(cfg: LogMelConfig) -> int:
-    """T, frames of one clip: centred, so one more than hops.
+    """Return T, the number of frames of one clip. Frames are centred, so there is one more than hops.
 
     >>> frames(LogMelConfig())
     219
@@ -37,35 +35,36 @@ def frames(cfg: LogMelConfig) -> int:
 
 
 def extract(clips: Sequence[Clip], cfg: LogMelConfig, cache: Cache) -> FloatArray:
-    """[N, T, B] float32, dB of full scale, −80 at least; clips are cut or zero-padded to `cfg.duration_s`.
+    """Return log-mel spectrograms [N, T, B] float32, dB relative to full scale, at least −80.
 
-    Mel bands as HTK spaces them (2595 · log10(1 + f / 700)), triangles of equal height.
+    Clips are cut or zero-padded to `cfg.duration_s`. The mel bands are spaced as in HTK, 2595 · log10(1 + f / 700), and
+    are triangles of equal height.
 
     Raises:
-        BadClipError: a file cannot be read.
-        CacheError: the cache cannot be written.
+        BadClipError: if a file cannot be read.
+        CacheError: if the cache cannot be written.
     """
     shape = (frames(cfg), cfg.bands)
-    out = np.empty((len(clips), *shape), dtype=np.float32)
     settings = asdict(cfg)
-    keys = [Cache.key(step="logmel", version=LOGMEL_VERSION, clip=_content(c), settings=settings) for c in clips]
-    missing = []
-    for place, key in enumerate(keys):
-        stored = cache.read_array(key)
-        if stored is None or stored.shape != shape:
-            missing.append(place)
-        else:
-            out[place] = stored
-    with (
-        ThreadPoolExecutor(_threads()) as pool,
-        tqdm(total=len(missing), desc="log-mel", unit="clip", disable=None, delay=SHOWN_AFTER_S, leave=False) as bar,
-    ):
-        for place, one in zip(missing, pool.map(lambda i: _spectrogram(clips[i], cfg), missing), strict=True):
-            # Half precision is 0.06 dB at most here, and half the disk.
-            cache.write_array(keys[place], one.astype(np.float16))
-            out[place] = one.astype(np.float16)
-            bar.update()
-    return out
+
+    def key(clip: Clip) -> str:
+        return Cache.key(step="logmel", version=LOGMEL_VERSION, clip=audio.clip_digest(clip), settings=settings)
+
+    computation = CachedComputation(
+        cache, key, lambda missing: _compute(missing, cfg), array_format(shape), "log-mel spectrograms"
+    )
+    spectrograms = np.empty((len(clips), *shape), dtype=np.float32)
+    with closing(computation.each(clips)) as results:
+        for position, spectrogram in results:
+            spectrograms[position] = spectrogram
+    return spectrograms
+
+
+def _compute(clips: Sequence[Clip], cfg: LogMelConfig) -> Generator[tuple[int, FloatArray], None, None]:
+    """(position, [T, B] float16). Half precision is accurate to 0.06 dB here, and takes half the disk space."""
+    with ThreadPoolExecutor(_threads()) as pool:
+        for position, spectrogram in enumerate(pool.map(lambda clip: _spectrogram(clip, cfg), clips)):
+            yield position, spectrogram.astype(np.float16)
 
 
 def _spectrogram(clip: Clip, cfg: LogMelConfig) -> FloatArray:
@@ -78,7 +77,7 @@ def _spectrogram(clip: Clip, cfg: LogMelConfig) -> FloatArray:
     spectrum = torch.stft(
         padded, cfg.frame_length, cfg.hop_length, window=window, center=True, pad_mode="constant", return_complex=True
     )
-    # A sine of full scale has a power of 0 dB in its bin.
+    # Scaled so that a sine of full scale has a power of 0 dB in its bin.
     power = (spectrum.abs() * (2.0 / window.sum())).square()
     mel = power.T @ _filters(cfg.frame_length, cfg.sample_rate_hz, cfg.bands)
     decibels: FloatArray = mel.clamp(min=POWER_FLOOR).log10().mul(10.0).numpy()
@@ -87,7 +86,7 @@ def _spectrogram(clip: Clip, cfg: LogMelConfig) -> FloatArray:
 
 @lru_cache(maxsize=4)
 def _filters(frame_length: int, sample_rate_hz: int, bands: int) -> torch.Tensor:
-    """[bins, B]."""
+    """Weights [bins, B] of the mel bands."""
     from ser_bench.features.torchaudio_cpu import torchaudio
 
     filters: torch.Tensor = torchaudio.functional.melscale_fbanks(
@@ -100,8 +99,3 @@ def _threads() -> int:
     import torch
 
     return torch.get_num_threads()
-
-
-def _content(clip: Clip) -> str:
-    """Digest of the file's bytes; read now where the corpus did not note it."""
-    return clip.digest or hashlib.blake2b(clip.path.read_bytes(), digest_size=audio.DIGEST_BYTES).hexdigest()

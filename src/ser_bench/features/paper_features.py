@@ -1,26 +1,25 @@
-"""Spectral features of rows: from audio files through augmentation to ZCR | RMS | MFCC vectors, cached on disk.
+"""The paper's features of rows: from audio files through augmentation to ZCR | RMS | MFCC vectors, cached on disk.
 
-Clips stream through a few threads, each of which loads, augments and computes a handful at a time, so memory holds
-`features.batch_clips` clips at most, however large the corpus is. Each row is one cache entry under all that decides
-it, so that only rows never seen with these parameters are computed.
+A few threads load, augment and compute a handful of clips at a time, so memory holds at most `features.batch_clips`
+clips, whatever the size of the corpus. Each row has its own cache entry, whose key contains everything that decides the
+vector. Only rows without an entry are computed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache as memoised
 from itertools import groupby
 
 import numpy as np
-from tqdm import tqdm
 
 from ser_bench import audio
-from ser_bench.cache import Cache
+from ser_bench.cache import Cache, CachedComputation, float32_format
 from ser_bench.config import AugmentConfig, Engine, FeaturesConfig
 from ser_bench.errors import ConfigError
 from ser_bench.features import augmentation, paper_vector
@@ -31,21 +30,20 @@ __all__ = ["cached", "extract", "fill", "length"]
 length = paper_vector.length
 
 FEATURES_VERSION = 1
-"""Raise it when the same parameters give other numbers than before: older cache entries are then never read."""
+"""Increase it when the same parameters give other numbers than before: older cache entries are then not read."""
 CPU_CHUNK_CLIPS = 1
-"""Four variants of one clip already fill a core's cache; larger batches are slower on a CPU."""
+"""Clips in one job on a CPU. Four variants of a clip already fill a core's cache; larger batches are slower."""
 JOBS_PER_THREAD = 2
-"""Begun and not yet taken: one in work, one waiting."""
+"""Jobs that are submitted and not yet collected: one that is computed, one that waits."""
 LARGE_BLOCK_BYTES = 24 * 1024**2
-"""Below 32 MiB, over which glibc never raises the limit."""
-READING_SHOWN_AFTER_S = 3.0
+"""Less than 32 MiB, the largest threshold that glibc chooses by itself."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """The same missing variants of a few clips."""
+    """A few clips of which the same variants are computed."""
 
     clips: tuple[Clip, ...]
     variants: tuple[str, ...]
@@ -53,7 +51,7 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Result:
-    """Vectors [C, V, D] of a job, and which of its clips hold no signal where they were read."""
+    """Vectors [C, V, D] of a job, and the ids of its clips that contain no signal in the part that is read."""
 
     job: _Job
     vectors: FloatArray
@@ -63,85 +61,53 @@ class _Result:
 def extract(
     rows: Sequence[Row], clips: Mapping[str, Clip], features: FeaturesConfig, strength: AugmentConfig, cache: Cache
 ) -> FloatArray:
-    """Vectors [N, D] float32 of N rows, in the order asked, not standardised; D = `length(features)`.
+    """Return the vectors [N, D] float32 of N rows, in order, not standardised; D = `length(features)`.
 
     Raises:
-        BadClipError: a file cannot be read.
-        CacheError: the cache cannot be written.
-        ConfigError: a variant or a device that does not exist.
+        BadClipError: if a file cannot be read.
+        CacheError: if the cache cannot be written.
+        ConfigError: if a variant or a device does not exist.
     """
-    out = np.zeros((len(rows), length(features)), dtype=np.float32)
-    places: dict[Row, list[int]] = {}
-    for place, row in enumerate(rows):
-        places.setdefault(row, []).append(place)
-
-    def put(row: Row, values: FloatArray) -> None:
-        out[places[row]] = values
-
-    _stream(list(places), clips, features, strength, cache, put)
-    return out
+    vectors = np.zeros((len(rows), length(features)), dtype=np.float32)
+    with closing(_computation(clips, features, strength, cache).each(rows)) as results:
+        for position, vector in results:
+            vectors[position] = vector
+    return vectors
 
 
 def cached(
     rows: Sequence[Row], clips: Mapping[str, Clip], features: FeaturesConfig, strength: AugmentConfig, cache: Cache
 ) -> FloatArray | None:
-    """As `extract`, but nothing is computed: None where a row is not in the cache."""
-    _check(features, strength)
-    out = np.empty((len(rows), length(features)), dtype=np.float32)
-    keys = _keys(rows, clips, features, strength)
-    for place, row in enumerate(rows):
-        payload = cache.read(keys[row])
-        if payload is None or len(payload) != out.itemsize * out.shape[1]:
+    """Return the same as `extract` without computing anything; None if a row is not in the cache."""
+    computation = _computation(clips, features, strength, cache)
+    vectors = np.empty((len(rows), length(features)), dtype=np.float32)
+    for position, row in enumerate(rows):
+        vector = computation.read(row)
+        if vector is None:
             return None
-        out[place] = np.frombuffer(payload, dtype="<f4")
-    return out
+        vectors[position] = vector
+    return vectors
 
 
 def fill(
     rows: Iterable[Row], clips: Mapping[str, Clip], features: FeaturesConfig, strength: AugmentConfig, cache: Cache
 ) -> int:
-    """As `extract`, but into the cache alone, so that memory stays flat; returns how many rows were computed."""
-    return _stream(list(dict.fromkeys(rows)), clips, features, strength, cache, lambda _row, _values: None)
+    """Compute the vectors that are not cached, without keeping them in memory; return how many were computed."""
+    return _computation(clips, features, strength, cache).fill(list(rows))
 
 
-def _stream(
-    rows: Sequence[Row],
-    clips: Mapping[str, Clip],
-    features: FeaturesConfig,
-    config: AugmentConfig,
-    cache: Cache,
-    put: Callable[[Row, FloatArray], None],
-) -> int:
-    """Hand every row's vector to `put`, from the cache or computed; returns how many were computed."""
-    _check(features, config)
-    keys = _keys(rows, clips, features, config)
-    missing: dict[str, list[str]] = {}
-    bytes_expected = 4 * length(features)
-    for row in tqdm(rows, desc="cached features", unit="row", disable=None, delay=READING_SHOWN_AFTER_S, leave=False):
-        payload = cache.read(keys[row])
-        if payload is None or len(payload) != bytes_expected:
-            missing.setdefault(row.clip_id, []).append(row.variant)
-        else:
-            put(row, np.frombuffer(payload, dtype="<f4"))
-    silent: list[str] = []
-    with (
-        closing(_compute(list(_jobs(missing, clips, features)), features, config)) as results,
-        tqdm(total=len(missing), desc="spectral features", unit="clip", disable=None if missing else True) as bar,
-    ):
-        for result in results:
-            for clip, vectors in zip(result.job.clips, result.vectors, strict=True):
-                for variant, values in zip(result.job.variants, vectors, strict=True):
-                    row = Row(clip.id, variant)
-                    cache.write(keys[row], values.astype("<f4").tobytes())
-                    put(row, values)
-            silent += result.silent
-            bar.update(len(result.job.clips))
-    if silent:
-        log.warning(
-            "%d of %d clips hold no signal from features.offset_s=%g on, so their features are those of silence: %s",
-            *(len(silent), len(missing), features.offset_s, ", ".join(silent[:5]) + (" …" if len(silent) > 5 else "")),
-        )
-    return sum(map(len, missing.values()))
+def _computation(
+    clips: Mapping[str, Clip], features: FeaturesConfig, strength: AugmentConfig, cache: Cache
+) -> CachedComputation[Row, FloatArray]:
+    _check(features, strength)
+    return CachedComputation(
+        cache,
+        _key_of(clips, features, strength),
+        lambda missing: _compute(missing, clips, features, strength),
+        float32_format(length(features)),
+        "spectral features",
+        "row",
+    )
 
 
 def _check(features: FeaturesConfig, config: AugmentConfig) -> None:
@@ -150,65 +116,80 @@ def _check(features: FeaturesConfig, config: AugmentConfig) -> None:
         import torch
 
         if not torch.cuda.is_available():
-            raise ConfigError(f"features.device={features.device}: torch sees no CUDA device; use features.device=cpu")
+            raise ConfigError(
+                f"features.device={features.device}: PyTorch finds no CUDA device; use features.device=cpu"
+            )
 
 
-def _keys(
-    rows: Sequence[Row], clips: Mapping[str, Clip], features: FeaturesConfig, config: AugmentConfig
-) -> dict[Row, str]:
-    """A cache key a row, made of all that decides its vector; the device and the batch size do not."""
+def _key_of(clips: Mapping[str, Clip], features: FeaturesConfig, config: AugmentConfig) -> Callable[[Row], str]:
+    """Row → cache key of everything that decides its vector; device and batch size do not."""
     settings = asdict(features) | {name: getattr(features, name).value for name in ("engine", "pad", "mfcc_order")}
     for name in ("pitch", "batch_clips", "device"):
         del settings[name]
     digest = digest_of(settings)
-    strengths = {variant: augmentation.parameters(variant, config) for variant in {row.variant for row in rows}}
-    contents = {clip_id: _content(clips[clip_id]) for clip_id in {row.clip_id for row in rows}}
-    return {
-        row: Cache.key(
+    content = memoised(lambda clip_id: audio.clip_digest(clips[clip_id]))
+
+    def key(row: Row) -> str:
+        return Cache.key(
             step="spectral",
             version=FEATURES_VERSION,
             settings=digest,
-            content=contents[row.clip_id],
+            content=content(row.clip_id),
             variant=row.variant,
-            strength=strengths[row.variant],
+            strength=augmentation.parameters(row.variant, config),
             noise_of=row.clip_id if augmentation.is_noisy(row.variant) else "",
         )
-        for row in rows
-    }
+
+    return key
 
 
-def _content(clip: Clip) -> str:
-    """Digest of the file's bytes."""
-    return clip.digest or hashlib.blake2b(clip.path.read_bytes(), digest_size=audio.DIGEST_BYTES).hexdigest()
+def _compute(
+    rows: Sequence[Row], clips: Mapping[str, Clip], features: FeaturesConfig, config: AugmentConfig
+) -> Generator[tuple[int, FloatArray], None, None]:
+    """(position in `rows`, vector [D]) of every row, and at the end a warning if clips contain no signal."""
+    positions = {row: position for position, row in enumerate(rows)}
+    variants: dict[str, list[str]] = {}
+    for row in rows:
+        variants.setdefault(row.clip_id, []).append(row.variant)
+    silent: list[str] = []
+    with closing(_results(list(_jobs(variants, clips, features)), features, config)) as results:
+        for result in results:
+            for clip, vectors in zip(result.job.clips, result.vectors, strict=True):
+                for variant, vector in zip(result.job.variants, vectors, strict=True):
+                    yield positions[Row(clip.id, variant)], vector
+            silent += result.silent
+    if silent:
+        log.warning(
+            "%d of %d clips contain no signal from features.offset_s=%g on, so their features are those of silence: %s",
+            *(len(silent), len(variants), features.offset_s, ", ".join(silent[:5]) + (" …" if len(silent) > 5 else "")),
+        )
 
 
-def _jobs(missing: Mapping[str, Sequence[str]], clips: Mapping[str, Clip], features: FeaturesConfig) -> Iterator[_Job]:
-    """Clips that lack the same variants, in chunks that fit the device."""
+def _jobs(variants: Mapping[str, Sequence[str]], clips: Mapping[str, Clip], features: FeaturesConfig) -> Iterator[_Job]:
+    """Clips of which the same variants are missing, in chunks that suit the device."""
     chunk = max(1, features.batch_clips // (JOBS_PER_THREAD * _threads()))
     if features.device == "cpu":
         chunk = min(chunk, CPU_CHUNK_CLIPS)
     groups: dict[tuple[str, ...], list[Clip]] = {}
-    for clip_id, variants in missing.items():
-        groups.setdefault(tuple(variants), []).append(clips[clip_id])
-    for variants, members in groups.items():
+    for clip_id, names in variants.items():
+        groups.setdefault(tuple(names), []).append(clips[clip_id])
+    for group, members in groups.items():
         for start in range(0, len(members), chunk):
-            yield _Job(tuple(members[start : start + chunk]), variants)
+            yield _Job(tuple(members[start : start + chunk]), group)
 
 
-def _compute(jobs: Sequence[_Job], features: FeaturesConfig, config: AugmentConfig) -> Generator[_Result, None, None]:
-    """Results in the order of the jobs, computed by as many threads as PyTorch was given."""
-    if not jobs:
-        return
+def _results(jobs: Sequence[_Job], features: FeaturesConfig, config: AugmentConfig) -> Generator[_Result, None, None]:
+    """Results in the order of the jobs, computed by as many threads as PyTorch uses."""
     threads = _threads()
     _keep_freed_memory()
     with _one_torch_thread_each(), ThreadPoolExecutor(threads) as pool:
-        begun: deque[Future[_Result]] = deque()
+        submitted: deque[Future[_Result]] = deque()
         for job in jobs:
-            begun.append(pool.submit(_work, job, features, config))
-            if len(begun) == JOBS_PER_THREAD * threads:
-                yield begun.popleft().result()
-        while begun:
-            yield begun.popleft().result()
+            submitted.append(pool.submit(_work, job, features, config))
+            if len(submitted) == JOBS_PER_THREAD * threads:
+                yield submitted.popleft().result()
+        while submitted:
+            yield submitted.popleft().result()
 
 
 def _threads() -> int:
@@ -218,11 +199,12 @@ def _threads() -> int:
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep what a clip frees for the next clip.
+    """Make the C library keep the memory that a clip frees, so that the next clip can use it.
 
-    glibc gives freed memory back to the system beyond twice the largest block that was ever freed (mallopt(3), dynamic
-    mmap threshold); the page faults of taking it again were a quarter of the time. One large block, allocated, never
-    touched and freed, raises that limit. Elsewhere this does nothing.
+    Allocating and freeing one large block, which is never touched, raises glibc's threshold for memory that it returns
+    to the system: twice the largest block that was ever freed (mallopt(3), dynamic mmap threshold). Without this, the
+    page faults of allocating the same memory again took a quarter of the time. With other C libraries this has no
+    effect.
     """
     import torch
 
@@ -231,7 +213,7 @@ def _keep_freed_memory() -> None:
 
 @contextmanager
 def _one_torch_thread_each() -> Iterator[None]:
-    """Clips side by side on several threads are faster than several threads on the small arrays of one clip."""
+    """Use one PyTorch thread per clip: several clips in parallel are faster than several threads on a clip's arrays."""
     import torch
 
     threads = torch.get_num_threads()
@@ -268,7 +250,7 @@ def _by_torch(
 ) -> None:
     import torch
 
-    by_size = sorted(range(len(waves)), key=lambda c: len(waves[c]))  # under pad=vector sizes differ
+    by_size = sorted(range(len(waves)), key=lambda c: len(waves[c]))  # sizes differ under pad=vector
     for size, group in groupby(by_size, key=lambda c: len(waves[c])):
         members = list(group)
         batch = np.empty((len(members), len(job.variants), size), dtype=np.float32)

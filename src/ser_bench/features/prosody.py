@@ -1,60 +1,93 @@
-"""How a clip was said, beyond its mean F0: Praat's measures over the whole clip at the file's own rate.
+"""Pitch and prosody of a clip, measured by Praat over the whole clip at the file's own sampling rate.
 
-Loudness is the mean of Praat's intensity over the stretch that is spoken, in dB; since nobody knows how far a
-microphone was, it means something only beside other recordings made alike. Syllables are counted as de Jong and Wempe
-(2009) do: peaks of the intensity that are voiced and at least 2 dB above the dip before them.
+- F0 is measured by Praat's autocorrelation method (Boersma 1993).
+- Loudness is the mean of Praat's intensity over the spoken part, in dB. The distance of the microphone is not known, so
+  loudness can only be compared between recordings that were made alike.
+- Syllables are counted as in de Jong and Wempe (2009): peaks of the intensity that are voiced and at least 2 dB above
+  the dip before them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from ser_bench import audio
-from ser_bench.cache import Cache
+from ser_bench.cache import Cache, CachedComputation, json_format
 from ser_bench.config import PitchConfig
-from ser_bench.features.pitch import PERIODS_PER_WINDOW, SEMITONES_PER_OCTAVE
 from ser_bench.types import Clip, FloatArray
 
+PERIODS_PER_WINDOW = 3
+"""Periods of the lowest F0 in Praat's window for pitch; a shorter clip has no frame."""
+SEMITONES_PER_OCTAVE = 12
 REFERENCE_HZ = 100.0
-"""0 semitones."""
+"""The F0 that counts as 0 semitones."""
 SILENCE_DB = 25.0
-"""So far below the loudest moment nobody speaks."""
+"""Intensity counts as silence from this far below the loudest moment."""
 LOUDEST_PERCENTILE = 99
+"""Percentile of the intensity that is taken for the loudest moment."""
 PAUSE_S = 0.1
+"""A shorter silence is not a pause."""
 DIP_DB = 2.0
+"""Smallest rise of the intensity from a dip to the peak of a syllable."""
 WINDOW_PERIODS = 6.4
-"""Praat's intensity looks at so many periods of the lowest F0 at once, and needs a clip of that length."""
+"""Periods of the lowest F0 in Praat's window for intensity; a shorter clip has no intensity."""
 PERIOD_RANGE_S, PERIOD_FACTOR, AMPLITUDE_FACTOR = (0.0001, 0.02), 1.3, 1.6
 """Praat's standard limits for jitter and shimmer."""
 HARMONICITY_STEP_S, HARMONICITY_SILENCE, HARMONICITY_PERIODS = 0.01, 0.1, 1.0
+"""Praat's standard parameters of the harmonics-to-noise ratio."""
 NOT_HARMONIC_DB = -200.0
-"""Praat's value where nothing is voiced."""
-REVISION = 1
-"""Raised when the measurement changes, so that cached values of the old one are not read."""
+"""Praat's harmonics-to-noise ratio of unvoiced frames."""
+PITCH_REVISION = 1
+"""Increase it when the measurement of `Pitch` changes: older cache entries are then not read."""
+PROSODY_REVISION = 1
+"""The same for `Prosody`."""
 
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
+class Pitch:
+    """Statistics of F0 over the voiced frames of one clip.
+
+    Attributes:
+        mean_hz: arithmetic mean.
+        median_hz: median.
+        std_hz: standard deviation (population).
+        min_hz: smallest value.
+        max_hz: largest value.
+        range_semitones: 12 · log2(max / min), at least 0.
+        voiced_fraction: voiced frames / all frames, in (0, 1].
+    """
+
+    mean_hz: float
+    median_hz: float
+    std_hz: float
+    min_hz: float
+    max_hz: float
+    range_semitones: float
+    voiced_fraction: float
+
+
+@dataclass(frozen=True, slots=True)
 class Prosody:
-    """Measures of one clip; None where it does not have what is measured.
+    """Measures of one clip; None if the clip does not have what is measured.
 
     Attributes:
         pitch_semitones: median F0 of the voiced frames, semitones above `REFERENCE_HZ`.
-        pitch_range_semitones: from the 10th to the 90th percentile of F0, at least 0.
-        pitch_slope: of a straight line through F0, semitones per second; negative where the voice falls.
-        loudness_db: mean intensity of the spoken stretch, dB.
-        syllables_per_second: syllable nuclei per second of the spoken stretch, pauses included.
-        pause_percent: share of pauses of at least `PAUSE_S` in the spoken stretch, 0 to 100.
-        jitter_percent: mean difference of neighbouring periods, in percent of the mean period.
-        shimmer_percent: the same of amplitudes.
-        harmonicity_db: mean harmonics-to-noise ratio of the voiced frames.
+        pitch_range_semitones: difference of the 10th and the 90th percentile of F0, at least 0.
+        pitch_slope: slope of a straight line through F0, semitones per second; negative if the pitch falls.
+        loudness_db: mean intensity of the spoken part, dB.
+        syllables_per_second: syllable nuclei per second of the spoken part, pauses included.
+        pause_percent: share of pauses of at least `PAUSE_S` in the spoken part, 0 to 100.
+        jitter_percent: mean difference of consecutive periods, in percent of the mean period.
+        shimmer_percent: mean difference of consecutive amplitudes, in percent of the mean amplitude.
+        harmonicity_db: mean harmonics-to-noise ratio of the voiced frames, dB.
     """
 
     pitch_semitones: float | None
@@ -68,30 +101,98 @@ class Prosody:
     harmonicity_db: float | None
 
 
-NOTHING = Prosody(*[None] * 9)
-"""Of a clip too short, or without any signal."""
+NO_PROSODY = Prosody(*[None] * 9)
+"""The measures of a clip that is too short or contains no signal."""
 
 
-def measure(clips: Sequence[Clip], cfg: PitchConfig, cache: Cache) -> list[Prosody]:
-    """Measures of each clip, in order.
+def measure_pitch(clips: Sequence[Clip], cfg: PitchConfig, cache: Cache) -> list[Pitch | None]:
+    """Return the F0 statistics of each clip, in order; None if no frame is voiced (silence, whisper, noise).
 
     Raises:
-        BadClipError: a file that cannot be read.
-        CacheError: the cache cannot be written.
+        BadClipError: if a file cannot be read.
+        CacheError: if the cache cannot be written.
     """
-    return [
-        _cached(clip, cfg, cache)
-        for clip in tqdm(clips, desc="prosody", unit="clip", disable=None, delay=2, leave=False)
-    ]
+
+    def described(samples: FloatArray, sample_rate_hz: int) -> dict[str, float]:
+        """{} stands for a clip without voiced frames."""
+        pitch = summarise_f0(track_f0(samples, sample_rate_hz, cfg))
+        return {} if pitch is None else asdict(pitch)
+
+    stored = _measured(clips, cfg, cache, "pitch", PITCH_REVISION, described)
+    return [Pitch(**values) if values else None for values in stored]
 
 
-def of_samples(samples: FloatArray, sample_rate_hz: int, cfg: PitchConfig) -> Prosody:
-    """Measures of samples [T]."""
+def measure_prosody(clips: Sequence[Clip], cfg: PitchConfig, cache: Cache) -> list[Prosody]:
+    """Return the measures of each clip, in order.
+
+    Raises:
+        BadClipError: if a file cannot be read.
+        CacheError: if the cache cannot be written.
+    """
+
+    def described(samples: FloatArray, sample_rate_hz: int) -> dict[str, float | None]:
+        return asdict(prosody_of(samples, sample_rate_hz, cfg))
+
+    return [Prosody(**values) for values in _measured(clips, cfg, cache, "prosody", PROSODY_REVISION, described)]
+
+
+def _measured(
+    clips: Sequence[Clip],
+    cfg: PitchConfig,
+    cache: Cache,
+    kind: str,
+    revision: int,
+    describe: Callable[[FloatArray, int], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Values of a description (samples, sampling rate) → JSON object, of each clip."""
+
+    def key(clip: Clip) -> str:
+        content = audio.clip_digest(clip)
+        return Cache.key(kind=kind, revision=revision, clip=content, floor=cfg.floor_hz, ceiling=cfg.ceiling_hz)
+
+    def compute(missing: Sequence[Clip]) -> Generator[tuple[int, dict[str, Any]], None, None]:
+        for position, clip in enumerate(missing):
+            # Without a limit on the length, which was checked when the corpus was read.
+            yield position, describe(*audio.read(clip.path, math.inf))
+
+    return CachedComputation(cache, key, compute, json_format(), kind).values(clips)
+
+
+def track_f0(samples: FloatArray, sample_rate_hz: int, cfg: PitchConfig) -> FloatArray:
+    """Return F0 [frames] of samples [T], Hz, one frame every 0.75 / floor seconds; 0 in unvoiced frames."""
+    import parselmouth
+
+    if len(samples) < sample_rate_hz * PERIODS_PER_WINDOW / cfg.floor_hz:
+        return np.zeros(0, dtype=np.float32)
+    sound = parselmouth.Sound(samples.astype(np.float64), sampling_frequency=sample_rate_hz)
+    contour = sound.to_pitch_ac(pitch_floor=cfg.floor_hz, pitch_ceiling=cfg.ceiling_hz)
+    return np.asarray(contour.selected_array["frequency"], dtype=np.float32)
+
+
+def summarise_f0(f0_hz: FloatArray) -> Pitch | None:
+    """Return the statistics of F0 [frames], in which 0 stands for an unvoiced frame; None if no frame is voiced."""
+    voiced = f0_hz[f0_hz > 0].astype(np.float64)
+    if not len(voiced):
+        return None
+    low, high = float(voiced.min()), float(voiced.max())
+    return Pitch(
+        mean_hz=float(voiced.mean()),
+        median_hz=float(np.median(voiced)),
+        std_hz=float(voiced.std()),
+        min_hz=low,
+        max_hz=high,
+        range_semitones=SEMITONES_PER_OCTAVE * float(np.log2(high / low)),
+        voiced_fraction=len(voiced) / len(f0_hz),
+    )
+
+
+def prosody_of(samples: FloatArray, sample_rate_hz: int, cfg: PitchConfig) -> Prosody:
+    """Return the measures of samples [T]."""
     import parselmouth
 
     shortest_s = max(PERIODS_PER_WINDOW, WINDOW_PERIODS) / cfg.floor_hz
     if len(samples) <= sample_rate_hz * shortest_s or not np.any(samples):
-        return NOTHING
+        return NO_PROSODY
     sound = parselmouth.Sound(samples.astype(np.float64), sampling_frequency=sample_rate_hz)
     contour = sound.to_pitch_ac(pitch_floor=cfg.floor_hz, pitch_ceiling=cfg.ceiling_hz)
     f0_hz, times_s = np.asarray(contour.selected_array["frequency"]), np.asarray(contour.xs())
@@ -106,6 +207,7 @@ def of_samples(samples: FloatArray, sample_rate_hz: int, cfg: PitchConfig) -> Pr
 
 
 def _melody(f0_hz: Array, times_s: Array) -> dict[str, float | None]:
+    """Level, range and slope of F0 [frames] at these times; None with fewer than three voiced frames."""
     voiced = f0_hz > 0
     names = ("pitch_semitones", "pitch_range_semitones", "pitch_slope")
     if voiced.sum() < 3:
@@ -117,7 +219,7 @@ def _melody(f0_hz: Array, times_s: Array) -> dict[str, float | None]:
 
 
 def _timing(level_db: Array, step_s: float, voiced: npt.NDArray[np.bool_]) -> dict[str, float | None]:
-    """Loudness, rate and pauses from the intensity contour, one value every `step_s`."""
+    """Loudness, rate and pauses from the intensity [frames], one frame every `step_s`."""
     threshold = np.percentile(level_db, LOUDEST_PERCENTILE) - SILENCE_DB
     loud = np.flatnonzero(level_db > threshold)
     names = ("loudness_db", "syllables_per_second", "pause_percent")
@@ -128,18 +230,18 @@ def _timing(level_db: Array, step_s: float, voiced: npt.NDArray[np.bool_]) -> di
     nuclei = _nuclei(inside, threshold, voiced[spoken])
     quiet_s = sum(length * step_s for length in _runs(inside <= threshold) if length * step_s >= PAUSE_S)
     mean_db = 10.0 * math.log10(float(np.mean(10.0 ** (inside / 10.0))))
-    found = (mean_db, nuclei / duration_s, 100.0 * quiet_s / duration_s)
-    return dict(zip(names, map(float, found), strict=True))
+    measures = (mean_db, nuclei / duration_s, 100.0 * quiet_s / duration_s)
+    return dict(zip(names, map(float, measures), strict=True))
 
 
 def _nuclei(level_db: Array, threshold: float, voiced: npt.NDArray[np.bool_]) -> int:
-    """Peaks above the threshold, voiced, each at least `DIP_DB` above the lowest value since the last one."""
+    """Number of peaks that are voiced, above the threshold, and `DIP_DB` above the lowest value since the last peak."""
     count, dip = 0, float(level_db[0]) if len(level_db) else 0.0
-    for at in range(1, len(level_db) - 1):
-        dip = min(dip, level_db[at])
-        is_peak = level_db[at - 1] < level_db[at] >= level_db[at + 1]
-        if is_peak and level_db[at] > threshold and voiced[at] and level_db[at] - dip >= DIP_DB:
-            count, dip = count + 1, level_db[at]
+    for frame in range(1, len(level_db) - 1):
+        dip = min(dip, level_db[frame])
+        is_peak = level_db[frame - 1] < level_db[frame] >= level_db[frame + 1]
+        if is_peak and level_db[frame] > threshold and voiced[frame] and level_db[frame] - dip >= DIP_DB:
+            count, dip = count + 1, level_db[frame]
     return count
 
 
@@ -162,22 +264,11 @@ def _quality(sound: object, contour: object, cfg: PitchConfig) -> dict[str, floa
     ).values
     harmonic = harmonicity[harmonicity > NOT_HARMONIC_DB]
     return {
-        "jitter_percent": _known(100.0 * jitter),
-        "shimmer_percent": _known(100.0 * shimmer),
-        "harmonicity_db": _known(float(harmonic.mean())) if harmonic.size else None,
+        "jitter_percent": _finite_or_none(100.0 * jitter),
+        "shimmer_percent": _finite_or_none(100.0 * shimmer),
+        "harmonicity_db": _finite_or_none(float(harmonic.mean())) if harmonic.size else None,
     }
 
 
-def _known(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _cached(clip: Clip, cfg: PitchConfig, cache: Cache) -> Prosody:
-    key = Cache.key(kind="prosody", revision=REVISION, clip=clip.digest, floor=cfg.floor_hz, ceiling=cfg.ceiling_hz)
-    stored = cache.read_json(key) if clip.digest else None
-    if stored is None:
-        samples, rate = audio.read(clip.path, math.inf)  # its length was judged when the corpus was read
-        stored = asdict(of_samples(samples, rate, cfg))
-        if clip.digest:
-            cache.write_json(key, stored)
-    return Prosody(**stored)

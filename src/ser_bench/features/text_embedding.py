@@ -1,71 +1,72 @@
-"""Transcripts → sentence embeddings: MiniLM on this machine, or OpenAI's service.
+"""Sentence embeddings of transcripts, by MiniLM on this machine or by an OpenAI-compatible service.
 
-A corpus of acted speech has few distinct transcripts: each text is embedded once, and cached by its own words and
-the sha256 of the weights.
+A corpus of acted speech has few distinct transcripts. Each text is embedded once, and cached under its words and the
+sha256 of the weights.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from ser_bench import weights
-from ser_bench.cache import Cache
+from ser_bench.cache import Cache, CachedComputation, array_format
 from ser_bench.config import TextConfig
 from ser_bench.errors import ConfigError, LanguageError, LLMError
 from ser_bench.types import FloatArray
 
 EMBEDDING_VERSION = 1
-"""Raised when the same text and weights would give other numbers: old cache entries are then not read."""
+"""Increase it when the same text and weights give other numbers than before: older cache entries are then not read."""
 SERVICE_TIMEOUT_S = 60.0
 SERVICE_RETRIES = 4
 
-Embedder = Callable[[list[str], TextConfig], Iterator[FloatArray]]
-"""Texts → [batch, D] arrays, in order."""
+Embedder = Callable[[Sequence[str], TextConfig], Iterator[FloatArray]]
+"""Texts → arrays [batch, D], in order."""
 
 
 def embed(texts: Sequence[str], cfg: TextConfig, language: str, cache: Cache) -> FloatArray:
-    """One vector a text, in the order asked; the same text always has the same vector.
+    """Return one vector per text, in order; equal texts have equal vectors.
 
     Args:
-        texts: N transcripts; "" (nothing was heard) is embedded like any other text.
+        texts: N transcripts; "" (no words were recognised) is embedded like any other text.
         cfg: the embedder.
-        language: ISO 639-1 code of the texts; of two corpora both ("en de").
-        cache: where vectors are kept.
+        language: ISO 639-1 code of the texts; for two corpora both codes, separated by a space ("en de").
+        cache: where the vectors are stored.
 
     Returns:
         [N, cfg.dim] float32, unit length, not standardised.
 
     Raises:
-        ConfigError: no such embedder, or its vectors are not `cfg.dim` long.
-        LanguageError: the embedder does not know the language.
-        WeightsError: MiniLM's weights cannot be had.
-        LLMError: the service refuses or cannot be reached.
+        ConfigError: if the embedder does not exist, or its vectors do not have `cfg.dim` numbers.
+        LanguageError: if the embedder does not support the language.
+        WeightsError: if MiniLM's weights are not available.
+        LLMError: if the service refuses the request or cannot be reached.
     """
     embedder, source = _choose(cfg)
     if cfg.languages is not None and not set(language.split()) <= set(cfg.languages):
         raise LanguageError(
-            f"text={cfg.name} knows {', '.join(cfg.languages)} only, and the corpus speaks {language!r}: use the "
-            "multilingual pair, asr.model=base text=openai (transcripts then leave the machine), or model=cnn, "
-            "which reads no text"
+            f"text={cfg.name} supports only {', '.join(cfg.languages)}, and the language of the corpus is "
+            f"{language!r}: use the multilingual pair, asr.model=base text=openai (transcripts then leave the "
+            "machine), or model=cnn, which uses no text"
         )
-    keys = {
-        text: Cache.key(step="text", version=EMBEDDING_VERSION, text=text, **source) for text in dict.fromkeys(texts)
-    }
-    known = {text: vector for text, key in keys.items() if (vector := cache.read_array(key)) is not None}
-    missing = [text for text in keys if text not in known]
-    if missing:
-        for text, vector in zip(missing, _vectors(embedder, missing, cfg), strict=True):
-            cache.write_array(keys[text], vector)
-            known[text] = vector
+
+    def key(text: str) -> str:
+        return Cache.key(step="text", version=EMBEDDING_VERSION, text=text, **source)
+
+    def compute(missing: Sequence[str]) -> Generator[tuple[int, FloatArray], None, None]:
+        yield from enumerate(vector for batch in embedder(missing, cfg) for vector in batch)
+
     if not texts:
         return np.zeros((0, cfg.dim), dtype=np.float32)
-    vectors = np.stack([known[text] for text in texts]).astype(np.float32)
+    computation = CachedComputation(cache, key, compute, array_format(), "text embeddings", "text")
+    vectors = np.stack(computation.values(texts)).astype(np.float32)
     if vectors.shape[1] != cfg.dim:
-        raise ConfigError(f"text.model={cfg.model} gives vectors of {vectors.shape[1]}: set text.dim to that")
+        raise ConfigError(
+            f"text.dim={cfg.dim}, but the vectors of text.model={cfg.model} have {vectors.shape[1]} numbers: set "
+            f"text.dim={vectors.shape[1]}"
+        )
     return vectors
 
 
@@ -73,40 +74,33 @@ def _choose(cfg: TextConfig) -> tuple[Embedder, dict[str, str | None]]:
     """The embedder, and what identifies its vectors in cache keys."""
     if cfg.name == "minilm":
         if cfg.model not in weights.TABLE:
-            raise ConfigError(f"text.model={cfg.model!r} is not known to text=minilm; use all-MiniLM-L6-v2")
+            raise ConfigError(f"text.model={cfg.model!r} is not available for text=minilm; use all-MiniLM-L6-v2")
         return _minilm, {"model": cfg.model, "sha256": weights.TABLE[cfg.model].sha256}
     if cfg.name == "openai":
         return _openai, {"model": cfg.model, "base_url": cfg.base_url}
     raise ConfigError(f"text={cfg.name!r} is not an embedder; choose minilm or openai")
 
 
-def _vectors(embedder: Embedder, texts: list[str], cfg: TextConfig) -> Iterator[FloatArray]:
-    """One [D] vector a text, with a progress bar."""
-    with tqdm(total=len(texts), desc="text embeddings", unit="text", disable=None, leave=False) as bar:
-        for batch in embedder(texts, cfg):
-            bar.update(len(batch))
-            yield from batch
-
-
-def _minilm(texts: list[str], cfg: TextConfig) -> Iterator[FloatArray]:
+def _minilm(texts: Sequence[str], cfg: TextConfig) -> Iterator[FloatArray]:
     folder = weights.fetch(cfg.model)
-    # transformers imports torchaudio, which only this module makes importable beside a CPU-only torch.
+    # transformers imports torchaudio, which can be imported with a CPU-only torch only after this module.
     from ser_bench.features.torchaudio_cpu import torchaudio  # noqa: F401
 
     from sentence_transformers import SentenceTransformer  # isort: skip
     from transformers.utils import logging  # isort: skip
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # ours counts texts
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # `CachedComputation` shows one
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     for start in range(0, len(texts), cfg.batch_size):
-        batch = texts[start : start + cfg.batch_size]
+        batch = list(texts[start : start + cfg.batch_size])
         yield np.asarray(
             model.encode(batch, batch_size=cfg.batch_size, show_progress_bar=False, normalize_embeddings=True),
             dtype=np.float32,
         )
 
 
-def _openai(texts: list[str], cfg: TextConfig) -> Iterator[FloatArray]:
+def _openai(texts: Sequence[str], cfg: TextConfig) -> Iterator[FloatArray]:
+    # Imported here because the import takes more than a second, and few runs need it.
     import openai
 
     from ser_bench.openai_client import openai_client
@@ -119,18 +113,20 @@ def _openai(texts: list[str], cfg: TextConfig) -> Iterator[FloatArray]:
         )
     client = openai_client(cfg.base_url, variable, SERVICE_TIMEOUT_S, SERVICE_RETRIES)
     for start in range(0, len(texts), cfg.batch_size):
-        # The service refuses an empty string; a space stands for a clip in which nothing was heard.
+        # The service refuses an empty string; a space stands for a clip in which no words were recognised.
         batch = [text or " " for text in texts[start : start + cfg.batch_size]]
         try:
             answer = client.embeddings.create(model=cfg.model, input=batch, encoding_format="float")
         except openai.OpenAIError as error:
-            # Not the service's own words: some servers repeat the key that they refuse.
+            # Without the service's message, because some servers repeat the key that they refuse.
             reason = getattr(error, "status_code", None) or type(error).__name__
             raise LLMError(
-                f"text=openai: {cfg.base_url or 'OpenAI'} did not embed with {cfg.model} ({reason}). Check {variable}, "
-                "text.model and text.base_url, or use text=minilm; what was embedded before is kept"
+                f"text=openai: {cfg.base_url or 'OpenAI'} returned no embeddings of {cfg.model} ({reason}). Check "
+                f"{variable}, text.model and text.base_url, or use text=minilm; finished embeddings are cached"
             ) from error
         vectors = {item.index: item.embedding for item in answer.data}
         if sorted(vectors) != list(range(len(batch))):
-            raise LLMError(f"text=openai, {cfg.model}: {len(vectors)} vectors came for {len(batch)} texts")
+            raise LLMError(
+                f"text=openai, {cfg.model}: the service returned {len(vectors)} vectors for {len(batch)} texts"
+            )
         yield np.asarray([vectors[i] for i in range(len(batch))], dtype=np.float32)

@@ -1,11 +1,11 @@
-"""Whisper's encoder with all of its layers, from the weights that the recogniser uses.
+"""Whisper's encoder in PyTorch, with the states of all layers, from the weights that the recogniser uses.
 
-CTranslate2 runs the encoder but gives its last layer only, and emotion is heard best in the middle ones
-(docs/whisper_probe.md). Its file holds the weights of all of them, so they are read from there and the encoder is
-written out in PyTorch. The last layer agrees with CTranslate2's own to 5e-6 (tests/unit/test_embedding.py).
+CTranslate2 returns the last layer only, and emotion is recognised best from the middle layers (docs/whisper_probe.md).
+The weights of all layers are read from CTranslate2's file. docs/whisper_probe.md states how closely the last layer
+agrees with CTranslate2's.
 
-Whisper pads every clip to 30 s. Here a clip has its own frames alone: clips of unequal length share a batch, and what
-lies beyond a clip's end is masked, so that no clip's numbers depend on its company.
+Whisper pads every clip to 30 s. Here a clip is not padded to 30 s, but only to the longest clip of its batch, and the
+padding is masked, so the states of a clip do not depend on the other clips of the batch.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from ser_bench.errors import WeightsError
 from ser_bench.types import FloatArray
 
 FILE_VERSION = 6
-"""Of CTranslate2's binary format, `ModelSpec._serialize` in python/ctranslate2/specs/model_spec.py."""
+"""Version of CTranslate2's binary format; see `ModelSpec._serialize` in python/ctranslate2/specs/model_spec.py."""
 TYPES: dict[int, type[np.generic]] = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 PREFIX = "encoder/"
 Variable = npt.NDArray[Any]
 
 
-class Encoder:
+class WhisperEncoder:
     """A frozen encoder.
 
     Args:
-        path: CTranslate2's model.bin of a Whisper model, its weights float32 or float16.
-        device: where it computes; always in float32.
+        path: model.bin of a Whisper model in CTranslate2's format, with weights in float32 or float16.
+        device: where the encoder computes, always in float32.
 
     Raises:
-        WeightsError: the file is no such model.
+        WeightsError: if the file is not such a model.
     """
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
@@ -63,33 +63,33 @@ class Encoder:
 
     @torch.inference_mode()
     def __call__(self, mel: FloatArray, frames: list[int]) -> list[Tensor]:
-        """Hidden states of clips [B, mels, T] of which the first `frames` are theirs, the others zero.
+        """Return the hidden states of log-mel spectrograms [B, mels, T], padded with zeros after `frames` frames.
 
         Returns:
-            One [B, ceil(T / 2), width] a block, and last the normalised output; positions from ceil(frames / 2) on
-            mean nothing.
+            One tensor [B, ceil(T / 2), width] per block, and last the normalised output. The positions of a clip from
+            ceil(frames / 2) on are padding.
         """
-        own = torch.tensor(frames, device=self._device)
+        lengths = torch.tensor(frames, device=self._device)
         x = torch.from_numpy(mel).to(self._device)
-        inside = torch.arange(x.shape[2], device=self._device) < own[:, None]
+        inside = torch.arange(x.shape[2], device=self._device) < lengths[:, None]
         x = functional.gelu(self._convolved(x, "conv1", 1)) * inside[:, None]
         x = functional.gelu(self._convolved(x, "conv2", 2)).transpose(1, 2)
         x = x + self._weights["position_encodings/encodings"][: x.shape[1]]
-        seen = (torch.arange(x.shape[1], device=self._device) < ((own + 1) // 2)[:, None])[:, None, None, :]
+        mask = (torch.arange(x.shape[1], device=self._device) < ((lengths + 1) // 2)[:, None])[:, None, None, :]
         states = []
         for number in range(self.blocks):
-            x = self._block(x, f"layer_{number}", None if len(set(frames)) == 1 else seen)
+            x = self._block(x, f"layer_{number}", None if len(set(frames)) == 1 else mask)
             states.append(x)
         return [*states, self._normed(x, "layer_norm")]
 
-    def _block(self, x: Tensor, name: str, seen: Tensor | None) -> Tensor:
+    def _block(self, x: Tensor, name: str, mask: Tensor | None) -> Tensor:
         batch, positions, width = x.shape
         attention, dense = f"{name}/self_attention", f"{name}/ffn"
         joined = self._linear(self._normed(x, f"{attention}/layer_norm"), f"{attention}/linear_0")
         query, key, value = (
             part.view(batch, positions, self.heads, -1).transpose(1, 2) for part in joined.chunk(3, dim=-1)
         )
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         x = x + self._linear(mixed.transpose(1, 2).reshape(batch, positions, width), f"{attention}/linear_1")
         hidden = functional.gelu(self._linear(self._normed(x, f"{dense}/layer_norm"), f"{dense}/linear_0"))
         return x + self._linear(hidden, f"{dense}/linear_1")
@@ -112,16 +112,19 @@ def _floats(name: str, array: Variable) -> FloatArray:
 
 
 def read_variables(path: Path) -> dict[str, Variable]:
-    """Name → array of everything in a CTranslate2 model.bin; nothing in it is executed.
+    """Return name → array of all variables in a CTranslate2 model.bin. No code is executed.
 
     Raises:
-        WeightsError: the file cannot be read, ends too early, or has another version of the format.
+        WeightsError: if the file cannot be read, is truncated, or has another version of the format.
     """
     try:
         with path.open("rb") as file:
             version = _number(file, "<I")
             if version != FILE_VERSION:
-                raise WeightsError(f"{path}: CTranslate2 format {version}, but {FILE_VERSION} is read here")
+                raise WeightsError(
+                    f"{path}: CTranslate2 format {version} is not supported, only format {FILE_VERSION}; "
+                    "convert the model again with ct2-transformers-converter"
+                )
             _name(file)
             _number(file, "<I")  # revision of the specification
             return dict(_variable(file) for _ in range(_number(file, "<I")))

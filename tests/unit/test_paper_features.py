@@ -226,7 +226,7 @@ def test_a_damaged_entry_is_rebuilt(
 
 def test_an_entry_of_another_length_is_rebuilt(clips: Clips, cache: Cache) -> None:
     expected = extract([Row("clip0")], clips, cache)
-    (key,) = paper_features._keys([Row("clip0")], clips, FEATURES, AUGMENT).values()
+    key = paper_features._key_of(clips, FEATURES, AUGMENT)(Row("clip0"))
     cache.write(key, b"\0" * 12)
     np.testing.assert_array_equal(extract([Row("clip0")], clips, cache), expected)
 
@@ -256,7 +256,7 @@ def test_clips_without_signal_are_counted_and_finite(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         vectors = extract(all_rows(clips), clips, cache)
-    assert "1 of 5 clips hold no signal" in caplog.text and "clip4" in caplog.text
+    assert "1 of 5 clips contain no signal" in caplog.text and "clip4" in caplog.text
     assert np.isfinite(vectors).all()
     np.testing.assert_allclose(vectors[16], vectors[19], atol=1e-6)
     assert np.abs(vectors[12] - vectors[16]).max() > 1

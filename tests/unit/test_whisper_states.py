@@ -16,7 +16,7 @@ from ser_bench.audio import load, probe
 from ser_bench.cache import Cache
 from ser_bench.errors import ConfigError, WeightsError
 from ser_bench.features.encoders import whisper_states
-from ser_bench.features.encoders.whisper_encoder import Encoder, read_variables
+from ser_bench.features.encoders.whisper_encoder import WhisperEncoder, read_variables
 from ser_bench.types import Clip, FloatArray
 from tests.support.tiny_whisper import BLOCKS, WIDTH, write_tiny
 
@@ -46,7 +46,7 @@ def pooled(clips: Sequence[Clip], folder: str, cache: Path) -> FloatArray:
 def test_a_clip_is_the_mean_and_deviation_of_its_own_frames(clips: list[Clip], folder: str, tmp_path: Path) -> None:
     found = pooled(clips, folder, tmp_path)
     assert found.shape == (5, BLOCKS + 1, 2, WIDTH) and found.dtype == np.float32
-    encoder = Encoder(Path(folder) / "model.bin")
+    encoder = WhisperEncoder(Path(folder) / "model.bin")
     for clip, row in zip(clips, found, strict=True):
         wave = np.pad(load(clip.path, 16_000), (0, max(0, 400 - round(16_000 * clip.duration_s))))
         mel = whisper_states._spectrogram(80)(wave)
@@ -138,12 +138,12 @@ def test_damaged_weights_are_refused(damage: Any, said: str, folder: str, tmp_pa
     path = tmp_path / "model.bin"
     path.write_bytes(damage((Path(folder) / "model.bin").read_bytes()))
     with pytest.raises(WeightsError, match=said):
-        Encoder(path)
+        WhisperEncoder(path)
 
 
 def test_quantised_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="float16"):
-        Encoder(write_tiny(tmp_path, quantised=True) / "model.bin")
+        WhisperEncoder(write_tiny(tmp_path, quantised=True) / "model.bin")
 
 
 @pytest.fixture(params=["tiny.en", "base"])
@@ -163,6 +163,6 @@ def test_the_last_layer_is_ctranslate2s(real: tuple[str, Path]) -> None:
     ]
     oracle = ctranslate2.models.Whisper(str(home), device="cpu", compute_type="float32")
     expected = np.asarray(oracle.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(mel))))
-    found = Encoder(home / "model.bin")(mel, [mel.shape[2]])[-1].numpy()
+    found = WhisperEncoder(home / "model.bin")(mel, [mel.shape[2]])[-1].numpy()
     assert np.linalg.norm(found - expected) < 2e-5 * np.linalg.norm(expected)
     assert len(read_variables(home / "model.bin")) > 100, name

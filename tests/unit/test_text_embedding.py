@@ -112,7 +112,7 @@ def test_missing_key_names_the_variable_and_the_way_without(
 
 def test_other_length_than_configured_is_refused(service: TextConfig, tmp_path: Path) -> None:
     service.dim = 7
-    with pytest.raises(ConfigError, match=r"vectors of 5: set text\.dim"):
+    with pytest.raises(ConfigError, match=r"text\.dim=7.*set text\.dim=5"):
         text_embedding.embed(["one"], service, "en", Cache(tmp_path))
 
 

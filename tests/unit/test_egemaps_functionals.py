@@ -71,7 +71,7 @@ def test_several_processes_give_what_one_gives(
 ) -> None:
     wanted = [Row(name) for name in clips]
     alone = egemaps_functionals.extract(wanted, clips, AUGMENT, cache, processes=1)
-    monkeypatch.setattr(egemaps_functionals, "ALONE", 0)
+    monkeypatch.setattr(egemaps_functionals, "ROWS_IN_THIS_PROCESS", 0)
     monkeypatch.setattr(egemaps_functionals, "functionals", forbid)  # in this process
     together = egemaps_functionals.extract(wanted, clips, AUGMENT, Cache(tmp_path / "other"), processes=2)
     np.testing.assert_array_equal(together, alone)
@@ -93,7 +93,7 @@ def test_variants_have_numbers_of_their_own(clips: dict[str, Clip], cache: Cache
 def test_a_clip_that_is_too_short_is_named(
     processes: int, clips: dict[str, Clip], cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(egemaps_functionals, "ALONE", 0)
+    monkeypatch.setattr(egemaps_functionals, "ROWS_IN_THIS_PROCESS", 0)
     soundfile.write(tmp_path / "short.wav", voice_like(160), 16_000)
     more = {**clips, "short": Clip("short", tmp_path / "short.wav", "", "")}
     with pytest.raises(BadClipError, match=r"short\.wav: 0\.01 s are too short"):
@@ -210,13 +210,13 @@ def test_the_audit_of_clean_rows_computes_no_augmented_one(tmp_path: Path) -> No
 def test_the_audit_is_given_the_functionals_that_the_scaler_saw(tmp_path: Path) -> None:
     predictor = build(config(), tmp_path)
     predictor.fit(TRAIN, VAL)
-    np.testing.assert_array_equal(predictor.scaled_vectors(TEST), FakeInputs().egemaps(TEST))
+    np.testing.assert_array_equal(predictor.vectors(TEST), FakeInputs().egemaps(TEST))
 
 
 def test_it_adapts_to_speakers_as_every_probe_does(tmp_path: Path) -> None:
     predictor = build(config("adapt=speaker_stats", "split=speaker"), tmp_path)
     predictor.fit(TRAIN, ())
     speakers = np.array([clip.speaker for clip in FakeInputs().clips(TRAIN)])
-    adapted = predictor.scaled_vectors(TRAIN)
+    adapted = predictor.vectors(TRAIN)
     for speaker in set(speakers):
         np.testing.assert_allclose(adapted[speakers == speaker].mean(axis=0), 0, atol=1e-4)

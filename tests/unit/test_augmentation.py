@@ -50,7 +50,7 @@ def test_noise_is_seeded_by_seed_clip_and_variant_alone() -> None:
 
 def test_noise_is_the_same_in_another_process() -> None:
     code = (
-        "from ser_bench import augment; rng = augment.generator(3, 'clip', 'noise');"
+        "from ser_bench.features import augmentation; rng = augmentation.generator(3, 'clip', 'noise');"
         "print(repr(rng.uniform()), rng.standard_normal(5, dtype='float32').tolist())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
