@@ -1,4 +1,4 @@
-# Each target sets up .venv by itself. PYTHON=python3.12 chooses another interpreter (3.11 to 3.13).
+# Each target creates .venv if it is missing. PYTHON=python3.12 chooses another interpreter (3.11 to 3.13).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,18 +9,18 @@ INSTALLED := $(VENV)/.installed
 help:            ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-demo: $(INSTALLED)  ## three predictors on a generated corpus, one report, about five minutes
+demo: $(INSTALLED)  ## three predictors on a generated corpus and a report; about five minutes
 	@echo "Three predictors on a generated (SYNTHETIC) corpus: cnn, cnn_text and a small local language model."
 	$(BIN)/python run.py -m model=cnn,cnn_text,llm
 	@echo
-	@echo "Look closer:   make ui                             every run, figure and prediction in MLflow"
-	@echo "On real speech: $(BIN)/ser-bench corpora list      where to get it; then: python run.py corpus=cremad corpus.root=..."
-	@echo "What is here:  $(BIN)/ser-bench doctor"
+	@echo "All runs:      make ui                             metrics, figures and predictions in MLflow"
+	@echo "Real speech:   $(BIN)/ser-bench corpora list      sources; then: python run.py corpus=cremad corpus.root=..."
+	@echo "Installation:  $(BIN)/ser-bench doctor            what is installed, what is missing"
 
 AUDIO ?= AudioWAV
 ON_CREMAD = $(BIN)/python run.py corpus=cremad corpus.root=$(AUDIO)
 
-unseen: $(INSTALLED) ## every predictor on speakers of CREMA-D never heard, one table; AUDIO=folder; hours on two cores
+unseen: $(INSTALLED) ## every predictor on unseen speakers of CREMA-D, one table; AUDIO=folder; takes hours on two cores
 	$(ON_CREMAD) experiment=three_predictors -m model=majority,listeners,text_only,llm,cnn,cnn_text
 	$(ON_CREMAD) experiment=crnn
 	$(ON_CREMAD) experiment=none split=speaker model=egemaps head=svm
@@ -29,15 +29,15 @@ unseen: $(INSTALLED) ## every predictor on speakers of CREMA-D never heard, one 
 	$(BIN)/ser-bench compare corpus=cremad --tag protocol=speaker --baseline cnn \
 	  --models majority,listeners,text_only,llm,cnn,cnn_text,egemaps,crnn,whisper_probe,fusion
 
-test: $(INSTALLED)  ## every test
+test: $(INSTALLED)  ## all tests
 	$(BIN)/python -m pytest
 
-check: $(INSTALLED) ## ruff, mypy --strict, and the direction of imports
+check: $(INSTALLED) ## ruff, mypy --strict, and the test of the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/unit/test_architecture.py
 
-bench: $(INSTALLED) ## ratios against named references, measured side by side
+bench: $(INSTALLED) ## speed relative to reference implementations, measured side by side
 	$(BIN)/python benchmarks/comparison.py
 	$(BIN)/python benchmarks/network.py
 	$(BIN)/python benchmarks/features.py
@@ -46,12 +46,12 @@ bench: $(INSTALLED) ## ratios against named references, measured side by side
 ui: $(INSTALLED)    ## the MLflow UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db
 
-clean:              ## remove the virtual environment (runs in mlruns/ stay)
+clean:              ## remove the virtual environment; runs in mlruns/ are kept
 	rm -rf $(VENV)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-	  { echo "ser_bench needs Python 3.11 to 3.13; say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	  { echo "ser_bench needs Python 3.11 to 3.13; choose one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
 	@touch $@
