@@ -1,8 +1,10 @@
-"""Features of clips, computed when a predictor asks for them and cached on disk.
+"""Features of clips, computed when a predictor requests them, and cached on disk.
 
-- `feature_store`: what a predictor may ask for; the other modules compute it;
-- `paper_features`, `paper_vector`, `augmentation`: the paper's feature vector and its augmented variants;
-- `pitch`, `prosody`, `egemaps_functionals`, `log_mel`: other acoustic features;
-- `encoders`: frozen speech encoders; `text_embedding`: embeddings of transcripts;
-- `fingerprint`: recognises copies of a recording, for the audit.
+- `feature_store`: the interface for predictors; the other modules compute the features;
+- `paper_features`: the paper's feature vectors of rows; `paper_vector`: the definition of a vector; `augmentation`: the
+  variants of a clip;
+- `prosody` (with pitch), `egemaps_functionals`, `log_mel`: other acoustic features;
+- `encoders`: hidden states of frozen speech encoders; `text_embedding`: embeddings of transcripts;
+- `fingerprint`: detects copies of a recording, for the audit;
+- `torchaudio_cpu`, `numba_cache`: workarounds for the import of torchaudio and librosa.
 """

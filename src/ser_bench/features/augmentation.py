@@ -1,11 +1,11 @@
-"""Variants of a clip: `clean`, `noise`, `pitch` and `noise_pitch` (noise first, then the pitch of both).
+"""Augmented variants of a clip: `clean`, `noise`, `pitch` and `noise_pitch` (noise is added, then the pitch shifted).
 
-Noise is Gaussian with standard deviation noise_amplitude · U(0,1) · max|signal|. Each (seed, clip, variant) has a
-generator of its own, so that a variant depends neither on the order of the clips nor on the process that makes it,
-and is the same for both engines.
+Noise is Gaussian with standard deviation noise_amplitude · U(0,1) · max|signal|. Each (seed, clip, variant) has its own
+random generator, so a variant depends neither on the order of the clips nor on the process, and is the same for both
+engines.
 
-Pitch is shifted as `librosa.effects.pitch_shift` does: a phase vocoder stretches the time (frames of 2,048 samples,
-hop 512, Hann window, centred), then resampling restores the length. `pitch_shift_librosa` is that function;
+Pitch is shifted as in `librosa.effects.pitch_shift`: a phase vocoder stretches the time (frames of 2,048 samples, hop
+512, Hann window, centred), then resampling restores the length. `pitch_shift_librosa` calls that function.
 `pitch_shift` does the same for a batch in PyTorch on any device.
 """
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     import torch
 
 VOCODER_FRAME = 2_048
-"""Samples; librosa's default, as is the hop."""
+"""Samples; the default of librosa, like the hop."""
 VOCODER_HOP = VOCODER_FRAME // 4
 SEMITONES_PER_OCTAVE = 12
 SILENCE = 1e-30
-"""Added to each bin of a spectrum, so that an empty one has phase 0; full scale is about 1e3."""
+"""Added to each bin of a spectrum, so that an empty bin has phase 0; full scale is about 1e3."""
 SCALE = 2.0**40
-"""Exact in float32: bins down to `SILENCE` are squared without underflow. The phase of the faintest bin counts where
-sound sets in after digital silence, for it is carried on."""
+"""Factor, exact in float32, with which bins down to `SILENCE` are squared without underflow. Even the phase of the
+faintest bin has an effect: where sound begins after digital silence, later frames continue from it."""
 
 
 def check(config: AugmentConfig) -> None:
-    """Raise ConfigError where a variant does not exist, `clean` is missing, or a strength makes no sense."""
+    """Raise ConfigError if a variant does not exist, `clean` is missing, or a strength is out of range."""
     unknown = sorted(set(config.variants) - set(VARIANTS))
     if unknown or CLEAN not in config.variants:
         raise ConfigError(
@@ -48,17 +48,17 @@ def check(config: AugmentConfig) -> None:
 
 
 def is_noisy(variant: str) -> bool:
-    """True where noise is added."""
+    """Return True if noise is added in this variant."""
     return variant.startswith("noise")
 
 
 def is_shifted(variant: str) -> bool:
-    """True where the pitch is shifted."""
+    """Return True if the pitch is shifted in this variant."""
     return variant.endswith("pitch")
 
 
 def parameters(variant: str, config: AugmentConfig) -> dict[str, float | int]:
-    """The parameters that decide this variant, for cache keys; empty for `clean`."""
+    """Return the parameters that decide this variant, for cache keys; {} for `clean`."""
     chosen: dict[str, float | int] = {}
     if is_noisy(variant):
         chosen |= {"noise_amplitude": config.noise_amplitude, "seed": config.seed}
@@ -68,13 +68,13 @@ def parameters(variant: str, config: AugmentConfig) -> dict[str, float | int]:
 
 
 def generator(seed: int, clip_id: str, variant: str) -> np.random.Generator:
-    """The random numbers of one variant of one clip, the same in any order and any process."""
+    """Return the random generator of one variant of one clip, the same in any order and any process."""
     digest = hashlib.blake2b(f"{seed}\0{clip_id}\0{variant}".encode(), digest_size=16).digest()
     return np.random.Generator(np.random.SFC64(int.from_bytes(digest, "big")))
 
 
 def add_noise(samples: FloatArray, amplitude: float, rng: np.random.Generator) -> FloatArray:
-    """Samples [T] with Gaussian noise of standard deviation amplitude · U(0,1) · max|samples|; silence stays silent."""
+    """Return samples [T] plus Gaussian noise of standard deviation amplitude · U(0,1) · max|samples|."""
     if not samples.size:
         return samples
     deviation = np.float32(amplitude * rng.uniform() * np.abs(samples).max())
@@ -85,14 +85,14 @@ def add_noise(samples: FloatArray, amplitude: float, rng: np.random.Generator) -
 
 
 def noisy(samples: FloatArray, clip_id: str, variant: str, config: AugmentConfig) -> FloatArray:
-    """Samples [T] as they are before the pitch is shifted: with this variant's noise, or unchanged."""
+    """Return samples [T] before the pitch is shifted: with the noise of this variant, or unchanged."""
     if not is_noisy(variant):
         return samples
     return add_noise(samples, config.noise_amplitude, generator(config.seed, clip_id, variant))
 
 
 def pitch_shift_librosa(samples: FloatArray, sample_rate_hz: int, semitones: float) -> FloatArray:
-    """Samples [T] with the pitch shifted, by librosa: the reference."""
+    """Return samples [T] with the pitch shifted by librosa, which is the reference."""
     import librosa
 
     if not samples.size or not semitones:
@@ -102,9 +102,9 @@ def pitch_shift_librosa(samples: FloatArray, sample_rate_hz: int, semitones: flo
 
 
 def pitch_shift(samples: torch.Tensor, semitones: float) -> torch.Tensor:
-    """Samples [B, T] float32 with the pitch shifted by a phase vocoder; same shape, same device.
+    """Return samples [B, T] float32 with the pitch shifted by a phase vocoder, on the same device.
 
-    Agrees with librosa's; `docs/features.md` states how closely. Resampling is soxr's, on the CPU.
+    `docs/features.md` states how closely they agree with librosa's. soxr resamples them on the CPU.
     """
     import torch
 
@@ -112,16 +112,16 @@ def pitch_shift(samples: torch.Tensor, semitones: float) -> torch.Tensor:
         return samples
     rate = 2.0 ** (-semitones / SEMITONES_PER_OCTAVE)
     length = round(samples.shape[-1] / rate)
-    # In double precision: the phase of a bin far below the frame's peak is carried on to where that bin is loud.
+    # In double precision, because the phase of a faint bin is continued to frames in which that bin is loud.
     spectra = stft(samples.double()).to(torch.complex64)
     stretched = istft(stretch(spectra, rate), length)
     return _resample(stretched, rate, samples.shape[-1])
 
 
 def stft(samples: torch.Tensor, frame: int = VOCODER_FRAME, hop: int = VOCODER_HOP) -> torch.Tensor:
-    """Complex spectra [B, 1 + T // hop, frame // 2 + 1] of samples [B, T]: Hann window, centred, zero-padded.
+    """Return complex spectra [B, 1 + T // hop, frame // 2 + 1] of samples [B, T], in the precision of the samples.
 
-    Computed in the precision of the samples.
+    Frames have a Hann window, are centred, and are zero-padded at the edges.
     """
     import torch
 
@@ -132,7 +132,7 @@ def stft(samples: torch.Tensor, frame: int = VOCODER_FRAME, hop: int = VOCODER_H
 
 
 def power(spectra: torch.Tensor) -> torch.Tensor:
-    """Squared magnitudes, float32, of complex spectra; twice as fast on a CPU as by the real and imaginary views."""
+    """Return the squared magnitudes of complex spectra; twice as fast on a CPU as with real and imaginary views."""
     import torch
 
     squares = torch.view_as_real(spectra).square()
@@ -140,26 +140,29 @@ def power(spectra: torch.Tensor) -> torch.Tensor:
 
 
 def stretch(spectra: torch.Tensor, rate: float) -> torch.Tensor:
-    """Spectra [B, ceil(N / rate), F] that last 1 / rate times as long, from spectra [B, N, F] (phase vocoder).
+    """Return spectra [B, ceil(N / rate), F] that last 1 / rate times as long as spectra [B, N, F] (phase vocoder).
 
-    Output frame t takes its magnitude between input frames i = ⌊t · rate⌋ and i + 1. Its phase is the last output's,
-    advanced by φ[i' + 1] − φ[i'] of the frame i' before. (A vocoder also wraps that difference about each bin's centre
-    frequency, which adds multiples of 2π, hence nothing.) While i grows by one a frame, the sum telescopes to φ[i] plus
-    a constant; where it does not (a frame used twice, or left out), the constant gains φ[i' + 1] − φ[i]. So a phasor
-    `turn` is multiplied a few times a clip, and no arc tangent or running sum is needed: those, in float32 as in
-    librosa, lose about a hundredth of a radian each frame in the highest bins.
+    The magnitude of output frame t is interpolated between the input frames i = ⌊t · rate⌋ and i + 1. Its phase is that
+    of the previous output frame plus φ[i' + 1] − φ[i'], where i' is the previous value of i. (A vocoder also wraps this
+    difference around the centre frequency of each bin, which adds multiples of 2π and so has no effect.) While i
+    increases by one per output frame, the sum telescopes to φ[i] plus a constant. Otherwise (a frame is used twice, or
+    left out), φ[i' + 1] − φ[i] is added to the constant. So a phasor `turn` is multiplied a few times per clip, and no
+    arc tangent or running sum is needed. With these, in float32 as in librosa, the error in the highest bins grows by
+    about a hundredth of a radian per frame.
     """
     import torch
 
     steps = np.arange(0, spectra.shape[1], rate, dtype=np.float64)
     index = steps.astype(np.int64)
     weight = torch.from_numpy((steps - index).astype(np.float32)).to(spectra.device)[:, None]
-    spectra = torch.nn.functional.pad(spectra, (0, 0, 0, 2)).add_(SILENCE)  # two silent frames, for i + 1 at the end
+    spectra = torch.nn.functional.pad(spectra, (0, 0, 0, 2)).add_(
+        SILENCE
+    )  # two silent frames, because i + 1 can exceed the last frame
     magnitude = power(spectra * SCALE).sqrt_().div_(SCALE).clamp_(min=SILENCE / 10)
     stretched = spectra.new_empty(spectra.shape[0], len(index), spectra.shape[2])
     turn: torch.Tensor | None = None
     bounds = [0, *(np.flatnonzero(np.diff(index) != 1) + 1).tolist(), len(index)]
-    for start, end in pairwise(bounds):  # stretches of output whose input frames follow each other
+    for start, end in pairwise(bounds):  # sections of the output whose input frames are consecutive
         i, count = int(index[start]), end - start
         here, following = magnitude[:, i : i + count], magnitude[:, i + 1 : i + 1 + count]
         gain = torch.lerp(here, following, weight[start:end]).div_(here)
@@ -173,7 +176,7 @@ def stretch(spectra: torch.Tensor, rate: float) -> torch.Tensor:
 
 
 def istft(spectra: torch.Tensor, length: int) -> torch.Tensor:
-    """Samples [B, length] whose spectra these are: inverse of `stft`, windows overlapped, added and divided out."""
+    """Return the samples [B, length] of spectra: inverse of `stft`, by overlap-add and division by the window sum."""
     import torch
 
     frames = torch.fft.irfft(spectra, VOCODER_FRAME)
@@ -191,7 +194,7 @@ def istft(spectra: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def _resample(samples: torch.Tensor, ratio: float, length: int) -> torch.Tensor:
-    """Samples [B, length] at `ratio` times the rate (soxr, high quality, as librosa asks of it)."""
+    """Samples [B, length] at `ratio` times the sampling rate (soxr, high quality, as in librosa)."""
     import soxr
     import torch
 
@@ -204,7 +207,7 @@ def _resample(samples: torch.Tensor, ratio: float, length: int) -> torch.Tensor:
 
 @lru_cache(maxsize=8)
 def _hann(frame: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Computed in double precision: single is wrong by 1 in 2,000 near the edges, where it is close to zero."""
+    """Hann window, computed in double precision: in single, the small values near the edges are wrong by 1 in 2,000."""
     import torch
 
     return torch.hann_window(frame, dtype=torch.float64).to(device=device, dtype=dtype)
@@ -212,7 +215,7 @@ def _hann(frame: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
 
 @lru_cache(maxsize=64)
 def _window_sum(count: int, device: torch.device) -> torch.Tensor:
-    """Sum of the squared windows of `count` frames, float32, 1 where nothing overlaps."""
+    """Sum of the squared windows of `count` frames, float32; 1 instead of 0."""
     import torch
 
     window = _hann(VOCODER_FRAME, device, torch.float32)

@@ -1,17 +1,22 @@
-"""Fingerprints of clips from their spectral vectors: the same recording is known again after it was encoded anew.
+"""Fingerprints of clips from their spectral vectors, which detect the same recording in another encoding.
 
-A fingerprint is the shape of the lower spectrum over time, with all that encoding changes taken away. From the clean
-vector's MFCCs the smooth mel spectrum is restored (inverse DCT), of which only the 70 of 128 bands below 2.4 kHz are
-kept, so that neither a codec's nor a telephone's upper limit matters; a second DCT gives nine coefficients of its
-shape, without the level. Each loses its mean over the clip (microphone, equaliser), is divided by its usual spread,
-and is weighted by how loud the frame is, from 1 in the loudest to 0 at 30 dB below it, so that padding and background
-do not count. Two fingerprints are as similar as the cosine between them, at the best of five shifts of a frame (23 ms)
-each.
+A fingerprint is the shape of the lower spectrum over time, without the properties that encoding changes:
 
-Fingerprints find candidates, quickly and among millions of pairs; the waveforms decide (`correlation`). A synthesiser's
-voices may have fingerprints as like as those of two encodings, but their waveforms have nothing in common.
+1. The inverse DCT of the MFCCs of the clean vector gives the smooth mel spectrum. Only the 70 of 128 bands below
+   2.4 kHz are used, so the upper limit of a codec or a telephone has no effect.
+2. A second DCT gives nine coefficients of its shape, without the level.
+3. The mean of each coefficient over the clip is subtracted (microphone, equaliser). The rest is divided by the usual
+   spread of the coefficient.
+4. Each frame is weighted by its loudness, from 1 in the loudest frame to 0 at 30 dB below it, so padding and background
+   have no effect.
 
-`docs/audit.md` has what was measured, and with which command.
+The similarity of two fingerprints is their cosine, at the best of five shifts by one frame (23 ms) each.
+
+Fingerprints find candidates quickly among millions of pairs. The decision is made with the waveforms (`correlation`):
+voices of a synthesiser can have fingerprints as similar as those of two encodings, but their waveforms do not
+correlate.
+
+`docs/audit.md` has the measurements and the commands.
 """
 
 from __future__ import annotations
@@ -29,31 +34,32 @@ from ser_bench.features import paper_vector
 from ser_bench.types import FloatArray
 
 THRESHOLD = 0.80
-"""Cosine from which two clips are candidates; chosen with `benchmarks/fingerprint.py`, like the next."""
+"""Smallest cosine of two candidates. This and the next value were chosen with `benchmarks/fingerprint.py`."""
 CORRELATED = 0.70
-"""Correlation of the waveforms from which candidates are one recording."""
+"""Smallest correlation of the waveforms of candidates that count as one recording."""
 WAVEFORM_HZ = 8_000
 BANDS, BAND_POINTS = 70, 20
-"""The lowest bands kept, and at how many of them the smooth spectrum is read."""
+"""The number of bands that are used, and at how many of them the smooth spectrum is sampled."""
 SPREAD = (12.0, 12.8, 7.3, 6.3, 5.1, 4.4, 4.1, 3.7, 4.0)
-"""Usual spread of the nine coefficients, dB; measured on CREMA-D by `benchmarks/fingerprint.py`."""
+"""Standard deviation of the nine coefficients, dB, measured on CREMA-D by `benchmarks/fingerprint.py`."""
 SIZE = len(SPREAD)
 RANGE_DB = 30.0
+"""A frame that is softer than the loudest by this much has weight 0."""
 MAX_SHIFT = 2
-"""Frames."""
+"""Largest shift in either direction, frames."""
 BLOCK_CLIPS = 512
 SILENCE = 1e-9
 
 
 def applies_to(features: FeaturesConfig) -> bool:
-    """Whether vectors of these settings can be compared: the paper's, by either engine."""
+    """Return whether fingerprints can be made with these settings: the paper's settings, with either engine."""
     paper = FeaturesConfig()
     same = replace(features, engine=Engine.torch, batch_clips=paper.batch_clips, device=paper.device, pitch=paper.pitch)
     return same == paper
 
 
 def fingerprints(vectors: FloatArray) -> FloatArray:
-    """Fingerprints [N, 108, 9] of clean vectors [N, 2376], each of unit length; zeros where a clip is silent."""
+    """Return the fingerprints [N, 108, 9] of clean vectors [N, 2376], each of unit length; zeros for a silent clip."""
     frames = paper_vector.frames_in(FeaturesConfig())
     out = np.empty((len(vectors), frames, SIZE), dtype=np.float32)
     for start in range(0, len(vectors), BLOCK_CLIPS):
@@ -68,7 +74,7 @@ def fingerprints(vectors: FloatArray) -> FloatArray:
 
 
 def shapes(vectors: FloatArray) -> FloatArray:
-    """Coefficients 1 to 9 [N, 108, 9] of the lower spectrum of vectors [N, 2376], dB, as they are."""
+    """Return coefficients 1 to 9 [N, 108, 9] of the lower spectrum of vectors [N, 2376], dB, not centred or scaled."""
     from scipy.fft import dct, idct
 
     features = FeaturesConfig()
@@ -84,14 +90,14 @@ def shapes(vectors: FloatArray) -> FloatArray:
 def similar(
     queries: FloatArray, references: FloatArray, threshold: float = THRESHOLD
 ) -> Iterator[tuple[int, int, float]]:
-    """(query, reference, cosine) of every pair of fingerprints at or above the threshold."""
+    """Yield (query index, reference index, cosine) of every pair of fingerprints at or above the threshold."""
     for start, block in similarities(queries, references):
         for i, j in np.argwhere(block >= threshold):
             yield start + int(i), int(j), float(block[i, j])
 
 
 def similarities(queries: FloatArray, references: FloatArray) -> Iterator[tuple[int, FloatArray]]:
-    """(first query, cosines [block, M]) block by block, each cosine that of the best shift."""
+    """Yield (index of the first query, cosines [block, M] at the best shift) for each block of queries."""
     flat, frames = references.reshape(len(references), -1).T, queries.shape[1]
     for start in range(0, len(queries), BLOCK_CLIPS):
         block = queries[start : start + BLOCK_CLIPS]
@@ -104,25 +110,25 @@ def similarities(queries: FloatArray, references: FloatArray) -> Iterator[tuple[
         yield start, best
 
 
-def same_recording(one: Path, other: Path) -> bool:
-    """Whether two audio files hold one recording, whatever their encoding, level, and a shift between them.
+def same_recording(first: Path, second: Path) -> bool:
+    """Return whether two audio files contain one recording; encoding, level and a shift between them do not matter.
 
     Raises:
-        BadClipError: a file cannot be read.
+        BadClipError: if a file cannot be read.
     """
-    return correlation(audio.load(one, WAVEFORM_HZ), audio.load(other, WAVEFORM_HZ)) >= CORRELATED
+    return correlation(audio.load(first, WAVEFORM_HZ), audio.load(second, WAVEFORM_HZ)) >= CORRELATED
 
 
-def correlation(one: FloatArray, other: FloatArray) -> float:
-    """Largest absolute cross-correlation of two waveforms [T], [U] over all shifts, 0 to 1; 0 where one is silent."""
+def correlation(first: FloatArray, second: FloatArray) -> float:
+    """Return the largest absolute cross-correlation of waveforms [T], [U] over all shifts, 0 to 1; 0 for silence."""
     from scipy.signal import correlate
 
-    norm = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return float(np.abs(correlate(one, other, method="fft")).max()) / norm if norm > SILENCE else 0.0
+    norm = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return float(np.abs(correlate(first, second, method="fft")).max()) / norm if norm > SILENCE else 0.0
 
 
 def _loudness(rms: FloatArray) -> FloatArray:
-    """[N, 108] from 1 in the loudest frame to 0 at `RANGE_DB` below it; 0 throughout in a silent clip."""
+    """Weights [N, 108] from 1 in the loudest frame to 0 at `RANGE_DB` below it; all 0 in a silent clip."""
     loudest = rms.max(axis=1, keepdims=True)
     decibels = 20.0 * np.log10(np.maximum(rms, SILENCE) / np.maximum(loudest, SILENCE))
     weights: FloatArray = np.clip(1.0 + decibels / RANGE_DB, 0.0, 1.0) * (loudest > SILENCE)

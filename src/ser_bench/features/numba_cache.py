@@ -1,6 +1,6 @@
-"""numba's cache of what it compiles for librosa: filled by one process alone, before several import librosa.
+"""Compilation of librosa's numba functions in one process, before several processes import librosa.
 
-Two processes that fill it at once can leave halves that do not fit each other, and every later call crashes
+Two processes that write numba's cache at the same time can leave inconsistent files, and every later call then crashes
 (numba issue 10128).
 """
 
@@ -11,13 +11,13 @@ from importlib import metadata, util
 from pathlib import Path
 
 MODULES = ("beat.py", "core/audio.py", "core/pitch.py", "util/utils.py")
-"""Of librosa, those that compile when they are imported."""
+"""The modules of librosa that compile functions when they are imported."""
 VERSION_BYTES = 64
-"""An index of the cache begins with the version of numba."""
+"""An index file of the cache contains the version of numba in its first bytes."""
 
 
 def fill() -> None:
-    """Compile what importing librosa compiles, unless that is in the cache: to look there takes no import (3 s)."""
+    """Compile what the import of librosa compiles, unless the cache has it; checked without that import, which takes 3 s."""
     spec = util.find_spec("librosa")
     if spec is not None and spec.origin is not None and is_filled(Path(spec.origin).parent):
         return
@@ -28,9 +28,9 @@ def fill() -> None:
 
 
 def is_filled(librosa: Path) -> bool:
-    """Whether the cache beside librosa's modules is of this numba and Python, and no older than the modules.
+    """Return whether the cache next to librosa's modules fits this numba and Python and is not older than the modules.
 
-    Where numba keeps its cache elsewhere (a folder that cannot be written, NUMBA_CACHE_DIR), the answer is no.
+    If numba's cache is elsewhere (NUMBA_CACHE_DIR, or librosa's folder is not writable), return False.
     """
     version = metadata.version("numba").encode()
     return all(_fresh(librosa / module, version) for module in MODULES)

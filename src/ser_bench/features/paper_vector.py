@@ -1,9 +1,9 @@
-"""ZCR | RMS | MFCC of a waveform as one vector, in librosa's definitions, by librosa itself or batched in PyTorch.
+"""The paper's feature vector of a waveform, ZCR | RMS | MFCC as librosa defines them, by librosa or batched in PyTorch.
 
 Frames are `frame_length` samples long, `hop_length` apart and centred, so T samples give N = 1 + T // hop_length:
 
-- ZCR [N]: share of a frame's samples whose sign differs from the sample before; edges are padded with the edge value,
-  and |x| ≤ 1e-10 has a positive sign.
+- ZCR [N]: share of the samples of a frame whose sign differs from the previous sample; edges are padded with the edge
+  value, and |x| ≤ 1e-10 has a positive sign.
 - RMS [N]: root of the mean square, edges padded with zeros.
 - MFCC [n_mfcc, N]: orthonormal DCT-II of the power mel spectrum (Hann window, edges padded with zeros, 128 bands
   after Slaney, area-normalised) in dB: 10 · log10(max(power, 1e-10)), at most 80 dB below the waveform's maximum.
@@ -25,37 +25,37 @@ if TYPE_CHECKING:
 
 N_MELS = 128
 MEL_GROUPS = 8
-"""Neighbouring bands are summed together over the bins that they span; all at once would be mostly zeros."""
+"""The mel bands are summed in this many groups, each over the bins that it spans; one matrix would be mostly zeros."""
 ZERO_AMPLITUDE = 1e-10
-"""librosa's threshold: a sample no larger counts as zero."""
+"""librosa's threshold: a sample whose magnitude is not larger counts as zero."""
 POWER_FLOOR = 1e-10
 TOP_DB = 80.0
 
 
 def samples_in(features: FeaturesConfig) -> int:
-    """Samples of the stretch of audio that is looked at: 55,125 at the paper's settings."""
+    """Return the number of samples of the section of a clip that is used: 55,125 with the paper's settings."""
     return round(features.duration_s * features.sample_rate_hz)
 
 
 def frames_in(features: FeaturesConfig) -> int:
-    """Frames of that stretch: 108 at the paper's settings."""
+    """Return the number of frames of that section: 108 with the paper's settings."""
     return 1 + samples_in(features) // features.hop_length
 
 
 def length(features: FeaturesConfig) -> int:
-    """Numbers in one vector: 2,376 at the paper's settings."""
+    """Return D, the length of a vector: 2,376 with the paper's settings."""
     return frames_in(features) * (2 + features.n_mfcc)
 
 
 def fit(samples: FloatArray, features: FeaturesConfig) -> FloatArray:
-    """Samples [T] cut to `samples_in`, and, under pad=audio, zero-padded to it."""
+    """Return samples [T] cut to `samples_in`, and with features.pad=audio zero-padded to it."""
     wanted = samples_in(features)
     missing = wanted - len(samples)
     return np.pad(samples, (0, missing)) if missing > 0 and features.pad is Pad.audio else samples[:wanted]
 
 
 def by_librosa(samples: FloatArray, features: FeaturesConfig) -> FloatArray:
-    """Vector [D] of samples [T] (as `fit` gives them), by librosa: the reference."""
+    """Return the vector [D] of samples [T] from `fit`, computed by librosa, which is the reference."""
     import librosa
 
     if not samples.size:
@@ -72,7 +72,7 @@ def by_librosa(samples: FloatArray, features: FeaturesConfig) -> FloatArray:
 
 
 def by_torch(samples: torch.Tensor, features: FeaturesConfig) -> torch.Tensor:
-    """Vectors [B, D] of samples [B, T] float32 (as `fit` gives them), on the device where the samples are."""
+    """Return the vectors [B, D] of samples [B, T] float32 from `fit`, on the device of the samples."""
     import torch
 
     batch = len(samples)
@@ -87,13 +87,13 @@ def by_torch(samples: torch.Tensor, features: FeaturesConfig) -> torch.Tensor:
 
 
 def _zero_crossing_rate(samples: torch.Tensor, features: FeaturesConfig) -> torch.Tensor:
-    """[B, N]. A frame's first sample is compared with nothing, so frame_length − 1 comparisons count."""
+    """[B, N]. The first sample of a frame has no previous sample, so there are frame_length − 1 comparisons."""
     import torch
 
     negative = samples < -ZERO_AMPLITUDE
     crossings = (negative[:, 1:] != negative[:, :-1]).to(samples.dtype)
     half = features.frame_length // 2
-    padded = torch.nn.functional.pad(crossings, (half, half))  # the edge value repeated crosses nothing
+    padded = torch.nn.functional.pad(crossings, (half, half))  # a repeated edge value has no crossings
     frames = padded.unfold(-1, features.frame_length - 1, features.hop_length)
     return frames.sum(-1) / features.frame_length
 

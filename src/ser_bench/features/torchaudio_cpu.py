@@ -1,10 +1,10 @@
-"""torchaudio, whatever the build of torch: import it from here, never directly.
+"""torchaudio for every build of torch: import torchaudio from this module, not directly.
 
-PyPI's Linux wheel of torchaudio holds a compiled extension that links CUDA. Beside a CPU-only torch, or a torch built
-for another CUDA, `import torchaudio` raises, and takes `transformers` and `sentence_transformers` down with it. The
-transforms used here are pure PyTorch and need no extension, so where it cannot be loaded it is declared absent, as
-torchaudio itself does when it was built without one. Once this module was imported, a plain `import torchaudio` in
-any other library finds the same working package.
+PyPI's Linux wheel of torchaudio contains a compiled extension that is linked with CUDA. With a CPU-only torch, or a
+torch that was built for another CUDA, `import torchaudio` fails, and so do the imports of `transformers` and
+`sentence_transformers`. The transforms used here are pure PyTorch and do not need the extension. If it cannot be
+loaded, this module declares it absent, as torchaudio itself does when it was built without it. After this module was
+imported, `import torchaudio` works in every other library.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def _forget_half_imported() -> None:
 
 
 def _extension_declared_absent() -> ModuleType:
-    """The names that torchaudio 2.8 to 2.11 asks of `torchaudio._extension`, all saying that nothing was compiled."""
-    stub = ModuleType("torchaudio._extension", "Stands in for a compiled extension that cannot be loaded.")
+    """A module with the names that torchaudio 2.8 to 2.11 uses of `torchaudio._extension` if nothing was compiled."""
+    stub = ModuleType("torchaudio._extension", "Replaces a compiled extension that cannot be loaded.")
     vars(stub).update(
         _IS_TORCHAUDIO_EXT_AVAILABLE=False,
         _IS_RIR_AVAILABLE=False,
@@ -43,7 +43,7 @@ def _extension_declared_absent() -> ModuleType:
 
 try:
     import torchaudio
-except (OSError, RuntimeError):  # a library that is not there; two CUDA versions
+except (OSError, RuntimeError):  # a shared library is missing; two CUDA versions
     _forget_half_imported()
     sys.modules["torchaudio._extension"] = _extension_declared_absent()
     import torchaudio
