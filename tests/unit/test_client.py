@@ -1,31 +1,33 @@
-"""The official client against a real HTTP server that misbehaves: each fault and its exact outcome."""
+"""Many questions at once against a real HTTP server that misbehaves: answers, errors, cache, and interruption."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import signal
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
-from ser_bench import openai_client
 from ser_bench.cache import Cache
 from ser_bench.config import CacheMode, LlmConfig
 from ser_bench.errors import InterruptedRunError, LLMError
-from ser_bench.predictors.llm import batch as batches
+from ser_bench.predictors.llm import client as llm_client
 from ser_bench.predictors.llm import endpoint
-from ser_bench.predictors.llm.batch import Batch
-from ser_bench.predictors.llm.parsing.answer import Answer
+from ser_bench.predictors.llm.budget import cost_usd
+from ser_bench.predictors.llm.client import LlmClient, RequestCounts, RequestProgress
+from ser_bench.predictors.llm.parsing.answer import ModelAnswer
 from ser_bench.predictors.llm.prompting.question import Question
 from tests.support import fake_openai as fake
+from tests.support.llm_clients import LABELS, make_client, question, questions
 
 KEY = "sk-test-Very0Secret1Key2"
-LABELS = ("angry", "happy", "sad")
 
 
 @pytest.fixture
@@ -43,19 +45,15 @@ def cfg(server, monkeypatch):
     )  # fmt: skip
 
 
-def make(cfg: LlmConfig, folder, labels=LABELS, digest="prompt") -> Batch:
-    return Batch(cfg, labels, Cache(folder), endpoint.identity(cfg), digest, lambda: endpoint.open_service(cfg))
+def questions_of(*texts: str) -> list[Question]:
+    return [question(text) for text in texts]
 
 
-def messages(*texts: str) -> list[Question]:
-    return [Question(({"role": "system", "content": "Say."}, {"role": "user", "content": text})) for text in texts]
-
-
-def ask_one(server, cfg, folder, *replies: fake.Reply) -> tuple[Answer, Batch]:
+def ask_one(server, cfg, folder, *replies: fake.Reply) -> tuple[ModelAnswer, LlmClient]:
     server.queue.extend(replies)
-    batch = make(cfg, folder)
-    [answer] = batch.ask(messages("clip"))
-    return answer, batch
+    client = make_client(cfg, folder)
+    [answer] = client.ask(questions_of("clip"))
+    return answer, client
 
 
 def test_asks_for_one_of_the_labels_with_logprobs(server, cfg, tmp_path):
@@ -75,16 +73,16 @@ def test_no_logprobs_are_asked_for_where_switched_off(server, cfg, tmp_path):
 
 
 def test_probabilities_come_from_logprobs(server, cfg, tmp_path):
-    def one(text, **top):
+    def token(text, **top):
         entries = [{"token": k, "logprob": v, "bytes": list(k.encode())} for k, v in top.items()]
         return {"token": text, "logprob": top.get(text, -9.0), "bytes": None, "top_logprobs": entries}
 
     tokens = [
-        one('{"'),
-        one("emotion"),
-        one('":"'),
-        one("happy", **{"happy": -1.0, "s": -1.0, "ang": -2.0, "~": -20.0}),
-        one('"}'),
+        token('{"'),
+        token("emotion"),
+        token('":"'),
+        token("happy", **{"happy": -1.0, "s": -1.0, "ang": -2.0, "~": -20.0}),
+        token('"}'),
     ]
     answer, _ = ask_one(server, cfg, tmp_path, fake.completion('{"emotion":"happy"}', logprobs=tokens))
     assert answer.probabilities == pytest.approx((0.155362, 0.422319, 0.422319), abs=1e-6)
@@ -109,10 +107,10 @@ def test_probabilities_come_from_logprobs(server, cfg, tmp_path):
     ],
 )
 def test_answer_without_a_label_is_an_abstention_with_its_reason(server, cfg, tmp_path, reply, reason, text):
-    answer, batch = ask_one(server, cfg, tmp_path, reply)
+    answer, client = ask_one(server, cfg, tmp_path, reply)
     assert (answer.label, answer.reason, answer.probabilities) == ("", reason, None)
     assert text is None or answer.text == text
-    assert not answer.failed and batch.tally.reasons == {reason: 1}
+    assert not answer.failed and client.counts.reasons == {reason: 1}
     assert len(server.asked) == 1
 
 
@@ -132,9 +130,9 @@ def test_complete_object_counts_although_the_length_was_spent(server, cfg, tmp_p
     ],
 )
 def test_passing_fault_is_retried_and_counted(server, cfg, tmp_path, fault):
-    answer, batch = ask_one(server, replace(cfg, timeout_s=1.0), tmp_path, fault, fake.label("sad"))
+    answer, client = ask_one(server, replace(cfg, timeout_s=1.0), tmp_path, fault, fake.label("sad"))
     assert (answer.label, answer.requests, answer.retries) == ("sad", 2, 1)
-    assert (batch.tally.requests, batch.tally.retried, len(server.asked)) == (2, 1, 2)
+    assert (client.counts.requests, client.counts.retried, len(server.asked)) == (2, 1, 2)
 
 
 def test_retry_after_is_obeyed(server, cfg, tmp_path):
@@ -145,25 +143,25 @@ def test_retry_after_is_obeyed(server, cfg, tmp_path):
 
 def test_no_more_requests_than_retries_allow(server, cfg, tmp_path):
     server.queue.extend([fake.error(500, "oops")] * 3)
-    batch = make(replace(cfg, max_concurrency=1), tmp_path)
-    failed, answered = batch.ask(messages("bad", "good"))
+    client = make_client(replace(cfg, max_concurrency=1), tmp_path)
+    failed, answered = client.ask(questions_of("bad", "good"))
     assert (failed.reason, failed.requests, failed.retries) == ("failed", 3, 2)
     assert "HTTP 500" in failed.text and answered.label == "happy"
-    assert len(server.asked) == 4 == batch.tally.requests
-    # A failure is no answer: it is asked for again, the answer that was paid for is not.
-    again = make(cfg, tmp_path).ask(messages("bad", "good"))
+    assert len(server.asked) == 4 == client.counts.requests
+    # A failure is not cached and is asked again; the answer is cached.
+    again = make_client(cfg, tmp_path).ask(questions_of("bad", "good"))
     assert [a.label for a in again] == ["happy", "happy"] and len(server.asked) == 5
 
 
 @pytest.mark.parametrize("body", [b"{not json", b"[1, 2", b"<html>please log in</html>"])
 def test_body_that_is_no_completion_is_a_failure(server, cfg, tmp_path, body):
     server.queue.append(fake.Reply(body))
-    bad, good = make(replace(cfg, max_concurrency=1), tmp_path).ask(messages("a", "b"))
+    bad, good = make_client(replace(cfg, max_concurrency=1), tmp_path).ask(questions_of("a", "b"))
     assert bad.failed and good.label == "happy"
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "next_step"),
     [
         (fake.error(401, f"Incorrect API key provided: {KEY}", "invalid_api_key"), "llm.api_key_env"),
         (fake.error(403, f"{KEY} may not"), "llm.api_key_env"),
@@ -172,76 +170,74 @@ def test_body_that_is_no_completion_is_a_failure(server, cfg, tmp_path, body):
         (fake.error(400, "logprobs are not supported"), "llm.top_logprobs=0"),
     ],
 )
-def test_what_concerns_every_request_stops_the_run_at_once(server, cfg, tmp_path, reply, said, caplog):
+def test_error_that_concerns_every_request_stops_the_run_at_once(server, cfg, tmp_path, reply, next_step, caplog):
     server.otherwise = lambda body: reply
     texts = [str(i) for i in range(50)]
     with caplog.at_level(logging.DEBUG), pytest.raises(LLMError) as caught:
-        make(replace(cfg, max_retries=0), tmp_path).ask(messages(*texts))
+        make_client(replace(cfg, max_retries=0), tmp_path).ask(questions_of(*texts))
     message = str(caught.value)
-    assert said in message and "\n" not in message and len(message) < 500
+    assert next_step in message and "\n" not in message and len(message) < 500
     assert len(server.asked) <= 2 * cfg.max_concurrency
     assert KEY not in message + caplog.text + repr(caught.value.__cause__)
 
 
-def test_what_was_answered_before_the_stop_is_kept(server, cfg, tmp_path):
+def test_answers_before_the_stop_are_kept(server, cfg, tmp_path):
     server.queue.extend([fake.label("sad"), fake.label("sad"), fake.error(401, "no")])
-    one = replace(cfg, max_concurrency=1)
+    serial = replace(cfg, max_concurrency=1)
     with pytest.raises(LLMError):
-        make(one, tmp_path).ask(messages("a", "b", "c", "d"))
-    batch = make(one, tmp_path)
-    assert [a.label for a in batch.ask(messages("a", "b", "c", "d"))] == ["sad", "sad", "happy", "happy"]
-    assert (batch.tally.cached, batch.tally.requests) == (2, 2)
+        make_client(serial, tmp_path).ask(questions_of("a", "b", "c", "d"))
+    client = make_client(serial, tmp_path)
+    assert [a.label for a in client.ask(questions_of("a", "b", "c", "d"))] == ["sad", "sad", "happy", "happy"]
+    assert (client.counts.cached, client.counts.requests) == (2, 2)
 
 
 def test_answers_under_way_are_kept_when_another_request_stops_the_run(server, cfg, tmp_path):
     slow = replace(fake.label("sad"), delay_s=0.6)
     server.otherwise = lambda body: slow if body["messages"][1]["content"] == "slow" else fake.error(401, "no")
     with pytest.raises(LLMError):
-        make(cfg, tmp_path).ask(messages("slow", "bad"))
+        make_client(cfg, tmp_path).ask(questions_of("slow", "bad"))
     server.otherwise = lambda body: fake.label("happy")
-    assert [a.label for a in make(cfg, tmp_path).ask(messages("slow", "bad"))] == ["sad", "happy"]
+    assert [a.label for a in make_client(cfg, tmp_path).ask(questions_of("slow", "bad"))] == ["sad", "happy"]
 
 
-def test_service_that_answers_nothing_any_more_stops_the_run(server, cfg, tmp_path):
+def test_endpoint_that_fails_repeatedly_stops_the_run(server, cfg, tmp_path):
     server.otherwise = lambda body: fake.error(500, "down")
     with pytest.raises(LLMError, match="HTTP 500"):
-        make(replace(cfg, max_retries=0), tmp_path).ask(messages(*map(str, range(200))))
-    assert len(server.asked) <= batches.FAILURES_IN_A_ROW + cfg.max_concurrency
+        make_client(replace(cfg, max_retries=0), tmp_path).ask(questions(200))
+    assert len(server.asked) <= llm_client.FAILURES_IN_A_ROW + cfg.max_concurrency
 
 
 def test_refused_connection_is_one_line(cfg, tmp_path):
     with fake.serve() as gone:
         url = gone.base_url
     with pytest.raises(LLMError, match=r"cannot be reached .*llm\.base_url") as caught:
-        make(replace(cfg, base_url=url, max_retries=0), tmp_path).ask(messages("a", "b"))
+        make_client(replace(cfg, base_url=url, max_retries=0), tmp_path).ask(questions_of("a", "b"))
     assert "\n" not in str(caught.value)
 
 
-def test_missing_key_names_the_variable_and_the_way_without(cfg, monkeypatch):
+def test_missing_key_names_the_variable_and_the_command_without_key(cfg, monkeypatch):
     monkeypatch.delenv("SER_BENCH_TEST_KEY")
     with pytest.raises(LLMError, match=r"SER_BENCH_TEST_KEY.*python run\.py model=llm llm=local"):
-        endpoint.check(cfg)
-    with pytest.raises(LLMError, match="SER_BENCH_TEST_KEY"):
-        openai_client.openai_client(None, "SER_BENCH_TEST_KEY", 1.0, 0)
-    endpoint.check(replace(cfg, api_key_env=None))
+        endpoint.check_endpoint(cfg)
+    endpoint.check_endpoint(replace(cfg, api_key_env=None))
 
 
-def test_second_run_asks_nothing_and_says_the_same(server, cfg, tmp_path):
+def test_second_run_asks_nothing_and_returns_the_same(server, cfg, tmp_path):
     server.otherwise = lambda body: fake.label(LABELS[len(body["messages"][1]["content"]) % 3])
     server.queue.extend([fake.completion("no json"), fake.no_choices()])
-    prompts = messages("a", "bb", "ccc", "dddd", "a")
-    first = make(cfg, tmp_path).ask(prompts)
+    prompts = questions_of("a", "bb", "ccc", "dddd", "a")
+    first = make_client(cfg, tmp_path).ask(prompts)
     assert len(server.asked) == 4
-    batch = make(cfg, tmp_path)
-    assert batch.ask(prompts) == first
+    client = make_client(cfg, tmp_path)
+    assert client.ask(prompts) == first
     assert len(server.asked) == 4
-    assert (batch.tally.cached, batch.tally.requests, batch.tally.paid_usd) == (4, 0, 0.0)
+    assert (client.counts.cached, client.counts.requests, client.counts.paid_usd) == (4, 0, 0.0)
 
 
 def test_second_run_needs_neither_server_nor_key(server, cfg, tmp_path, monkeypatch):
-    first = make(cfg, tmp_path).ask(messages("a"))
+    first = make_client(cfg, tmp_path).ask(questions_of("a"))
     monkeypatch.delenv("SER_BENCH_TEST_KEY")
-    assert make(cfg, tmp_path).ask(messages("a")) == first
+    assert make_client(cfg, tmp_path).ask(questions_of("a")) == first
 
 
 @pytest.mark.parametrize(
@@ -249,54 +245,54 @@ def test_second_run_needs_neither_server_nor_key(server, cfg, tmp_path, monkeypa
     [{"model": "n"}, {"temperature": 0.5}, {"max_tokens": 9}, {"seed": 1}, {"top_logprobs": 5}],
 )
 def test_other_parameters_are_other_questions(server, cfg, tmp_path, other):
-    make(cfg, tmp_path).ask(messages("a"))
-    make(replace(cfg, **other), tmp_path).ask(messages("a"))
+    make_client(cfg, tmp_path).ask(questions_of("a"))
+    make_client(replace(cfg, **other), tmp_path).ask(questions_of("a"))
     assert len(server.asked) == 2
 
 
-def test_other_prompt_labels_or_service_are_other_questions(server, cfg, tmp_path):
-    make(cfg, tmp_path).ask(messages("a"))
-    make(cfg, tmp_path, digest="other").ask(messages("a"))
-    make(cfg, tmp_path, labels=("happy", "sad")).ask(messages("a"))
-    make(replace(cfg, base_url=cfg.base_url + "/"), tmp_path).ask(messages("a"))  # the same service
+def test_other_prompt_labels_or_endpoint_are_other_questions(server, cfg, tmp_path):
+    make_client(cfg, tmp_path).ask(questions_of("a"))
+    make_client(cfg, tmp_path, prompt_digest="other").ask(questions_of("a"))
+    make_client(cfg, tmp_path, labels=("happy", "sad")).ask(questions_of("a"))
+    make_client(replace(cfg, base_url=cfg.base_url + "/"), tmp_path).ask(questions_of("a"))  # the same endpoint
     assert len(server.asked) == 3
     with fake.serve() as elsewhere:
-        make(replace(cfg, base_url=elsewhere.base_url), tmp_path).ask(messages("a"))
+        make_client(replace(cfg, base_url=elsewhere.base_url), tmp_path).ask(questions_of("a"))
         assert len(elsewhere.asked) == 1
 
 
-def test_how_it_is_asked_does_not_change_the_question(server, cfg, tmp_path):
-    make(cfg, tmp_path).ask(messages("a"))
-    make(replace(cfg, max_concurrency=9, timeout_s=5.0, max_retries=0, limit=3), tmp_path).ask(messages("a"))
+def test_limits_do_not_change_the_question(server, cfg, tmp_path):
+    make_client(cfg, tmp_path).ask(questions_of("a"))
+    make_client(replace(cfg, max_concurrency=9, timeout_s=5.0, max_retries=0, limit=3), tmp_path).ask(questions_of("a"))
     assert len(server.asked) == 1
 
 
 def test_cache_modes(server, cfg, tmp_path):
-    make(replace(cfg, cache=CacheMode.read), tmp_path).ask(messages("a"))
-    make(cfg, tmp_path).ask(messages("a"))
+    make_client(replace(cfg, cache=CacheMode.read), tmp_path).ask(questions_of("a"))
+    make_client(cfg, tmp_path).ask(questions_of("a"))
     assert len(server.asked) == 2  # reading alone had kept nothing
-    make(replace(cfg, cache=CacheMode.read), tmp_path).ask(messages("a"))
+    make_client(replace(cfg, cache=CacheMode.read), tmp_path).ask(questions_of("a"))
     assert len(server.asked) == 2
-    make(replace(cfg, cache=CacheMode.off), tmp_path).ask(messages("a"))
+    make_client(replace(cfg, cache=CacheMode.off), tmp_path).ask(questions_of("a"))
     assert len(server.asked) == 3
 
 
 def test_no_key_in_the_cache_even_if_the_model_repeats_it(server, cfg, tmp_path):
     answer, _ = ask_one(server, cfg, tmp_path, fake.completion(f"your key is {KEY}"))
-    assert "redacted" in answer.text
+    assert "***" in answer.text and KEY not in answer.text
     stored = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert stored and all(KEY.encode() not in blob and b"uthorization" not in blob for blob in stored)
 
 
 def test_cost_of_tokens(server, cfg, tmp_path):
-    answer, batch = ask_one(server, cfg, tmp_path)
-    assert batches.cost_usd(answer, cfg) == pytest.approx(100 * 2.5e-6 + 10 * 10e-6)
-    assert batch.tally.paid_usd == pytest.approx(0.00035)
+    answer, client = ask_one(server, cfg, tmp_path)
+    assert cost_usd(answer, cfg) == pytest.approx(100 * 2.5e-6 + 10 * 10e-6)
+    assert client.counts.paid_usd == pytest.approx(0.00035)
 
 
-def test_many_at_once_but_not_more(server, cfg, tmp_path):
+def test_concurrency_is_used_and_limited(server, cfg, tmp_path):
     server.otherwise = lambda body: replace(fake.label("sad"), delay_s=0.3)
-    answers = make(replace(cfg, max_concurrency=8, timeout_s=30.0), tmp_path).ask(messages(*map(str, range(24))))
+    answers = make_client(replace(cfg, max_concurrency=8, timeout_s=30.0), tmp_path).ask(questions(24))
     assert len(answers) == 24 and {a.label for a in answers} == {"sad"}
     assert 4 <= server.most_under_way <= 8
 
@@ -307,11 +303,11 @@ def test_every_answer_goes_to_its_own_prompt(server, cfg, tmp_path):
         return replace(fake.label(LABELS[number % 3]), delay_s=0.02 * (number % 5))
 
     server.otherwise = otherwise
-    answers = make(replace(cfg, max_concurrency=16, timeout_s=30.0), tmp_path).ask(messages(*map(str, range(60))))
+    answers = make_client(replace(cfg, max_concurrency=16, timeout_s=30.0), tmp_path).ask(questions(60))
     assert [a.label for a in answers] == [LABELS[i % 3] for i in range(60)]
 
 
-def test_ctrl_c_cancels_what_is_pending_and_keeps_what_is_answered(server, cfg, tmp_path):
+def test_ctrl_c_cancels_pending_requests_and_keeps_answers(server, cfg, tmp_path):
     def otherwise(body):
         number = int(body["messages"][1]["content"])
         return replace(fake.label("sad"), delay_s=0.0 if number < 5 else 60.0)
@@ -327,16 +323,16 @@ def test_ctrl_c_cancels_what_is_pending_and_keeps_what_is_answered(server, cfg, 
     threading.Thread(target=press, daemon=True).start()
     started = time.monotonic()
     with pytest.raises(InterruptedRunError, match="5 of 40"):
-        make(replace(cfg, timeout_s=90.0), tmp_path).ask(messages(*map(str, range(40))))
+        make_client(replace(cfg, timeout_s=90.0), tmp_path).ask(questions(40))
     assert time.monotonic() - started < 20
     server.otherwise = lambda body: fake.label("happy")
-    batch = make(cfg, tmp_path)
-    labels = [a.label for a in batch.ask(messages(*map(str, range(40))))]
+    client = make_client(cfg, tmp_path)
+    labels = [a.label for a in client.ask(questions(40))]
     assert labels == ["sad"] * 5 + ["happy"] * 35
-    assert batch.tally.requests == 35
+    assert client.counts.requests == 35
 
 
-def test_two_that_ask_the_same_at_once_go_on_with_one_answer(server, cfg, tmp_path):
+def test_two_clients_that_ask_the_same_at_once_use_one_answer(server, cfg, tmp_path):
     both_here, lock, given = threading.Barrier(2), threading.Lock(), iter(["sad", "happy"])
 
     def otherwise(body):
@@ -346,33 +342,34 @@ def test_two_that_ask_the_same_at_once_go_on_with_one_answer(server, cfg, tmp_pa
 
     server.otherwise = otherwise
     with ThreadPoolExecutor(2) as pool:
-        one, other = pool.map(lambda batch: batch.ask(messages("a")), [make(cfg, tmp_path), make(cfg, tmp_path)])
+        clients = [make_client(cfg, tmp_path), make_client(cfg, tmp_path)]
+        one, other = pool.map(lambda client: client.ask(questions_of("a")), clients)
     assert len(server.asked) == 2 and one == other
-    assert make(cfg, tmp_path).ask(messages("a")) == one and len(server.asked) == 2
+    assert make_client(cfg, tmp_path).ask(questions_of("a")) == one and len(server.asked) == 2
 
 
-def test_what_another_process_was_told_meanwhile_is_not_asked_again(server, cfg, tmp_path):
+def test_answers_of_another_process_are_not_asked_again(server, cfg, tmp_path):
     def otherwise(body):
         if body["messages"][1]["content"] == "a" and len(server.asked) == 1:
-            make(replace(cfg, seed=cfg.seed), tmp_path).ask(messages("b"))
+            make_client(replace(cfg, seed=cfg.seed), tmp_path).ask(questions_of("b"))
         return fake.label("sad")
 
     server.otherwise = otherwise
-    batch = make(replace(cfg, max_concurrency=1), tmp_path)
-    assert [answer.label for answer in batch.ask(messages("a", "b"))] == ["sad", "sad"]
+    client = make_client(replace(cfg, max_concurrency=1), tmp_path)
+    assert [answer.label for answer in client.ask(questions_of("a", "b"))] == ["sad", "sad"]
     assert len(server.asked) == 2
-    assert (batch.tally.cached, batch.tally.requests, batch.tally.paid_usd) == (1, 1, pytest.approx(0.00035))
+    assert (client.counts.cached, client.counts.requests, client.counts.paid_usd) == (1, 1, pytest.approx(0.00035))
 
 
 def test_damaged_entry_is_asked_for_again(server, cfg, tmp_path):
-    make(cfg, tmp_path).ask(messages("a"))
+    make_client(cfg, tmp_path).ask(questions_of("a"))
     [entry] = [path for path in tmp_path.rglob("*") if path.is_file()]
     entry.write_bytes(entry.read_bytes()[:-3])
-    make(cfg, tmp_path).ask(messages("a"))
+    make_client(cfg, tmp_path).ask(questions_of("a"))
     assert len(server.asked) == 2
 
 
-def test_more_logprobs_are_asked_for_only_where_that_may_help(server, cfg, tmp_path):
+def test_more_logprobs_are_requested_only_if_the_endpoint_allows_it(server, cfg, tmp_path):
     def otherwise(body):
         top = [{"token": "happy", "logprob": -1.0, "bytes": None}]
         if body["top_logprobs"] >= 200:
@@ -385,38 +382,40 @@ def test_more_logprobs_are_asked_for_only_where_that_may_help(server, cfg, tmp_p
         return fake.completion('{"emotion":"happy"}', logprobs=tokens)
 
     server.otherwise = otherwise
-    [unknown] = make(cfg, tmp_path).ask(messages("a"))
+    [unknown] = make_client(cfg, tmp_path).ask(questions_of("a"))
     assert unknown.label == "happy" and unknown.probabilities is None and len(server.asked) == 1
-    place = endpoint.Service("here", cfg.base_url, cfg.api_key_env, most_logprobs=1_000)
-
-    class Opened:
-        def __enter__(self):
-            return place
-
-        def __exit__(self, *error):
-            return None
-
-    [known] = Batch(cfg, LABELS, Cache(tmp_path), "elsewhere", "p", Opened).ask(messages("a"))
+    generous = endpoint.Endpoint("here", cfg.base_url, cfg.api_key_env, most_logprobs=1_000)
+    opened = contextlib.nullcontext(generous)
+    [known] = LlmClient(cfg, LABELS, Cache(tmp_path), "elsewhere", "p", lambda: opened).ask(questions_of("a"))
     assert known.probabilities is not None and known.requests == 2
     assert [body["top_logprobs"] for body in server.asked[1:]] == [20, 200]
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [("http://127.0.0.1:80/v1", True), ("http://localhost:1/v1", True), ("http://[::1]:1/", True),
-     ("https://api.openai.com/v1", False), ("http://10.0.0.1/", False), (None, False)],
-)  # fmt: skip
-def test_loopback(url, expected):
-    assert openai_client.is_loopback(url) is expected
-
-
-def test_proxy_of_the_environment_does_not_see_loopback(server, cfg, tmp_path, monkeypatch):
+def test_loopback_is_not_sent_through_a_proxy_of_the_environment(server, cfg, tmp_path, monkeypatch):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     answer, _ = ask_one(server, cfg, tmp_path)
     assert answer.label == "happy"
 
 
-def test_answer_survives_json():
-    answer = Answer("t", "sad", "", (0.25, 0.75), 1, 2, 0.5, 3, 2)
-    assert Answer.from_json(json.loads(json.dumps(answer.to_json()))) == answer
+def test_answer_survives_json_under_the_stored_keys():
+    answer = ModelAnswer("t", "sad", "", (0.25, 0.75), 1, 2, 0.5, 3, 2, "schema", 4)
+    stored = answer.to_json()
+    assert ModelAnswer.from_json(json.loads(json.dumps(stored))) == answer
+    assert list(stored) == [
+        "text", "label", "reason", "probabilities", "tokens_in", "tokens_out", "latency_s", "requests", "retries",
+        "way", "tokens_audio",
+    ]  # fmt: skip
+    assert stored["way"] == "schema"
+
+
+def test_progress_line_counts_and_estimates_the_rest():
+    with RequestProgress(total=100, done=20) as progress:
+        counts = RequestCounts(cached=20, retried=3, paid_usd=0.214, reasons=Counter(refusal=2, failed=1))
+        for _ in range(40):
+            progress.update(counts)
+        line = progress.line(counts, elapsed_s=80.0)
+    assert line == (
+        "60 of 100 (20 from the cache): 57 answered, 3 abstained or failed, 3 retried, US$ 0.21 so far, "
+        "about 80 seconds left"
+    )

@@ -13,7 +13,7 @@ from ser_bench.comparison.paired import Comparison, Line
 from ser_bench.comparison.verdict import bounds, p_value, points, share
 from ser_bench.evaluation import metrics
 from ser_bench.evaluation.sentence_ceiling import sentence_ceiling
-from ser_bench.predictors.llm.parsing.answer import said_reason
+from ser_bench.predictors.llm.parsing.answer import stated_reason
 from ser_bench.types import Predictions
 
 NOT_GIVEN = "n/a"
@@ -190,7 +190,7 @@ def _said(predictions: Predictions, i: int) -> str:
     if predictions.abstained[i]:
         return "(abstained)"
     probability = f" {predictions.probabilities[i].max():.2f}" if predictions.gives_probabilities else ""
-    reason = said_reason(predictions.notes[i]) if predictions.notes else ""
+    reason = stated_reason(predictions.notes[i]) if predictions.notes else ""
     return f"{predictions.predicted[i]}{probability}" + (f" (“{reason}”)" if reason else "")
 
 

@@ -1,4 +1,4 @@
-"""Which clips are asked about where not all can be paid for."""
+"""The subset of clips that `llm.limit` selects."""
 
 from __future__ import annotations
 
@@ -11,34 +11,39 @@ from ser_bench.types import Clip
 
 
 def subset(clips: Sequence[Clip], limit: int, seed: int) -> dict[str, Clip]:
-    """At most `limit` clips by id, stratified by label and speaker; the same clips for the same seed.
+    """Return at most `limit` clips by id, stratified by label and speaker; the same clips for the same seed.
 
-    Each label gets its share of the limit (largest remainder); within a label the next clip is one of the speaker who
-    has the fewest so far. The order of `clips` does not influence the choice, and is the order of the result.
+    Each label gets its share of the limit (largest remainder). Within a label, the next clip comes from the speaker
+    with the fewest clips so far. The order of `clips` does not affect the choice; the result has the same order.
+
+    Args:
+        clips: all clips.
+        limit: number of clips to choose.
+        seed: of the random choice.
 
     Raises:
-        ConfigError: the limit is below 1.
+        ConfigError: if the limit is below 1.
     """
     if limit < 1:
-        raise ConfigError(f"llm.limit={limit}: at least one clip has to be asked about; null asks about all")
+        raise ConfigError(f"llm.limit={limit}: must be at least 1; null selects all clips")
     draw = random.Random(seed)
-    piles: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    clip_ids: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for clip in draw.sample(sorted(clips, key=lambda clip: clip.id), len(clips)):
-        piles[clip.emotion][clip.speaker].append(clip.id)
-    quotas = _quotas({label: sum(map(len, pile.values())) for label, pile in sorted(piles.items())}, limit)
+        clip_ids[clip.emotion][clip.speaker].append(clip.id)
+    quotas = _quotas({label: sum(map(len, of_label.values())) for label, of_label in sorted(clip_ids.items())}, limit)
     taken: Counter[str] = Counter()
     chosen: set[str] = set()
     for label, quota in quotas.items():
-        speakers = draw.sample(sorted(piles[label]), len(piles[label]))
+        speakers = draw.sample(sorted(clip_ids[label]), len(clip_ids[label]))
         for _ in range(quota):
-            speaker = min((s for s in speakers if piles[label][s]), key=lambda s: taken[s])
-            chosen.add(piles[label][speaker].pop())
+            speaker = min((s for s in speakers if clip_ids[label][s]), key=lambda s: taken[s])
+            chosen.add(clip_ids[label][speaker].pop())
             taken[speaker] += 1
     return {clip.id: clip for clip in clips if clip.id in chosen}
 
 
 def _quotas(sizes: Mapping[str, int], limit: int) -> dict[str, int]:
-    """`limit` shared out in proportion to the sizes, none above its size (largest remainder)."""
+    """Return `limit` divided in proportion to the sizes (largest remainder); no quota exceeds its size."""
     total = sum(sizes.values())
     if limit >= total:
         return dict(sizes)

@@ -1,40 +1,119 @@
-"""What a run would ask, cost and take, before anything is asked (`llm.dry_run=true`)."""
+"""Tokens of prompts before they are sent, and the estimate of a dry run (`llm.dry_run=true`).
+
+Tokens are counted with tiktoken if its table of the model is on disk. Otherwise they are estimated: tiktoken would
+fetch the table from the network, and a run must not send anything before it begins.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 from ser_bench.config import LlmConfig
-from ser_bench.predictors.llm import request, token_count
-from ser_bench.predictors.llm.parsing import answer as answers
-from ser_bench.predictors.llm.parsing.answer import Answer
+from ser_bench.predictors.llm import request_body
+from ser_bench.predictors.llm.budget import price_usd
+from ser_bench.predictors.llm.parsing.answer import ModelAnswer, TokenUsage, answer_json
 from ser_bench.predictors.llm.prompting.question import Question
-from ser_bench.predictors.llm.request_progress import duration
-from ser_bench.predictors.llm.token_count import TokenCounter
 
-TYPICAL_S = 1.0
-"""Seconds a request, where no answer in the cache tells how long this service takes."""
+TOKENS_PER_MESSAGE, TOKENS_PER_REPLY = 3, 3
+"""What OpenAI's chat format adds to the text: around each message, and before the answer."""
+PIECE = re.compile(r"[^\W\d_]+|\d{1,3}|[^\w\s]{1,3}|_|\n+")
+"""Words, up to three digits, up to three marks: most tokenizers split there and keep common words whole."""
+BYTES_PER_TOKEN = 8
+"""Bytes of a word per token; longer words have two tokens or more."""
+ESTIMATED = "an estimate: tiktoken and its table of this model are not at hand"
+CONTEXT_MARGIN, CONTEXT_STEP = 1.5, 256
+"""Margin for what an estimate may be short of (small models split figures into single digits), and rounding, tokens."""
+TYPICAL_REQUEST_S = 1.0
+"""Assumed seconds per request if the cache holds no answer of this endpoint."""
 REASON_SHARE = 0.5
-"""Of the tokens allowed for a reason, a usual reason takes about so many."""
+"""Assumed length of a reason, as a share of the tokens allowed for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """What is still to be asked, and what that would take.
+class TokenCounter:
+    """Counts the tokens of prompts.
 
     Attributes:
-        clips: asked about.
-        cached: of these, answered in the cache already; all figures below are without them.
-        tokens_in: of prompts.
-        tokens_out: of answers, as they usually are.
-        tokens_out_most: of answers, at most.
-        usd: US dollars for the usual answers.
-        usd_most: at most, if every answer took all tokens that it may.
-        seconds: from the first request to the last answer.
-        counted: how tokens were counted.
-        timed: where the seconds come from.
+        method: how tokens are counted, in words, for display beside the figures.
+        exact: True if the table of the model itself is used.
+        count_text: returns the tokens of a text.
+    """
+
+    method: str
+    exact: bool
+    count_text: Callable[[str], int]
+
+    def count(self, question: Question, extra: str = "") -> int:
+        """Return the tokens of a prompt with the chat format; `extra` is text beside the messages, such as a schema."""
+        text = sum(self.count_text(message["content"]) + TOKENS_PER_MESSAGE for message in question.messages)
+        return text + TOKENS_PER_REPLY + self.count_text(extra) + audio_tokens(question)
+
+    def at_most(self, question: Question, extra: str = "") -> int:
+        """Return an upper bound on the text tokens of a prompt: a token has at least one byte. Audio is excluded."""
+        if self.exact:
+            return self.count(question, extra) - audio_tokens(question)
+        text = sum(len(message["content"].encode()) + TOKENS_PER_MESSAGE for message in question.messages)
+        return text + TOKENS_PER_REPLY + len(extra.encode())
+
+
+def token_counter(model: str) -> TokenCounter:
+    """Return the best counter that this machine has for a model; nothing is fetched."""
+    try:
+        encode = _tiktoken_encode(model)
+        return TokenCounter(f"counted with tiktoken for {model}", True, lambda text: len(encode(text)))
+    except (ImportError, KeyError, OSError, ValueError):
+        return TokenCounter(ESTIMATED, False, estimate_tokens)
+
+
+def estimate_tokens(text: str) -> int:
+    """Return an estimate of the tokens of a text: one per word, three marks or three digits, more for long words.
+
+    >>> estimate_tokens("The airplane is almost full."), estimate_tokens("mean 210 Hz")
+    (6, 3)
+    """
+    return sum(math.ceil(len(piece.encode()) / BYTES_PER_TOKEN) for piece in PIECE.findall(text))
+
+
+def audio_tokens(question: Question) -> int:
+    """Return the tokens of the recording; 0 if none is sent."""
+    return 0 if question.recording is None else question.recording.tokens
+
+
+def response_format_text(response_format: Any) -> str:
+    """Return a `response_format` as the text that is sent; "" for None."""
+    return json.dumps(response_format, ensure_ascii=False) if response_format else ""
+
+
+def context_tokens(
+    questions: Sequence[Question], counter: TokenCounter, cfg: LlmConfig, with_reason: bool, least: int
+) -> int:
+    """Return the context that a local server needs for the longest prompt and its answer; at least `least`, tokens."""
+    longest = max((counter.count(question) for question in questions), default=0)
+    needed = CONTEXT_MARGIN * longest + int(request_body.parameters(cfg, with_reason)["max_tokens"])
+    return max(least, math.ceil(needed / CONTEXT_STEP) * CONTEXT_STEP)
+
+
+@dataclass(frozen=True, slots=True)
+class CostEstimate:
+    """What a run would still ask, and what that would cost and take.
+
+    Attributes:
+        clips: number of clips in the run.
+        cached: clips whose answer is in the cache; they do not enter the figures below.
+        tokens_in: tokens of prompts.
+        tokens_out: tokens of answers of the usual length.
+        tokens_out_most: upper bound on the tokens of answers.
+        usd: cost with answers of the usual length, US dollars.
+        usd_most: cost if every answer has the longest length allowed, US dollars.
+        seconds: time from the first request to the last answer.
+        counted: how tokens were counted, in words.
+        timed: what determines the time, in words.
     """
 
     clips: int
@@ -49,7 +128,7 @@ class Estimate:
     timed: str
 
     def lines(self, cfg: LlmConfig) -> list[str]:
-        """As it is shown; nothing was asked."""
+        """Return the estimate as lines of text."""
         prices = f"US$ {cfg.price_in_usd:g} / {cfg.price_out_usd:g} per million tokens in / out, {cfg.price_date}"
         lines = [
             f"clips    {self.clips:,}, of which {self.cached:,} are answered in the cache: "
@@ -61,58 +140,104 @@ class Estimate:
         ]
         if cfg.samples > 1:
             lines.append(
-                f"samples  if the service tells no logprobs, up to {cfg.samples} times of all this (llm.samples)"
+                f"samples  without logprobs from the endpoint, up to {cfg.samples} times all of this (llm.samples)"
             )
-        return [*lines, "nothing was asked: llm.dry_run=true"]
+        return [*lines, "no request was sent: llm.dry_run=true"]
 
 
-def estimate(
+def estimate_cost(
     questions: Sequence[Question],
-    stored: Sequence[Answer | None],
+    stored: Sequence[ModelAnswer | None],
     labels: Sequence[str],
-    reason: bool,
+    with_reason: bool,
     cfg: LlmConfig,
     counter: TokenCounter,
-) -> Estimate:
-    """The estimate for questions of which some are answered already; equal questions are asked once."""
-    form = token_count.text_of(answers.schema(labels, reason))
+) -> CostEstimate:
+    """Return the estimate for these questions; equal questions are asked once.
+
+    Args:
+        questions: one per clip.
+        stored: the answer to each question from the cache, or None.
+        labels: the possible labels.
+        with_reason: True if the prompt asks for a reason as well.
+        cfg: prices and limits.
+        counter: counts tokens.
+    """
+    schema = response_format_text(request_body.json_schema(labels, with_reason))
     pending = {json.dumps(q.identity()): q for q, known in zip(questions, stored, strict=True) if known is None}
-    tokens_in = sum(counter.count(question, form) for question in pending.values())
-    sound = sum(token_count.sound_tokens(question) for question in pending.values())
-    one_most = int(request.parameters(cfg, reason)["max_tokens"])
+    tokens_in = sum(counter.count(question, schema) for question in pending.values())
+    audio = sum(audio_tokens(question) for question in pending.values())
     known = [answer for answer in stored if answer is not None]
-    one = _usual_length(known, labels, reason, counter)
-    out, out_most = round(min(one, one_most) * len(pending)), one_most * len(pending)
-    seconds, timed = _time(len(pending), tokens_in + out, known, cfg)
-    return Estimate(
+    length_most = int(request_body.parameters(cfg, with_reason)["max_tokens"])
+    length = min(_usual_length(known, labels, with_reason, counter), length_most)
+    tokens_out, tokens_out_most = round(length * len(pending)), length_most * len(pending)
+    seconds, timed = _time(len(pending), tokens_in + tokens_out, known, cfg)
+    return CostEstimate(
         clips=len(questions),
         cached=len(known),
         tokens_in=tokens_in,
-        tokens_out=out,
-        tokens_out_most=out_most,
-        usd=answers.price_usd(tokens_in, out, sound, cfg),
-        usd_most=answers.price_usd(tokens_in, out_most, sound, cfg),
+        tokens_out=tokens_out,
+        tokens_out_most=tokens_out_most,
+        usd=price_usd(TokenUsage(tokens_in, tokens_out, audio), cfg),
+        usd_most=price_usd(TokenUsage(tokens_in, tokens_out_most, audio), cfg),
         seconds=seconds,
-        counted=counter.how,
+        counted=counter.method,
         timed=timed,
     )
 
 
-def _usual_length(known: Sequence[Answer], labels: Sequence[str], reason: bool, counter: TokenCounter) -> float:
-    """Tokens of an answer: the mean of those in the cache, else those of the longest label's."""
+def duration(seconds: float) -> str:
+    """Return a duration in words.
+
+    >>> duration(42), duration(150), duration(5400)
+    ('42 seconds', '2.5 minutes', '1.5 hours')
+    """
+    for unit, size in (("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 1.5 * size or (unit == "hours" and seconds >= size):
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _usual_length(
+    known: Sequence[ModelAnswer], labels: Sequence[str], with_reason: bool, counter: TokenCounter
+) -> float:
+    """Return the tokens of an answer: the mean over the cache, or, if that is empty, those of the longest label."""
     if known:
         return sum(answer.tokens_out for answer in known) / len(known)
-    longest = max(counter.of_text(answers.written(label)) for label in labels)
-    return longest + (REASON_SHARE * request.REASON_TOKENS if reason else 0)
+    longest = max(counter.count_text(answer_json(label)) for label in labels)
+    return longest + (REASON_SHARE * request_body.REASON_TOKENS if with_reason else 0)
 
 
-def _time(asked: int, all_tokens: int, known: Sequence[Answer], cfg: LlmConfig) -> tuple[float, str]:
-    each_s = sum(answer.latency_s for answer in known) / len(known) if known else TYPICAL_S
-    source = f"{len(known):,} answers in the cache" if known else "a guess, no answer is known yet"
-    seconds = asked * each_s / max(1, min(cfg.max_concurrency, asked))
-    timed = f"{each_s:.1f} s a request, {source}; {cfg.max_concurrency} at once"
-    limits = [(cfg.requests_per_minute, asked, "requests"), (cfg.tokens_per_minute, all_tokens, "tokens")]
+def _time(pending: int, tokens: int, known: Sequence[ModelAnswer], cfg: LlmConfig) -> tuple[float, str]:
+    """Return the seconds for the pending questions, and what determines them."""
+    request_s = sum(answer.latency_s for answer in known) / len(known) if known else TYPICAL_REQUEST_S
+    source = f"{len(known):,} answers in the cache" if known else "assumed, because the cache holds no answer"
+    seconds = pending * request_s / max(1, min(cfg.max_concurrency, pending))
+    timed = f"{request_s:.1f} s per request, {source}; {cfg.max_concurrency} at once"
+    limits = [(cfg.requests_per_minute, pending, "requests"), (cfg.tokens_per_minute, tokens, "tokens")]
     for per_minute, units, name in limits:
         if per_minute is not None and units * 60.0 / per_minute > seconds:
             seconds, timed = units * 60.0 / per_minute, f"llm.{name}_per_minute={per_minute:g}"
     return seconds, timed
+
+
+def _tiktoken_encode(model: str) -> Callable[[str], list[int]]:
+    """Return the encoder of a model from tables on disk.
+
+    Raises:
+        ImportError: if tiktoken is not installed.
+        KeyError: if tiktoken has no table for the model.
+        OSError: if the table is not on disk.
+    """
+    tiktoken: Any = import_module("tiktoken")
+    loading: Any = import_module("tiktoken.load")
+
+    def refuse(path: str) -> bytes:
+        raise OSError(f"{path} is not on disk")
+
+    fetch, loading.read_file = loading.read_file, refuse
+    try:
+        encoding = tiktoken.encoding_for_model(model)
+    finally:
+        loading.read_file = fetch
+    return lambda text: list(encoding.encode(text, disallowed_special=()))

@@ -1,4 +1,4 @@
-"""Which service answers: OpenAI's, any compatible server, or the one that is started in this process."""
+"""The endpoint that answers: OpenAI's, any compatible server, or a server that is started in this process."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from ser_bench import openai_client, weights
 from ser_bench.config import LlmConfig
 from ser_bench.errors import LLMError
 from ser_bench.predictors.llm import local_server
+from ser_bench.redaction import without_credentials
 
 OPENAI_URL = "https://api.openai.com/v1"
 LOCAL_MOST_LOGPROBS = 20_000
-"""llama.cpp knows no limit; this many of SmolLM2's 49,152 tokens have always held all labels."""
+"""llama.cpp has no limit; this many of the 49,152 tokens of SmolLM2 have always contained all labels."""
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
-    """Where requests go.
+class Endpoint:
+    """Where requests are sent.
 
     Attributes:
-        name: as errors call it.
-        base_url: None: OpenAI's own.
-        api_key_env: variable that holds the key, or None.
-        key: of a server that this process started, or None.
-        most_logprobs: up to how many reported tokens a prompt may be asked again with more of them; 0: never, since
-            asking again is paid again.
+        name: name in error messages.
+        base_url: URL with its version path; None: OpenAI's.
+        api_key_env: name of the environment variable that holds the key; None: no key is needed.
+        key: the key of a server that this process started, else None.
+        most_logprobs: a question is asked again with more logprobs, up to this number, until they determine the
+            probabilities of all labels; 0: never, because an endpoint may charge for every request.
         is_llama_cpp: True for the server that this process started.
     """
 
@@ -43,40 +44,47 @@ class Service:
     is_llama_cpp: bool = False
 
     @property
-    def secret(self) -> str:
-        """What must never be seen."""
-        return self.key or openai_client.require_key(self.api_key_env)
+    def secret(self) -> str | None:
+        """The key in use, which must not appear in any text; None if no key is needed."""
+        if self.key or self.api_key_env is None:
+            return self.key
+        return openai_client.require_key(self.api_key_env)
 
     def connect(self, cfg: LlmConfig) -> openai.AsyncOpenAI:
-        """A client of this service."""
+        """Return a client of this endpoint."""
         return openai_client.async_client(self.base_url, self.api_key_env, cfg.timeout_s, self.key)
 
 
 @contextmanager
-def open_service(
+def open_endpoint(
     cfg: LlmConfig, threads: int | None = None, context_tokens: int = local_server.CONTEXT_TOKENS
-) -> Iterator[Service]:
-    """The service of a configuration, for the length of a `with` block; threads and context of one in this process.
+) -> Iterator[Endpoint]:
+    """Provide the endpoint of a configuration for a `with` block; a local server is started and stopped.
+
+    Args:
+        cfg: the configuration.
+        threads: CPU threads of a local server; None: all that this process may use.
+        context_tokens: context of each request to a local server, unless `llm.context_tokens` is set.
 
     Raises:
-        LLMError: no key, no local server, no such model file.
-        WeightsError: the local model cannot be brought here.
+        LLMError: if the key, the package of the local server or its model file is missing.
+        WeightsError: if the local model cannot be downloaded.
     """
     if not is_in_process(cfg):
-        yield Service(address(cfg), cfg.base_url, cfg.api_key_env)
+        yield Endpoint(without_credentials(address(cfg)), cfg.base_url, cfg.api_key_env)
         return
     with local_server.serve(
         model_file(cfg), cfg.max_concurrency, threads, cfg.context_tokens or context_tokens
     ) as running:
-        yield Service("the local server", running.base_url, None, running.key, LOCAL_MOST_LOGPROBS, is_llama_cpp=True)
+        yield Endpoint("the local server", running.base_url, None, running.key, LOCAL_MOST_LOGPROBS, is_llama_cpp=True)
 
 
-def check(cfg: LlmConfig) -> None:
-    """Fail now rather than after all clips were transcribed.
+def check_endpoint(cfg: LlmConfig) -> None:
+    """Check what the endpoint needs, before clips are transcribed.
 
     Raises:
-        LLMError: no key, no xllamacpp, no such model file.
-        WeightsError: the local model cannot be brought here.
+        LLMError: if the key, the package xllamacpp or the model file is missing.
+        WeightsError: if the local model cannot be downloaded.
     """
     if is_in_process(cfg):
         local_server.require_xllamacpp()
@@ -86,17 +94,17 @@ def check(cfg: LlmConfig) -> None:
 
 
 def is_in_process(cfg: LlmConfig) -> bool:
-    """True where this process serves the model itself."""
+    """Return True if this process serves the model itself."""
     return cfg.local and cfg.base_url is None
 
 
 def address(cfg: LlmConfig) -> str:
-    """URL of a service that is not in this process."""
+    """Return the URL of an endpoint that is not in this process."""
     return cfg.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
 
 
 def identity(cfg: LlmConfig) -> str:
-    """Who answers, for the cache: the URL of a service, or the digest of the local model's file."""
+    """Return what identifies the endpoint in cache keys: its URL, or the digest of the local model's file."""
     if not is_in_process(cfg):
         return address(cfg).rstrip("/")
     with model_file(cfg).open("rb") as file:
@@ -104,7 +112,12 @@ def identity(cfg: LlmConfig) -> str:
 
 
 def model_file(cfg: LlmConfig) -> Path:
-    """The local model's file; fetched where it is one of the known weights and not here yet."""
+    """Return the file of the local model; one of the known weights is downloaded if necessary.
+
+    Raises:
+        LLMError: if the file `llm.gguf` does not exist.
+        WeightsError: if the weights cannot be downloaded.
+    """
     if cfg.gguf is None:
         return weights.fetch(cfg.model)
     path = Path(cfg.gguf).expanduser()

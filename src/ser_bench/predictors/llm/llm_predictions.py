@@ -1,4 +1,4 @@
-"""Answers of a language model as predictions and as figures to log."""
+"""Answers of a language model as probabilities, and as figures to log."""
 
 from __future__ import annotations
 
@@ -8,67 +8,77 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ser_bench.config import Config
-from ser_bench.predictors.llm.batch import cost_usd
-from ser_bench.predictors.llm.parsing.answer import Answer
-from ser_bench.predictors.llm.request_progress import Tally
+from ser_bench.config import LlmConfig
+from ser_bench.predictors.llm.budget import cost_usd
+from ser_bench.predictors.llm.client import RequestCounts
+from ser_bench.predictors.llm.parsing.answer import ModelAnswer
 from ser_bench.types import FloatArray
 
 log = logging.getLogger(__name__)
 
+LOGPROBS, SAMPLES, ONE_HOT = "logprobs", "samples", "one_hot"
+"""Sources of probabilities."""
 
-def source_of(answers: Sequence[Answer]) -> str:
-    """ "logprobs" where every label came with its probabilities, else "one_hot" for all: never a mixture."""
+
+def probability_source(answers: Sequence[ModelAnswer]) -> str:
+    """Return `LOGPROBS` if every answer with a label has probabilities, else `ONE_HOT` for all: they are not mixed."""
     labelled = [answer for answer in answers if answer.label]
-    return "logprobs" if labelled and all(answer.probabilities for answer in labelled) else "one_hot"
+    return LOGPROBS if labelled and all(answer.probabilities for answer in labelled) else ONE_HOT
 
 
-def warn_of_one_hot(answers: Sequence[Answer]) -> None:
-    """Say so where a service told probabilities of some answers, and not of all."""
+def warn_of_one_hot(answers: Sequence[ModelAnswer]) -> None:
+    """Log a warning if the endpoint reported probabilities for some answers but not for all."""
     labelled = [answer for answer in answers if answer.label]
-    told = sum(answer.probabilities is not None for answer in labelled)
-    if told:
+    reported = sum(answer.probabilities is not None for answer in labelled)
+    if reported:
         log.warning(
-            "warning  probabilities are one-hot: the service told those of all labels for %d of %d answers only; "
-            "llm.samples=5 llm.temperature=1 would draw them",
-            told,
+            "warning  probabilities are one-hot: the endpoint reported those of all labels for only %d of %d answers; "
+            "llm.samples=5 llm.temperature=1 would estimate them from repeated answers",
+            reported,
             len(labelled),
         )
 
 
-def matrix(answers: Sequence[Answer], labels: Sequence[str], source: str) -> FloatArray:
-    """[N, C] probabilities, rows sum to 1; uniform for an abstention."""
+def probability_matrix(answers: Sequence[ModelAnswer], labels: Sequence[str], source: str) -> FloatArray:
+    """Return [N, C] probabilities whose rows sum to 1; uniform for answers without a label."""
     out = np.full((len(answers), len(labels)), 1.0 / len(labels), dtype=np.float32)
     for row, answer in zip(out, answers, strict=True):
         if answer.label:
-            told = None if source == "one_hot" else answer.probabilities
-            row[:] = told if told is not None else [float(label == answer.label) for label in labels]
+            reported = None if source == ONE_HOT else answer.probabilities
+            row[:] = reported if reported is not None else [float(label == answer.label) for label in labels]
     return out
 
 
-def facts(answers: Sequence[Answer], source: str, tally: Tally, labels: Sequence[str], cfg: Config) -> dict[str, float]:
-    """What happened, to log.
+def logged_figures(
+    answers: Sequence[ModelAnswer], source: str, counts: RequestCounts, labels: Sequence[str], cfg: LlmConfig
+) -> dict[str, float]:
+    """Return the metrics `llm/…` of one call of `predict`.
 
-    asked (clips) = answered + abstained + failed, each counted once; of asked, cached came without a request.
-    requests were sent by this run, of which retried were repetitions. tokens_in, tokens_out and cost_usd are those of
-    all answers, whenever they were given; paid_usd is what this run paid. answer_share/<label> is the share of asked
-    that got this answer. argmax_differs counts answers other than the label of highest probability. source/<source> is
-    1 for where the probabilities come from, way/<way> counts answers by what held them to their form (`llm.ways`).
+    - `asked` (clips) = `answered` + `abstained` + `failed`; each clip counts once.
+    - `cached`: clips whose answer came from the cache, without a request.
+    - `requests`: HTTP requests of this run; `retried`: how many of these were retries.
+    - `tokens_in`, `tokens_out`, `cost_usd`: of all answers, whenever they were given; `paid_usd`: paid by this run.
+    - `without_probabilities`: labelled answers without probabilities.
+    - `argmax_differs`: answers whose label is not the most probable one.
+    - `answer_share/<label>`: share of the clips that got this answer.
+    - `reason/<reason>`: number of answers without a label, by reason.
+    - `way/<format>`: number of answers by response format.
+    - `source/<source>`: 1 for the source of the probabilities.
     """
     labelled = [answer for answer in answers if answer.label]
     failed = sum(answer.failed for answer in answers)
-    counts: dict[str, float] = {
+    figures: dict[str, float] = {
         "asked": len(answers),
         "answered": len(labelled),
         "abstained": len(answers) - len(labelled) - failed,
         "failed": failed,
-        "cached": tally.cached,
-        "requests": tally.requests,
-        "retried": tally.retried,
+        "cached": counts.cached,
+        "requests": counts.requests,
+        "retried": counts.retried,
         "tokens_in": sum(answer.tokens_in for answer in answers),
         "tokens_out": sum(answer.tokens_out for answer in answers),
-        "cost_usd": sum(cost_usd(answer, cfg.llm) for answer in answers),
-        "paid_usd": tally.paid_usd,
+        "cost_usd": sum(cost_usd(answer, cfg) for answer in answers),
+        "paid_usd": counts.paid_usd,
         "without_probabilities": sum(answer.probabilities is None for answer in labelled),
         "argmax_differs": sum(
             a.probabilities is not None and labels[int(np.argmax(a.probabilities))] != a.label for a in labelled
@@ -76,8 +86,9 @@ def facts(answers: Sequence[Answer], source: str, tally: Tally, labels: Sequence
     }
     shares = Counter(answer.label for answer in labelled)
     reasons = Counter(answer.reason for answer in answers if answer.reason)
-    counts |= {f"answer_share/{label}": shares[label] / max(1, len(answers)) for label in labels}
-    counts |= {f"reason/{reason}": count for reason, count in sorted(reasons.items())}
-    ways = Counter(answer.way for answer in answers if answer.way)
-    counts |= {f"way/{way}": count for way, count in sorted(ways.items())} | {f"source/{source}": 1}
-    return {f"llm/{name}": float(value) for name, value in counts.items()}
+    formats = Counter(answer.response_format for answer in answers if answer.response_format)
+    figures |= {f"answer_share/{label}": shares[label] / max(1, len(answers)) for label in labels}
+    figures |= {f"reason/{reason}": count for reason, count in sorted(reasons.items())}
+    figures |= {f"way/{name}": count for name, count in sorted(formats.items())}
+    figures[f"source/{source}"] = 1
+    return {f"llm/{name}": float(value) for name, value in figures.items()}

@@ -1,8 +1,8 @@
-"""A llama.cpp server inside this process, on loopback: the OpenAI protocol without a service, a key or a network.
+"""A llama.cpp server in this process, on loopback: the OpenAI protocol without a remote service, a key or a network.
 
-It lives in threads of this process and so ends with it, even when that is killed. The system gives it a free port;
-requests need a key made up for this one server, so that a client can neither reach another server nor another user
-this one.
+The server runs in threads of this process, so it ends with the process, even if that is killed. The operating system
+assigns a free port. Requests need a random key of this server: a client cannot reach the wrong server by mistake, and
+other users of the machine cannot use this one.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ser_bench.errors import LLMError
 HOST = "127.0.0.1"
 ANY_FREE_PORT = 0
 CONTEXT_TOKENS = 1_024
-"""Per request, at least: prompt and answer. The paper's takes about 150 tokens and a minute of speech 300 more."""
+"""Least context of a request: prompt and answer. The prompt `paper` has about 150 tokens; a minute of speech 300."""
 SILENT = -1
-"""llama.cpp's verbosity at which nothing is printed."""
-NO_MEMORY_OF_PROMPTS = 0
+"""Verbosity of llama.cpp at which nothing is printed."""
+NO_PROMPT_CACHE_MIB = 0
 GGUF_MAGIC = b"GGUF"
 
 
@@ -32,8 +32,8 @@ class LocalServer:
     """A running server.
 
     Attributes:
-        address: `http://127.0.0.1:<port>`, of llama.cpp's own endpoints.
-        key: what its requests must carry.
+        address: `http://127.0.0.1:<port>`, the root of llama.cpp's own endpoints.
+        key: the key that requests must carry.
     """
 
     address: str
@@ -41,7 +41,7 @@ class LocalServer:
 
     @property
     def base_url(self) -> str:
-        """Of the OpenAI-compatible endpoints."""
+        """The root of the OpenAI-compatible endpoints."""
         return f"{self.address}/v1"
 
 
@@ -49,16 +49,16 @@ class LocalServer:
 def serve(
     gguf: Path, slots: int, threads: int | None = None, context_tokens: int = CONTEXT_TOKENS
 ) -> Iterator[LocalServer]:
-    """A server for the length of a `with` block.
+    """Run a server for a `with` block.
 
     Args:
-        gguf: the model.
-        slots: requests worked on at the same time; each keeps what it computed for the fixed part of the prompt.
-        threads: of the CPU; None: as many as this process may use.
-        context_tokens: per slot.
+        gguf: file of the model.
+        slots: number of concurrent requests; each slot reuses what it computed for the fixed part of the prompt.
+        threads: CPU threads; None: all that this process may use.
+        context_tokens: tokens of prompt and answer together, per slot.
 
     Raises:
-        LLMError: xllamacpp is not installed, or the file is not a model that llama.cpp can load.
+        LLMError: if xllamacpp is not installed, or llama.cpp cannot load the file.
     """
     require_xllamacpp()
     _check_gguf(gguf)
@@ -71,31 +71,31 @@ def serve(
     params.hostnames, params.port, params.reuse_port = [HOST], ANY_FREE_PORT, False
     params.api_keys = [key]
     params.n_parallel, params.n_ctx = slots, slots * context_tokens
-    # Each slot keeps its last prompt. llama.cpp would keep all earlier ones too, up to 8 GiB of what nobody asks again.
-    params.cache_ram_mib = NO_MEMORY_OF_PROMPTS
+    # Each slot keeps its last prompt. By default, llama.cpp also keeps earlier prompts, up to 8 GiB, for no use here.
+    params.cache_ram_mib = NO_PROMPT_CACHE_MIB
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads or len(os.sched_getaffinity(0))
     params.verbosity, params.ui, params.endpoint_metrics = SILENT, False, True
     try:
         server = xllamacpp.Server(params)
-    except Exception as error:  # the binding raises bare RuntimeErrors
+    except Exception as error:  # the binding raises plain RuntimeErrors
         raise LLMError(
             f"{gguf}: llama.cpp cannot load this model ({error}). Choose another GGUF file with llm.gguf"
         ) from None
-    # Answered by the main loop, so that it runs: a server that is told to stop before it does never stops.
+    # The main loop answers this call, so the loop is running afterwards: a server stopped before that never ends.
     server.handle_metrics()
     try:
         yield LocalServer(server.listening_address, key)
     finally:
-        # Its destructor stops the threads and frees the model; nothing else does.
+        # Only the destructor stops the threads and frees the model.
         del server
         gc.collect()
 
 
 def require_xllamacpp() -> None:
-    """Fail early, with the command that installs it.
+    """Check that the package xllamacpp can be imported.
 
     Raises:
-        LLMError: the package is not installed.
+        LLMError: if it is not installed; the message holds the command that installs it.
     """
     try:
         import xllamacpp  # noqa: F401

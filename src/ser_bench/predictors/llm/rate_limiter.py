@@ -1,53 +1,59 @@
-"""How fast requests may be sent: requests and tokens per minute, as set or as the service says in its headers.
+"""Limits on requests and tokens per minute, as configured or as the endpoint states them in its headers.
 
-Sending is spread evenly over the minute. A burst at its start and a wait at its end would be refused by the services
-that refill their limits continuously, as most do.
+Requests are spread evenly over the minute. Most endpoints refill their limits continuously, and would refuse a burst at
+the start of every minute.
 """
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
-import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from ser_bench.retry_after import finite_number
+
 BURST_S = 0.3
-"""So much of the allowance that was not used is kept: what a busy machine sleeps too long."""
+"""Unused capacity of this many seconds is kept; it makes up for a busy machine that sleeps too long."""
 SHARE = 0.97
-"""Of a limit that was learnt: clocks and networks are not exact."""
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
-"""Backoff where the service does not say how long to wait: doubled every time."""
+"""Share of a limit from headers that is used, because clocks and network delays are not exact."""
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
+"""Backoff if the endpoint does not state how long to wait; doubled with every retry."""
 LIMIT_HEADERS = ("x-ratelimit-limit-requests", "x-ratelimit-limit-tokens")
 
 
-class Allowance:
-    """So many units per minute, given out evenly; None: as many as one likes."""
+class LeakyBucket:
+    """Hands out a number of units per minute, evenly over time.
+
+    Args:
+        per_minute: units per minute; None: no limit.
+    """
 
     def __init__(self, per_minute: float | None) -> None:
         self.per_minute = per_minute
         self._next = 0.0
 
     def reserve(self, now: float, units: float) -> float:
-        """When so many units may be used; they are taken."""
+        """Reserve units, and return the time from which they may be used."""
         if self.per_minute is None:
             return now
-        at = max(self._next, now - BURST_S)
-        self._next = at + units * 60.0 / self.per_minute
-        return max(at, now)
+        start = max(self._next, now - BURST_S)
+        self._next = start + units * 60.0 / self.per_minute
+        return max(start, now)
 
-    def restart(self, at: float) -> None:
-        """Forget what was reserved; go on from then."""
-        self._next = at
+    def restart(self, start: float) -> None:
+        """Discard all reservations; hand out units again from this time."""
+        self._next = start
 
 
-class Pace:
-    """Tells every request when it may go.
+class RateLimiter:
+    """Delays requests so that they keep within the limits of an endpoint.
 
     Args:
-        requests_per_minute: None: learnt from headers.
-        tokens_per_minute: likewise.
+        requests_per_minute: limit on requests; None: taken from headers, if the endpoint sends them.
+        tokens_per_minute: limit on tokens of prompts and answers; None: likewise.
+        clock: returns the time, seconds.
+        sleep: waits a number of seconds.
     """
 
     def __init__(
@@ -57,69 +63,43 @@ class Pace:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.requests, self.tokens = Allowance(requests_per_minute), Allowance(tokens_per_minute)
-        self._set = (requests_per_minute is not None, tokens_per_minute is not None)
+        self.requests, self.tokens = LeakyBucket(requests_per_minute), LeakyBucket(tokens_per_minute)
+        self._is_configured = (requests_per_minute is not None, tokens_per_minute is not None)
         self._paused_until = 0.0
         self._clock, self._sleep = clock, sleep
 
-    async def turn(self, tokens: int) -> None:
-        """Wait until a request of so many tokens may go."""
+    async def wait_turn(self, tokens: int) -> None:
+        """Wait until a request with this number of tokens may be sent."""
         while True:
             wait_s = self._paused_until - self._clock()
             if wait_s > 0:
                 await self._sleep(wait_s)
                 continue
             now = self._clock()
-            at = max(self.requests.reserve(now, 1), self.tokens.reserve(now, tokens))
-            if at > now:
-                await self._sleep(at - now)
+            start = max(self.requests.reserve(now, 1), self.tokens.reserve(now, tokens))
+            if start > now:
+                await self._sleep(start - now)
             if self._paused_until <= self._clock():
-                return  # else the service asked for a pause meanwhile, and what was reserved is void
+                return  # otherwise a pause began meanwhile and discarded the reservation
 
     def pause(self, seconds: float) -> None:
-        """Nobody goes for so long: the service said so."""
+        """Hold all requests for this time, because the endpoint asked for it; a longer pause stays in force."""
         until = self._clock() + seconds
         if until > self._paused_until:
             self._paused_until = until
             self.requests.restart(until)
             self.tokens.restart(until)
 
-    def learn(self, headers: Mapping[str, str]) -> None:
-        """Take the limits from a response, where they were not set."""
-        for allowance, is_set, name in zip((self.requests, self.tokens), self._set, LIMIT_HEADERS, strict=True):
-            limit = _number(headers.get(name))
-            if not is_set and limit is not None and limit > 0:
-                allowance.per_minute = limit * SHARE
-
-
-def retry_after_s(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Seconds that a service asks to wait (`retry-after-ms`, `retry-after` in seconds or as a date); None: it does not.
-
-    >>> retry_after_s({"retry-after": "1.5"}), retry_after_s({"retry-after-ms": "250"}), retry_after_s({})
-    (1.5, 0.25, None)
-    """
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return max(0.0, milliseconds / 1000)
-    said = headers.get("retry-after")
-    seconds = _number(said)
-    if seconds is not None or said is None:
-        return None if seconds is None else max(0.0, seconds)
-    date = email.utils.parsedate_tz(said)
-    if date is None:
-        return None
-    return max(0.0, email.utils.mktime_tz(date) - (time.time() if now is None else now))
+    def update_limits(self, headers: Mapping[str, str]) -> None:
+        """Take limits that are not configured from the headers of a response."""
+        buckets = (self.requests, self.tokens)
+        for bucket, is_configured, name in zip(buckets, self._is_configured, LIMIT_HEADERS, strict=True):
+            limit = finite_number(headers.get(name))
+            if not is_configured and limit is not None and limit > 0:
+                bucket.per_minute = limit * SHARE
 
 
 def backoff_s(retry: int) -> float:
-    """Seconds before the `retry`-th repetition (from 1): doubled every time, with jitter so that many do not meet."""
-    longest: float = min(FIRST_WAIT_S * 2 ** (retry - 1), LONGEST_WAIT_S)
+    """Return the seconds before the `retry`-th retry (from 1): exponential, with jitter between concurrent ones."""
+    longest: float = min(FIRST_BACKOFF_S * 2 ** (retry - 1), LONGEST_BACKOFF_S)
     return longest * random.uniform(0.5, 1.0)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

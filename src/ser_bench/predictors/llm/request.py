@@ -1,161 +1,226 @@
-"""One question, one answer: what is sent, and what becomes of everything that can come back."""
+"""One question, one answer: requests with retries, fallbacks of the response format, and what each error means."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import openai
 
 from ser_bench import openai_client
 from ser_bench.config import LlmConfig
-from ser_bench.predictors.llm import response_format, token_count
-from ser_bench.predictors.llm.budget import Purse
-from ser_bench.predictors.llm.endpoint import Service
-from ser_bench.predictors.llm.local_server import CONTEXT_TOKENS
+from ser_bench.errors import LLMError
+from ser_bench.predictors.llm import request_body
+from ser_bench.predictors.llm.budget import Budget, price_usd
+from ser_bench.predictors.llm.cost_estimate import TokenCounter, audio_tokens, response_format_text
+from ser_bench.predictors.llm.endpoint import Endpoint
 from ser_bench.predictors.llm.parsing import answer as answers
-from ser_bench.predictors.llm.parsing.answer import FAILED, Answer
+from ser_bench.predictors.llm.parsing.answer import FAILED, ModelAnswer, TokenUsage
 from ser_bench.predictors.llm.prompting.question import Question
-from ser_bench.predictors.llm.rate_limiter import Pace
-from ser_bench.predictors.llm.retry import Attempts
-from ser_bench.predictors.llm.token_count import TokenCounter
+from ser_bench.predictors.llm.rate_limiter import RateLimiter, backoff_s
+from ser_bench.redaction import redact_reply
+from ser_bench.retry_after import retry_after_s
 
 log = logging.getLogger(__name__)
 
-LOGPROBS_STEP = 10
-"""Where the reported tokens do not tell the probabilities of all labels, so many times more are asked for."""
-REASON_TOKENS = 96
-"""What a reason in one sentence adds to an answer, at most."""
-
-CONTEXT_MARGIN, CONTEXT_STEP = 1.5, 256
-"""What an estimate of tokens may be short of: small models cut figures into single digits."""
-SOUND_MARGIN = 2
-"""A recording counts for so many times its usual tokens before the budget: services differ."""
+LONGEST_RETRY_AFTER_S = 120.0
+"""The run stops if the endpoint asks for a longer wait."""
+LOGPROBS_FACTOR = 10
+"""Factor of the number of logprobs if those reported do not determine the probabilities of all labels."""
+AUDIO_MARGIN = 2
+"""The budget counts a recording with this multiple of its usual tokens, because endpoints differ."""
 
 
 @dataclass
-class Session:
-    """All that the questions of one run share.
+class RequestContext:
+    """Everything that the requests of one run share.
 
     Attributes:
         connection: the client.
-        service: where it asks.
+        endpoint: where requests are sent.
         cfg: model, parameters, limits.
-        labels: what may be answered, in the order of the probabilities.
-        counter: of tokens, for pace and budget.
-        reason: True where the prompt asks for a reason too.
-        pace: how fast.
-        purse: for how much.
-        way: what holds the answer to its form (`ways`); steps down where the service refuses it.
+        labels: the possible labels, in the order of the probabilities.
+        counter: counts tokens for the rate limiter and the budget.
+        with_reason: True if the prompt asks for a reason as well.
+        rate_limiter: delays requests.
+        budget: limits the cost.
+        response_format: what constrains the answer; falls back to a less strict one if the endpoint refuses it.
     """
 
     connection: openai.AsyncOpenAI
-    service: Service
+    endpoint: Endpoint
     cfg: LlmConfig
     labels: Sequence[str]
     counter: TokenCounter
-    reason: bool = False
-    pace: Pace = field(init=False)
-    purse: Purse = field(default_factory=lambda: Purse(None))
-    way: str = field(init=False)
+    with_reason: bool = False
+    rate_limiter: RateLimiter = field(init=False)
+    budget: Budget = field(default_factory=lambda: Budget(None))
+    response_format: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pace = Pace(self.cfg.requests_per_minute, self.cfg.tokens_per_minute)
-        self.way = response_format.first(self.cfg, self.service.is_llama_cpp)
+        self.rate_limiter = RateLimiter(self.cfg.requests_per_minute, self.cfg.tokens_per_minute)
+        self.response_format = request_body.first_format(self.cfg, self.endpoint.is_llama_cpp)
+
+    def fall_back(self, refused: str, following: str) -> str:
+        """Return the format to go on with after a refusal; later questions start with it.
+
+        Another question may have found out meanwhile that an even less strict format is needed.
+        """
+        if self.response_format == refused:
+            self.response_format = following
+            log.info(
+                "llm      %s refuses the response format %r; continuing with %r", self.endpoint.name, refused, following
+            )
+        return request_body.less_strict(self.response_format, following)
 
 
-def context_tokens(questions: Sequence[Question], counter: TokenCounter, cfg: LlmConfig, reason: bool) -> int:
-    """Room that a server of our own must give each of these; `CONTEXT_TOKENS` at least."""
-    longest = max((counter.count(question) for question in questions), default=0)
-    needed = CONTEXT_MARGIN * longest + int(parameters(cfg, reason)["max_tokens"])
-    return max(CONTEXT_TOKENS, math.ceil(needed / CONTEXT_STEP) * CONTEXT_STEP)
-
-
-def parameters(cfg: LlmConfig, reason: bool = False, sample: int = 0) -> dict[str, Any]:
-    """What is sent beside the messages and the form."""
-    sent: dict[str, Any] = {
-        "model": cfg.model,
-        "temperature": cfg.temperature,
-        "max_tokens": cfg.max_tokens + (REASON_TOKENS if reason else 0),
-        "seed": cfg.seed + sample,
-    }
-    return sent | ({"logprobs": True, "top_logprobs": cfg.top_logprobs} if cfg.top_logprobs else {})
-
-
-async def ask(session: Session, question: Question) -> Answer:
-    """The answer to one question; one with the reason `FAILED` where this request alone went wrong.
+async def ask(context: RequestContext, question: Question) -> ModelAnswer:
+    """Return the answer to one question; its reason is `FAILED` if only this request failed.
 
     Raises:
-        LLMStoppedError: the budget is spent.
-        LLMError: every other request would go wrong in the same way.
+        LLMStoppedError: if the budget is spent.
+        LLMError: if every other request would fail in the same way.
     """
     started = time.perf_counter()
-    attempts = Attempts(session.connection, session.cfg, session.pace, session.purse)
+    sender = RequestSender(context)
     try:
-        answer = await _answer(session, question, attempts)
+        answer = await _answer(context, question, sender)
     except openai.APIError as error:
-        answer = _failure(error, session)
+        answer = _failure(error, context)
     return replace(
         answer,
-        text=openai_client.redact(answer.text, session.service.secret),
+        text=redact_reply(answer.text, context.endpoint.secret),
         latency_s=time.perf_counter() - started,
-        requests=attempts.requests,
-        retries=attempts.retries,
+        requests=sender.requests,
+        retries=sender.retries,
     )
 
 
-async def _answer(session: Session, question: Question, attempts: Attempts) -> Answer:
-    """Ask; where a service reports more logprobs on demand and not all labels were among them, ask for more."""
-    service, labels, way = session.service, session.labels, session.way
-    sent = parameters(session.cfg, session.reason, question.sample)
-    while True:
-        body = sent | response_format.body(way, question, labels, session.reason)
+class RequestSender:
+    """Sends the requests about one clip within the limits of the run, with retries after transient errors.
+
+    Attributes:
+        requests: number of requests sent.
+        retries: how many of these were retries.
+    """
+
+    def __init__(self, context: RequestContext) -> None:
+        self._connection, self._cfg = context.connection, context.cfg
+        self._rate_limiter, self._budget = context.rate_limiter, context.budget
+        self._deadline = time.monotonic() + self._cfg.deadline_s
+        self.requests = self.retries = 0
+
+    async def send(self, body: dict[str, Any], tokens: int, most_usd: float) -> dict[str, Any] | None:
+        """Return the completion, or None if the response is not a JSON object.
+
+        Args:
+            body: arguments of the client's `create`.
+            tokens: of prompt and answer, for the rate limiter.
+            most_usd: the most that one request can cost, US dollars.
+
+        Raises:
+            openai.APIError: after all retries, or if repeating does not help.
+            LLMStoppedError: if the request could exceed the budget.
+            LLMError: if the endpoint asks for a wait of more than `LONGEST_RETRY_AFTER_S`.
+        """
+        retry = 0
+        while True:
+            try:
+                return await self._send_once(body, tokens, most_usd)
+            except openai.APIError as error:
+                wait_s = self._wait_s(error, retry + 1)
+                if wait_s is None:
+                    raise
+            await asyncio.sleep(wait_s)
+            retry += 1
+            self.retries += 1
+
+    async def _send_once(self, body: dict[str, Any], tokens: int, most_usd: float) -> dict[str, Any] | None:
+        await self._rate_limiter.wait_turn(tokens)
+        await self._budget.reserve(most_usd)
+        paid_usd = most_usd  # unless an answer or a refusal arrives: a lost answer may have been charged
         try:
-            completion = await attempts.send(body, *_size(session, question, body))
+            self.requests += 1
+            async with asyncio.timeout(min(self._cfg.timeout_s, max(0.0, self._deadline - time.monotonic()))):
+                raw = await self._connection.chat.completions.with_raw_response.create(**body)
+            self._rate_limiter.update_limits(raw.headers)
+            completion = answers.decode(raw.text)
+            if completion is not None:
+                paid_usd = price_usd(answers.token_usage(completion), self._cfg)
+            return completion
         except openai.APIStatusError as error:
-            lower = response_format.below(way, session.cfg, error)
-            if lower is None:
+            paid_usd = 0.0  # a refusal is not charged
+            self._rate_limiter.update_limits(error.response.headers)
+            raise
+        except TimeoutError:  # for the whole response; the client's own timeout restarts with every part of it
+            raise openai.APITimeoutError(cast("Any", None)) from None  # the argument is a request, which is not read
+        finally:
+            self._budget.settle(most_usd, paid_usd)
+
+    def _wait_s(self, error: openai.APIError, retry: int) -> float | None:
+        """Return the seconds before the request is repeated, or None if it must not be.
+
+        Raises:
+            LLMError: if the endpoint asks for a wait of more than `LONGEST_RETRY_AFTER_S`.
+        """
+        if retry > self._cfg.max_retries or not openai_client.is_transient(error):
+            return None
+        stated_s = retry_after_s(error.response.headers) if isinstance(error, openai.APIStatusError) else None
+        if stated_s is not None and stated_s > LONGEST_RETRY_AFTER_S:
+            raise LLMError(
+                f"the endpoint asks to wait {stated_s:,.0f} seconds. The answers so far are kept: run the same command "
+                "again then"
+            )
+        if stated_s is not None:
+            self._rate_limiter.pause(stated_s)  # for the other requests of the run as well
+        wait_s = backoff_s(retry) if stated_s is None else stated_s
+        return wait_s if time.monotonic() + wait_s < self._deadline else None
+
+
+async def _answer(context: RequestContext, question: Question, sender: RequestSender) -> ModelAnswer:
+    """Ask; repeat with a less strict response format, or with more logprobs, where this helps."""
+    endpoint, labels, response_format = context.endpoint, context.labels, context.response_format
+    parameters = request_body.parameters(context.cfg, context.with_reason, question.sample)
+    while True:
+        body = parameters | request_body.content(response_format, question, labels, context.with_reason)
+        try:
+            completion = await sender.send(body, *_size(context, question, body))
+        except openai.APIStatusError as error:
+            following = request_body.next_format(response_format, context.cfg, error)
+            if following is None:
                 raise
-            way = _step_down(session, way, lower)
+            response_format = context.fall_back(response_format, following)
             continue
         if completion is None:
-            return Answer(f"{service.name} sent something that is not a chat completion", reason=FAILED)
-        answer = answers.read(completion, labels, way, session.reason)
-        top = int(sent.get("top_logprobs", 0))
-        if answer.probabilities or not answer.label or not 0 < top < service.most_logprobs:
+            return ModelAnswer(f"{endpoint.name} sent a response that is not a chat completion", reason=FAILED)
+        answer = answers.read(completion, labels, response_format, context.with_reason)
+        logprobs = int(parameters.get("top_logprobs", 0))
+        if answer.probabilities or not answer.label or not 0 < logprobs < endpoint.most_logprobs:
             return answer
-        sent["top_logprobs"] = min(top * LOGPROBS_STEP, service.most_logprobs)
+        parameters["top_logprobs"] = min(logprobs * LOGPROBS_FACTOR, endpoint.most_logprobs)
 
 
-def _step_down(session: Session, way: str, lower: str) -> str:
-    """The way to go on with; all later questions begin with it."""
-    if session.way == way:
-        session.way = lower
-        log.info("llm      %s refuses the answer's form %r; asking with %r", session.service.name, way, lower)
-    return session.way if response_format.STEPS.index(session.way) >= response_format.STEPS.index(lower) else lower
+def _size(context: RequestContext, question: Question, body: dict[str, Any]) -> tuple[int, float]:
+    """Return (tokens of prompt and answer for the rate limiter, US dollars that the request can cost at most)."""
+    schema, answer_tokens = response_format_text(body.get("response_format")), body["max_tokens"]
+    audio = AUDIO_MARGIN * audio_tokens(question)
+    most = TokenUsage(context.counter.at_most(question, schema) + audio, answer_tokens, audio)
+    return context.counter.count(question, schema) + answer_tokens, price_usd(most, context.cfg)
 
 
-def _size(session: Session, question: Question, body: dict[str, Any]) -> tuple[int, float]:
-    """(Tokens of prompt and answer for the pace, US dollars that the request can cost at most)."""
-    form, counter, out = token_count.text_of(body.get("response_format")), session.counter, body["max_tokens"]
-    sound = SOUND_MARGIN * token_count.sound_tokens(question)
-    most_usd = answers.price_usd(counter.at_most(question, form) + sound, out, sound, session.cfg)
-    return counter.count(question, form) + out, most_usd
-
-
-def _failure(error: openai.APIError, session: Session) -> Answer:
-    """An error as the answer to one question.
+def _failure(error: openai.APIError, context: RequestContext) -> ModelAnswer:
+    """Return an error as the answer to one question.
 
     Raises:
-        LLMError: it is none, it concerns them all.
+        LLMError: if the error would affect every question.
     """
-    explained = openai_client.explain(error, session.service.name, session.cfg.model, session.service.secret)
-    if openai_client.too_long(error):
-        return Answer(str(explained), reason="too_long")
-    if openai_client.ends_the_run(error):
-        raise explained from None  # the cause may repeat the key
-    return Answer(str(explained), reason=FAILED)
+    explained = openai_client.explain(error, context.endpoint.name, context.cfg.model, context.endpoint.secret)
+    if openai_client.is_too_long(error):
+        return ModelAnswer(str(explained), reason="too_long")
+    if openai_client.is_fatal(error):
+        raise explained from None  # the original error may contain the key
+    return ModelAnswer(str(explained), reason=FAILED)

@@ -1,14 +1,15 @@
-"""Probabilities over the labels from the logprobs of one constrained answer.
+"""Probabilities of the labels from the logprobs of one constrained answer.
 
-What servers report beside an answer is not a distribution over labels: under a grammar llama.cpp reports the model's
-*unconstrained* next-token distribution, in which most of the mass may lie on tokens that no label starts with, and a
-label may be started by several tokens ("happy", "h", "ha"). Here P(label) is the probability with which the
-constrained decoder, sampling at temperature 1, would go on to write that label: at the token where the label starts,
-every reported token that can only lead to this label counts for it, and the sum over labels is normalised to 1. Where
-a token could lead to two labels, the next token of the written answer decides between them. A server that reports the
-already constrained distribution gives the same result.
+The logprobs that servers report beside an answer are not a distribution over labels. Under a grammar, llama.cpp reports
+the *unconstrained* next-token distribution of the model: most of the mass may lie on tokens that start no label, and
+several tokens may start the same label ("happy", "h", "ha").
 
-Written answers are `{"emotion":"<label>"}`; text before it (a code fence) and white space within do not matter.
+Here, P(label) is the probability with which the constrained decoder, sampling at temperature 1, would write this label.
+At the token where the label starts, every reported token that can lead only to this label counts for it. If a token can
+lead to several labels, the next token of the written answer decides between them. The sum over the labels is normalised
+to 1. A server that reports the constrained distribution gives the same result.
+
+A written answer is `{"emotion":"<label>"}`. Text before it (such as a code fence) and white space in it do not matter.
 """
 
 from __future__ import annotations
@@ -23,22 +24,21 @@ FIELD = "emotion"
 LABEL_START = re.compile(rf'"{FIELD}"\s*:\s*"'.encode())
 END = b'"'
 TOLERANCE = 0.1
-"""Tokens that are not reported may at most have this share of the labels' mass: a bound, seldom reached."""
-CLOSED, GOES_ON = (b"", b"}"), (b"", b",", b',"')
-"""What may follow the label in its token: nothing yet, the end of the object; or the next field's beginning."""
+"""Largest share of the labels' mass that unreported tokens may hold; it is an upper bound, which is seldom reached."""
+OBJECT_ENDS, REASON_FOLLOWS = (b"", b"}"), (b"", b",", b',"')
+"""What may follow the closing quotation mark in the same token: nothing or the end of the object; or the next field."""
 CLOSINGS = 2
-"""A label may come in one token with its closing quote, or with quote and brace."""
+"""A label may share its token with the closing quotation mark, or with the quotation mark and the brace."""
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
-    """One token of an answer, and what the server reports that could have stood there.
+class AnswerToken:
+    """One token of an answer with the reported alternatives.
 
     Attributes:
-        text: bytes of the token (a token may end inside a character).
-        top: (bytes, natural logarithm of the probability) of the most probable tokens, the written one not always
-            among them.
-        logprob: of the written token.
+        text: bytes of the token; a token may end inside a character.
+        logprob: natural logarithm of its probability.
+        top: (bytes, logprob) of the most probable tokens at its position, which may lack the written token.
     """
 
     text: bytes
@@ -46,50 +46,57 @@ class Token:
     top: tuple[tuple[bytes, float], ...]
 
 
-def distribution(tokens: Sequence[Token], labels: Sequence[str], goes_on: bool = False) -> list[float] | None:
-    """P(label) for each label, sum 1; None where the report does not tell them. `goes_on`: a reason follows the label.
+def label_probabilities(
+    tokens: Sequence[AnswerToken], labels: Sequence[str], with_reason: bool = False
+) -> list[float] | None:
+    """Return P(label) for each label, sum 1, or None if the report does not determine them.
 
-    It does not where the label's place is not found, where no label has mass, or where tokens that are not reported
-    could hold more than `TOLERANCE` of it. Each of these is at most as probable as the least probable reported one; a
-    label that no reported token starts gets that much.
+    It does not if the answer contains no label field, if no label has mass, or if unreported tokens could hold more
+    than `TOLERANCE` of the mass. An unreported token is at most as probable as the least probable reported one; a label
+    that no reported token starts gets this probability.
+
+    Args:
+        tokens: the tokens of the answer.
+        labels: the possible labels.
+        with_reason: True if the field `reason` follows the label.
     """
-    place = _label_start(tokens)
-    if place is None:
+    start = _label_start(tokens)
+    if start is None:
         return None
-    index, lead = place
+    index, lead = start
     spelled = [json.dumps(label, ensure_ascii=False)[1:-1].encode() for label in labels]
-    return _shares(tokens, index, lead, b"", spelled, GOES_ON if goes_on else CLOSED)
+    return _shares(tokens, index, lead, b"", spelled, REASON_FOLLOWS if with_reason else OBJECT_ENDS)
 
 
-def _label_start(tokens: Sequence[Token]) -> tuple[int, bytes] | None:
-    """Index of the token that holds the label's first byte, and the bytes of that token before it."""
+def _label_start(tokens: Sequence[AnswerToken]) -> tuple[int, bytes] | None:
+    """Return the index of the token that holds the label's first byte, and the bytes of that token before it."""
     written = b"".join(token.text for token in tokens)
     matches = list(LABEL_START.finditer(written))
     if not matches:
         return None
-    start, at = matches[-1].end(), 0
+    start, position = matches[-1].end(), 0
     for index, token in enumerate(tokens):
-        if at <= start < at + len(token.text):
-            return index, token.text[: start - at]
-        at += len(token.text)
+        if position <= start < position + len(token.text):
+            return index, token.text[: start - position]
+        position += len(token.text)
     return None
 
 
 def _shares(
-    tokens: Sequence[Token],
+    tokens: Sequence[AnswerToken],
     index: int,
     lead: bytes,
     prefix: bytes,
     labels: Sequence[bytes],
     after: tuple[bytes, ...],
 ) -> list[float] | None:
-    """Shares of `labels`, all of which start with `prefix`, as decided from token `index` on; sum 1."""
+    """Return the shares of `labels`, sum 1, from the token at `index` on; all labels start with `prefix`."""
     if index >= len(tokens) or not tokens[index].top:
         return None
     token = tokens[index]
-    listed = any(text == token.text for text, _ in token.top)
-    reported = token.top if listed else (*token.top, (token.text, token.logprob))
-    mass, pieces = [0.0] * len(labels), [0] * len(labels)
+    is_reported = any(text == token.text for text, _ in token.top)
+    reported = token.top if is_reported else (*token.top, (token.text, token.logprob))
+    mass, reported_spellings = [0.0] * len(labels), [0] * len(labels)
     undecided = 0.0
     for text, logprob in reported:
         full = prefix + text[len(lead) :]
@@ -97,7 +104,7 @@ def _shares(
         if not reachable:
             continue
         for i in reachable:
-            pieces[i] += 1
+            reported_spellings[i] += 1
         shares: list[float] | None = [1.0]
         if len(reachable) > 1:
             written = text == token.text and full != prefix
@@ -108,12 +115,12 @@ def _shares(
         for i, share in zip(reachable, shares, strict=True):
             mass[i] += math.exp(logprob) * share
     spellings = [len(label) - len(prefix) + CLOSINGS for label in labels]
-    hidden = sum(max(0, possible - seen) for possible, seen in zip(spellings, pieces, strict=True))
+    hidden = sum(max(0, possible - seen) for possible, seen in zip(spellings, reported_spellings, strict=True))
     return _completed(mass, undecided, hidden, token)
 
 
-def _completed(mass: list[float], undecided: float, hidden: int, token: Token) -> list[float] | None:
-    """Mass normalised over the labels, or None where too much could lie in `hidden` tokens that are not reported."""
+def _completed(mass: list[float], undecided: float, hidden: int, token: AnswerToken) -> list[float] | None:
+    """Return the mass normalised over the labels, or None if `hidden` unreported tokens could hold too much of it."""
     floor = math.exp(min(logprob for _, logprob in token.top))
     rest = max(0.0, 1.0 - sum(math.exp(logprob) for _, logprob in token.top))
     unseen = min(hidden * floor, rest) + undecided
@@ -124,6 +131,6 @@ def _completed(mass: list[float], undecided: float, hidden: int, token: Token) -
 
 
 def _leads_to(written: bytes, label: bytes, after: tuple[bytes, ...]) -> bool:
-    """True where an answer that goes on with `written` can only be, or become, this label and what may follow it."""
+    """Return True if an answer that continues with `written` can become this label and what may follow it."""
     whole = label + END
     return whole.startswith(written) or (written.startswith(whole) and written[len(whole) :].strip() in after)

@@ -1,4 +1,4 @@
-"""Probabilities from repeated answers, where a service tells none: how often each label came."""
+"""Probabilities from several answers to the same question (`llm.samples`), for endpoints without logprobs."""
 
 from __future__ import annotations
 
@@ -8,39 +8,42 @@ from dataclasses import replace
 
 from ser_bench.config import LlmConfig
 from ser_bench.errors import ConfigError
-from ser_bench.predictors.llm.parsing.answer import Answer
+from ser_bench.predictors.llm.parsing.answer import ModelAnswer
 
-TIE = 1e-6
-"""Of an answer: a tie goes to the label that came first, not to the one that comes first in the alphabet."""
+TIE_WEIGHT = 1e-6
+"""Added to the count of the label that came first, so that a tie does not depend on the order of the label list."""
 
 
-def check(cfg: LlmConfig) -> None:
-    """Repeated answers must be able to differ.
+def check_samples(cfg: LlmConfig) -> None:
+    """Check that repeated answers can differ.
 
     Raises:
-        ConfigError: fewer than one, or several at temperature 0.
+        ConfigError: if `llm.samples` is below 1, or above 1 at temperature 0.
     """
     if cfg.samples < 1:
-        raise ConfigError(f"llm.samples={cfg.samples}: a clip is asked at least once")
+        raise ConfigError(f"llm.samples={cfg.samples}: must be at least 1")
     if cfg.samples > 1 and cfg.temperature <= 0:
-        raise ConfigError(f"llm.samples={cfg.samples} at llm.temperature=0 are all alike: set llm.temperature=1")
+        raise ConfigError(
+            f"llm.samples={cfg.samples} at llm.temperature=0 would give equal answers: set llm.temperature=1"
+        )
 
 
-def merge(draws: Sequence[Answer], labels: Sequence[str]) -> Answer:
-    """One answer of several to the same question.
+def merge_answers(draws: Sequence[ModelAnswer], labels: Sequence[str]) -> ModelAnswer:
+    """Return one answer for several answers to the same question.
 
-    P(label) = (n + 1/C) / (N + 1) for a label that n of the N answers with a label gave, of C labels: one more answer,
-    shared out evenly, because what was not drawn in a few is not impossible. The label is the most frequent one. Where
-    no answer has a label the first stands for all. Tokens, time and requests are those of all.
+    P(label) = (n + 1/C) / (N + 1), where n of the N answers with a label have this label, and C is the number of
+    labels. This adds one answer that is shared equally among the labels, because a label that is absent from a few
+    draws is not impossible. The merged label is the most frequent one; a tie goes to the label that came first. If no
+    answer has a label, the first answer is returned. Tokens, times and requests are summed over all draws.
     """
     labelled = [answer for answer in draws if answer.label]
     merged = draws[0]
     if labelled:
         counts = Counter(answer.label for answer in labelled)
-        weights = [counts[label] + 1 / len(labels) + TIE * (label == labelled[0].label) for label in labels]
-        shares = tuple(weight / sum(weights) for weight in weights)
-        label = max(zip(shares, labels, strict=True))[1]
-        merged = replace(next(a for a in labelled if a.label == label), probabilities=shares)
+        weights = [counts[label] + 1 / len(labels) + TIE_WEIGHT * (label == labelled[0].label) for label in labels]
+        probabilities = tuple(weight / sum(weights) for weight in weights)
+        label = max(zip(probabilities, labels, strict=True))[1]
+        merged = replace(next(a for a in labelled if a.label == label), probabilities=probabilities)
     return replace(
         merged,
         tokens_in=sum(answer.tokens_in for answer in draws),

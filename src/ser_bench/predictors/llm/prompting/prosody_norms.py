@@ -1,7 +1,8 @@
-"""How a voice differs from what is usual, in words with figures; what is usual is learnt from training rows alone.
+"""The prosody of a clip in words and figures, relative to norms from training rows.
 
-A voice is set against its own speaker's recordings where enough of them are training rows (protocols that split clips
-or sentences), else against all training recordings. Nothing of a test row enters what is usual.
+A clip is compared with the norms of its speaker if the training rows hold at least `MIN_SPEAKER_CLIPS` clips of that
+speaker, which happens only under protocols that split clips or sentences. Otherwise it is compared with the norms of
+all training clips. Test rows never enter the norms.
 """
 
 from __future__ import annotations
@@ -14,24 +15,24 @@ from typing import Any
 
 from ser_bench.features.prosody import Prosody
 
-OWN_CLIPS = 10
-"""From so many training recordings on a speaker is compared with himself."""
+MIN_SPEAKER_CLIPS = 10
+"""Training clips of a speaker that are needed for norms of this speaker."""
 SLIGHT, STRONG = 0.5, 1.5
-"""Standard deviations from which a difference is told, and from which it is called "much"."""
+"""Standard deviations from which a difference is stated, and from which it is called "much"."""
 NO_VOICE = "no voiced speech in this recording"
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
-    """How one measure is told.
+class ProsodyMeasure:
+    """How one measure is described in a prompt.
 
     Attributes:
-        field: of `Prosody`.
-        name: as it stands in the prompt.
-        more: word for more of it.
-        less: word for less of it.
-        unit: of the figure.
-        difference: True where only the difference from the usual means something, not the figure itself.
+        field: name of the field of `Prosody`.
+        name: name in the prompt.
+        more: word for a value above the norm.
+        less: word for a value below the norm.
+        unit: unit of the figure.
+        difference: True if only the difference from the norm has a meaning, and the absolute value has none.
     """
 
     field: str
@@ -43,85 +44,87 @@ class Measure:
 
 
 MEASURES = (
-    Measure("pitch_semitones", "pitch level", "higher", "lower", "semitones", difference=True),
-    Measure("pitch_range_semitones", "pitch range", "wider", "narrower", "semitones"),
-    Measure("pitch_slope", "pitch slope", "more rising", "more falling", "semitones per second"),
-    Measure("loudness_db", "loudness", "louder", "softer", "dB", difference=True),
-    Measure("syllables_per_second", "speaking rate", "faster", "slower", "syllables per second"),
-    Measure("pause_percent", "pauses", "more", "fewer", "% of the time"),
-    Measure("jitter_percent", "jitter", "higher", "lower", "%"),
-    Measure("shimmer_percent", "shimmer", "higher", "lower", "%"),
-    Measure("harmonicity_db", "harmonics-to-noise ratio", "higher", "lower", "dB"),
+    ProsodyMeasure("pitch_semitones", "pitch level", "higher", "lower", "semitones", difference=True),
+    ProsodyMeasure("pitch_range_semitones", "pitch range", "wider", "narrower", "semitones"),
+    ProsodyMeasure("pitch_slope", "pitch slope", "more rising", "more falling", "semitones per second"),
+    ProsodyMeasure("loudness_db", "loudness", "louder", "softer", "dB", difference=True),
+    ProsodyMeasure("syllables_per_second", "speaking rate", "faster", "slower", "syllables per second"),
+    ProsodyMeasure("pause_percent", "pauses", "more", "fewer", "% of the time"),
+    ProsodyMeasure("jitter_percent", "jitter", "higher", "lower", "%"),
+    ProsodyMeasure("shimmer_percent", "shimmer", "higher", "lower", "%"),
+    ProsodyMeasure("harmonicity_db", "harmonics-to-noise ratio", "higher", "lower", "dB"),
 )
 
-Usual = Mapping[str, tuple[float, float]]
-"""Field → (mean, standard deviation)."""
+Moments = Mapping[str, tuple[float, float]]
+"""Field of `Prosody` → (mean, standard deviation)."""
 
 
 @dataclass(frozen=True)
-class Norms:
-    """What is usual.
+class ProsodyNorms:
+    """Mean and standard deviation of every measure over training clips.
 
     Attributes:
-        corpus: over all training recordings.
-        speakers: over each speaker's own, for those who have enough.
+        corpus: over all training clips.
+        speakers: speaker → the same over the clips of this speaker, for speakers with enough clips.
     """
 
-    corpus: Usual
-    speakers: Mapping[str, Usual]
+    corpus: Moments
+    speakers: Mapping[str, Moments]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"corpus": dict(self.corpus), "speakers": {name: dict(usual) for name, usual in self.speakers.items()}}
+        """Return plain values."""
+        speakers = {name: dict(moments) for name, moments in self.speakers.items()}
+        return {"corpus": dict(self.corpus), "speakers": speakers}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Norms:
-        """The inverse of `to_json`."""
+    def from_json(cls, value: Mapping[str, Any]) -> ProsodyNorms:
+        """Return the norms that `to_json` wrote."""
 
-        def usual(one: Mapping[str, Sequence[float]]) -> Usual:
-            return {field: (mean, spread) for field, (mean, spread) in one.items()}
+        def moments(stored: Mapping[str, Sequence[float]]) -> Moments:
+            return {field: (mean, std) for field, (mean, std) in stored.items()}
 
-        return cls(usual(value["corpus"]), {name: usual(one) for name, one in value["speakers"].items()})
+        return cls(moments(value["corpus"]), {name: moments(stored) for name, stored in value["speakers"].items()})
 
 
-def learn(measured: Sequence[Prosody], speakers: Sequence[str]) -> Norms:
-    """What is usual in training recordings, given with the speaker of each."""
+def learn(prosodies: Sequence[Prosody], speakers: Sequence[str]) -> ProsodyNorms:
+    """Return the norms of training clips, given the prosody and the speaker of each clip."""
     by_speaker: dict[str, list[Prosody]] = defaultdict(list)
-    for one, speaker in zip(measured, speakers, strict=True):
-        by_speaker[speaker].append(one)
-    enough = {name: own for name, own in sorted(by_speaker.items()) if len(own) >= OWN_CLIPS}
-    return Norms(_usual(measured), {name: _usual(own) for name, own in enough.items()})
+    for prosody, speaker in zip(prosodies, speakers, strict=True):
+        by_speaker[speaker].append(prosody)
+    enough = {name: clips for name, clips in sorted(by_speaker.items()) if len(clips) >= MIN_SPEAKER_CLIPS}
+    return ProsodyNorms(_moments(prosodies), {name: _moments(clips) for name, clips in enough.items()})
 
 
-def describe(found: Prosody, speaker: str, norms: Norms) -> str:
-    """One line a measure, against the speaker's own usual or the corpus's.
+def describe(prosody: Prosody, speaker: str, norms: ProsodyNorms) -> str:
+    """Return one line per measure, relative to the norms of the speaker or of the corpus.
 
     For example "- speaking rate: faster (5.1 syllables per second; usual 4.2)".
     """
-    own = norms.speakers.get(speaker)
-    usual = norms.corpus if own is None else own
-    lines = [_line(measure, getattr(found, measure.field), usual) for measure in MEASURES]
-    told = [line for line in lines if line]
-    if not told:
+    of_speaker = norms.speakers.get(speaker)
+    moments = norms.corpus if of_speaker is None else of_speaker
+    lines = [_line(measure, getattr(prosody, measure.field), moments) for measure in MEASURES]
+    stated = [line for line in lines if line]
+    if not stated:
         return NO_VOICE
-    whose = "recordings of other speakers" if own is None else "other recordings of this speaker"
-    return "\n".join([f"compared with {whose}:", *told])
+    reference = "recordings of other speakers" if of_speaker is None else "other recordings of this speaker"
+    return "\n".join([f"compared with {reference}:", *stated])
 
 
-def _usual(measured: Sequence[Prosody]) -> Usual:
-    usual = {}
+def _moments(prosodies: Sequence[Prosody]) -> Moments:
+    moments = {}
     for measure in MEASURES:
-        values = [value for one in measured if (value := getattr(one, measure.field)) is not None]
+        values = [value for prosody in prosodies if (value := getattr(prosody, measure.field)) is not None]
         if values:
-            usual[measure.field] = (statistics.fmean(values), statistics.pstdev(values))
-    return usual
+            moments[measure.field] = (statistics.fmean(values), statistics.pstdev(values))
+    return moments
 
 
-def _line(measure: Measure, value: float | None, usual: Usual) -> str:
-    if value is None or measure.field not in usual:
+def _line(measure: ProsodyMeasure, value: float | None, moments: Moments) -> str:
+    """Return the line of one measure, or "" if the clip or the norms do not have it."""
+    if value is None or measure.field not in moments:
         return ""
-    mean, spread = usual[measure.field]
-    distance = (value - mean) / spread if spread > 0 else 0.0
+    mean, std = moments[measure.field]
+    distance = (value - mean) / std if std > 0 else 0.0
     word = measure.more if distance > 0 else measure.less
     words = "as usual" if abs(distance) < SLIGHT else word if abs(distance) < STRONG else f"much {word}"
     if measure.difference:

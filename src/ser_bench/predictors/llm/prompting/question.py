@@ -1,44 +1,90 @@
-"""What is asked about one clip, before it is known how the service wants to be asked."""
+"""One question about one clip: the messages, and the recording if the model accepts audio."""
 
 from __future__ import annotations
 
+import base64
+import io
+import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ser_bench.predictors.llm.prompting.recording import FORM, Sound
+from ser_bench import audio
 
 Message = dict[str, Any]
+"""A chat message: `role` and `content`."""
+
+RECORDING_RATE_HZ = 16_000
+RECORDING_FORMAT = "wav 16 kHz mono PCM16"
+"""Part of the keys of the answer cache."""
+AUDIO_TOKENS_PER_S = 10
+"""What OpenAI charges for a second of audio (600 tokens a minute)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The recording of a clip. The file is read only when it is sent, so that a corpus need not fit into memory.
+
+    Attributes:
+        path: the audio file.
+        digest: digest of its bytes.
+        duration_s: length, seconds.
+    """
+
+    path: Path
+    digest: str
+    duration_s: float
+
+    @property
+    def tokens(self) -> int:
+        """The usual number of tokens that an endpoint counts for it."""
+        return math.ceil(self.duration_s * AUDIO_TOKENS_PER_S)
+
+    def message_part(self) -> dict[str, Any]:
+        """Return the `input_audio` part of a message: WAV, 16 kHz, mono, 16 bits, in Base64.
+
+        Raises:
+            BadClipError: if the file cannot be read.
+        """
+        import soundfile
+
+        samples = audio.load(self.path, RECORDING_RATE_HZ)
+        buffer = io.BytesIO()
+        soundfile.write(buffer, samples.clip(-1.0, 1.0), RECORDING_RATE_HZ, format="WAV", subtype="PCM_16")
+        data = base64.b64encode(buffer.getvalue()).decode()
+        return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question about one clip.
+    """One question about one clip, independent of the endpoint and of its response format.
 
     Attributes:
-        messages: system, examples if any, user; their content is text.
-        order: the labels in the order in which they are shown; () where it is that of the corpus.
-        sample: 0 for the first time that this is asked, then 1, 2 … where it is asked again for another draw.
-        sound: the recording itself, for models that hear.
+        messages: system message, examples if any, user message; their content is text.
+        order: the labels in the order of the prompt; () if it is the order of the corpus.
+        sample: 0 for the first answer to this question; 1, 2, … for repeated answers (`llm.samples`).
+        recording: the recording of the clip, if the prompt sends it.
     """
 
     messages: tuple[Message, ...]
     order: tuple[str, ...] = ()
     sample: int = 0
-    sound: Sound | None = None
+    recording: Recording | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What of it decides the answer, for the cache; what is usual is left out."""
-        sound = "" if self.sound is None else f"{FORM} {self.sound.digest}"
-        special = {"order": self.order, "sample": self.sample, "sound": sound}
-        return {"messages": list(self.messages)} | {name: value for name, value in special.items() if value}
+        """Return everything of the question that affects the answer, for the cache key; defaults are left out."""
+        sound = "" if self.recording is None else f"{RECORDING_FORMAT} {self.recording.digest}"
+        optional = {"order": self.order, "sample": self.sample, "sound": sound}
+        return {"messages": list(self.messages)} | {name: value for name, value in optional.items() if value}
 
     def to_send(self) -> list[Message]:
-        """The messages with the recording, if any, in the last one.
+        """Return the messages, with the recording, if any, in the last one.
 
         Raises:
-            BadClipError: the recording cannot be read.
+            BadClipError: if the recording cannot be read.
         """
-        if self.sound is None:
+        if self.recording is None:
             return list(self.messages)
         *first, last = self.messages
-        return [*first, last | {"content": [{"type": "text", "text": last["content"]}, self.sound.part()]}]
+        text = {"type": "text", "text": last["content"]}
+        return [*first, last | {"content": [text, self.recording.message_part()]}]

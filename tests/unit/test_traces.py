@@ -1,4 +1,4 @@
-"""Prompts in MLflow's registry and requests as traces, in a real store."""
+"""Requests to a language model as MLflow traces, in a real store."""
 
 from __future__ import annotations
 
@@ -10,25 +10,19 @@ import mlflow
 import pytest
 
 from ser_bench import tracking
-from ser_bench.cache import Cache
 from ser_bench.config import LlmConfig, TrackingConfig
 from ser_bench.errors import ConfigError
-from ser_bench.predictors.llm import endpoint
-from ser_bench.predictors.llm.batch import Batch
 from ser_bench.predictors.llm.prompting.question import Question
 from ser_bench.tracking import mlflow_store
-from ser_bench.tracking.prompt_registry import register_prompt
 from tests.support import fake_openai as fake
+from tests.support.llm_clients import make_client
 
 KEY = "sk-test-Very0Secret1Key2"
-LABELS = ("happy", "sad")
-SYSTEM, USER = "One of $labels. It costs 5 $$.", "${transcript}"
-WORDING = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}]
 
 
 @pytest.fixture(scope="module")
 def where(tmp_path_factory) -> tuple[TrackingConfig, str]:
-    """(A store, an experiment in it.)"""
+    """Return (a store, the id of an experiment in it)."""
     cfg = TrackingConfig(dir=str(tmp_path_factory.mktemp("store") / "mlruns"), experiment="traces", trace_share=1.0)
     tracking.open_store(cfg)
     return cfg, mlflow_store.experiment_id(cfg, "traces")
@@ -40,15 +34,15 @@ def new_run(where) -> str:
 
 
 def ask(cfg: TrackingConfig, run_id: str, folder, count: int, monkeypatch) -> list[dict[str, str]]:
-    """Ask about so many clips with tracing; returns the headers that the service saw."""
+    """Ask about `count` clips with tracing; return the headers that the server received."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     logprobs = [{"token": "x", "logprob": -1.0, "bytes": None, "top_logprobs": []}]
     text = json.dumps({"emotion": "sad", "key": KEY})
     with fake.serve(lambda body: fake.completion(text, logprobs=logprobs)) as server:
         llm = LlmConfig(name="fake", model="gpt-fake", base_url=server.base_url, max_concurrency=4)
-        batch = Batch(llm, LABELS, Cache(folder), "s", "p", lambda: endpoint.open_service(llm))
+        client = make_client(llm, folder)
         with tracking.traced(cfg, run_id):
-            batch.ask([Question(({"role": "user", "content": f"clip {n}, {KEY}"},)) for n in range(count)])
+            client.ask([Question(({"role": "user", "content": f"clip {n}, {KEY}"},)) for n in range(count)])
         return server.headers
 
 
@@ -71,45 +65,29 @@ def test_every_request_is_a_trace_of_its_run_without_secrets(where, tmp_path, mo
     assert {trace.info.token_usage["input_tokens"] for trace in found} == {100}
     assert mlflow.get_tracking_uri() == before and mlflow.active_run() is None
     assert "MLFLOW_TRACE_SAMPLING_RATIO" not in os.environ
-    assert mlflow_store.client(where[0]).get_run(run_id).info.status == "RUNNING", "the run is not touched"
+    assert mlflow_store.client(where[0]).get_run(run_id).info.status == "RUNNING", "the run is unchanged"
 
 
-def test_switched_off_there_is_none(where, tmp_path, monkeypatch):
+def test_switched_off_there_are_no_traces(where, tmp_path, monkeypatch):
     run_id = new_run(where)
     ask(replace(where[0], trace_share=0.0), run_id, tmp_path, 3, monkeypatch)
     assert traces(where, run_id) == []
 
 
-def test_after_the_run_nothing_is_traced_any_more(where, tmp_path, monkeypatch):
+def test_tracing_ends_with_the_run(where, tmp_path, monkeypatch):
     first, second = new_run(where), new_run(where)
     ask(where[0], first, tmp_path / "a", 2, monkeypatch)
     ask(replace(where[0], trace_share=0.0), second, tmp_path / "b", 2, monkeypatch)
     assert len(traces(where, first)) == 2 and traces(where, second) == []
 
 
-def test_a_share_is_sampled(where, tmp_path, monkeypatch):
+def test_share_is_sampled(where, tmp_path, monkeypatch):
     run_id = new_run(where)
     ask(replace(where[0], trace_share=0.3), run_id, tmp_path, 60, monkeypatch)
     assert 4 <= len(traces(where, run_id)) <= 36
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
-def test_a_share_is_a_share(share):
+def test_invalid_share_is_refused(share):
     with pytest.raises(ConfigError, match="trace_share"), tracking.traced(TrackingConfig(trace_share=share), "r"):
         pass
-
-
-def test_a_wording_is_registered_once_and_linked_to_its_runs(where):
-    cfg, mlflow_client = where[0], mlflow_store.client(where[0])
-    one, two = new_run(where), new_run(where)
-    uri = register_prompt(cfg, one, "mine", WORDING, "d1", "1")
-    assert uri == "prompts:/ser_bench-mine/1" == register_prompt(cfg, two, "mine", WORDING, "d1", "1")
-    stored = mlflow_client.load_prompt(uri)
-    assert [m["content"] for m in stored.template] == ["One of {{labels}}. It costs 5 $.", "{{transcript}}"]
-    assert stored.tags["digest"] == "d1"
-    other = [WORDING[0], {"role": "user", "content": "Say: $transcript"}]
-    assert register_prompt(cfg, two, "mine", other, "d2", "2") == "prompts:/ser_bench-mine/2"
-    assert register_prompt(cfg, one, "mine", WORDING, "d1", "1") == uri, "an old wording is found again"
-    tags = mlflow_client.get_run(two).data.tags
-    assert (tags["prompt"], tags["prompt_digest"]) == ("ser_bench-mine/2", "d2")
-    assert json.loads(tags["mlflow.linkedPrompts"]) == [{"name": "ser_bench-mine", "version": "2"}]

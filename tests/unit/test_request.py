@@ -1,4 +1,4 @@
-"""Everything that a service may do, and the exact outcome: the table of docs/llm.md as tests, over real HTTP."""
+"""Faults of an endpoint and their exact outcome over real HTTP: the table in docs/llm.md as tests."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from ser_bench.cache import Cache
 from ser_bench.config import AnswerFormat, LlmConfig
 from ser_bench.errors import LLMError
-from ser_bench.predictors.llm import endpoint
-from ser_bench.predictors.llm.batch import Batch
-from ser_bench.predictors.llm.prompting.question import Question
 from tests.support import fake_openai as fake
+from tests.support.llm_clients import make_client, questions
 
-LABELS = ("angry", "happy", "sad")
 SAD = fake.label("sad")
 NEVER = fake.Reply({}, delay_s=4.0)
 ONE_RETRY_S, TIMEOUT_S = 0.5, 1.0
@@ -40,32 +36,22 @@ def cfg(server):
     )  # fmt: skip
 
 
-def make(cfg: LlmConfig, folder) -> Batch:
-    return Batch(cfg, LABELS, Cache(folder), endpoint.identity(cfg), "p", lambda: endpoint.open_service(cfg))
-
-
-def questions(count: int) -> list[Question]:
-    return [
-        Question(({"role": "system", "content": "Say."}, {"role": "user", "content": str(n)})) for n in range(count)
-    ]
-
-
 # fault: what the server replies, first to last; then the label, the reason where there is none, requests, retries.
 TABLE = {
     "429": ([fake.error(429, "slow"), SAD], "sad", "", 2, 1),
     "429, Retry-After": ([fake.error(429, "slow", headers={"retry-after": "0.3"}), SAD], "sad", "", 2, 1),
     "429, Retry-After in ms": ([fake.error(429, "slow", headers={"retry-after-ms": "9"}), SAD], "sad", "", 2, 1),
-    "429 for ever": ([fake.error(429, "slow", headers={"retry-after": "0"})] * 3, "", "failed", 3, 2),
+    "429 repeatedly": ([fake.error(429, "slow", headers={"retry-after": "0"})] * 3, "", "failed", 3, 2),
     "500": ([fake.error(500, "oops"), SAD], "sad", "", 2, 1),
     "503, Retry-After": ([fake.error(503, "busy", headers={"retry-after": "0.1"}), SAD], "sad", "", 2, 1),
-    "500 for ever": ([fake.error(500, "oops")] * 3, "", "failed", 3, 2),
+    "500 repeatedly": ([fake.error(500, "oops")] * 3, "", "failed", 3, 2),
     "slow first byte": ([replace(SAD, delay_s=0.5)], "sad", "", 1, 0),
     "slow body": ([replace(SAD, body_delay_s=0.5)], "sad", "", 1, 0),
     "never answers": ([NEVER, SAD], "sad", "", 2, 1),
     "never ends": ([replace(SAD, drip_s=0.1), SAD], "sad", "", 2, 1),
     "headers, then nothing": ([replace(SAD, body_delay_s=4.0), SAD], "sad", "", 2, 1),
     "cut in mid-body": ([fake.Reply({"id": "c"}, cut=True), SAD], "sad", "", 2, 1),
-    "cut for ever": ([fake.Reply({"id": "c"}, cut=True)] * 3, "", "failed", 3, 2),
+    "cut repeatedly": ([fake.Reply({"id": "c"}, cut=True)] * 3, "", "failed", 3, 2),
     "malformed JSON": ([fake.Reply(b'{"choices": [')], "", "failed", 1, 0),
     "no object": ([fake.Reply(b"[]")], "", "failed", 1, 0),
     "outside the labels": ([fake.label("joyful")], "", "not_a_label", 1, 0),
@@ -83,17 +69,17 @@ TABLE = {
 def test_fault_and_its_outcome(server, cfg, tmp_path, fault):
     replies, label, reason, requests, retries = TABLE[fault]
     server.queue.extend(replies)
-    batch = make(cfg, tmp_path)
-    found, after = batch.ask(questions(2))
-    assert (found.label, found.reason, found.requests, found.retries) == (label, reason, requests, retries)
-    assert after.label == "happy", "the next question is not concerned"
-    assert len(server.asked) == requests + 1 == batch.tally.requests and batch.tally.retried == retries
-    assert batch._purse._held_usd == 0.0
-    # What was answered is kept, what was not is asked again: by nobody twice.
+    client = make_client(cfg, tmp_path)
+    answer, after = client.ask(questions(2))
+    assert (answer.label, answer.reason, answer.requests, answer.retries) == (label, reason, requests, retries)
+    assert after.label == "happy", "the next question is not affected"
+    assert len(server.asked) == requests + 1 == client.counts.requests and client.counts.retried == retries
+    assert client.budget.reserved_usd == 0.0
+    # An answer is cached; a failure is asked again.
     server.otherwise = lambda body: fake.label("sad")
-    again = make(cfg, tmp_path).ask(questions(2))
+    again = make_client(cfg, tmp_path).ask(questions(2))
     assert len(server.asked) == requests + 1 + (reason == "failed")
-    assert again[1] == after and (again[0] == found or reason == "failed")
+    assert again[1] == after and (again[0] == answer or reason == "failed")
 
 
 STOPS = {
@@ -101,26 +87,26 @@ STOPS = {
     "403": (fake.error(403, "not for you"), "llm.api_key_env"),
     "404": (fake.error(404, "no such model", "model_not_found"), "llm.model"),
     "quota spent": (fake.error(429, "You exceeded your quota", "insufficient_quota"), "the quota is spent"),
-    "a rest of an hour": (fake.error(429, "daily limit", headers={"retry-after": "3600"}), "3,600 seconds"),
+    "a wait of an hour": (fake.error(429, "daily limit", headers={"retry-after": "3600"}), "3,600 seconds"),
 }
 
 
 @pytest.mark.parametrize("fault", STOPS)
-def test_what_concerns_all_stops_in_the_middle_at_once_and_keeps_what_was_answered(server, cfg, tmp_path, fault):
-    reply, said = STOPS[fault]
+def test_error_that_concerns_all_stops_at_once_and_answers_are_kept(server, cfg, tmp_path, fault):
+    reply, message = STOPS[fault]
     server.queue.extend([SAD] * 5 + [reply])
-    with pytest.raises(LLMError, match=said) as caught:
-        make(cfg, tmp_path).ask(questions(9))
-    assert len(server.asked) == 6, "not repeated, and nobody asks after it"
+    with pytest.raises(LLMError, match=message) as caught:
+        make_client(cfg, tmp_path).ask(questions(9))
+    assert len(server.asked) == 6, "the request is not repeated, and no other is sent"
     assert "\n" not in str(caught.value)
-    batch = make(cfg, tmp_path)
-    assert [a.label for a in batch.ask(questions(9))] == ["sad"] * 5 + ["happy"] * 4
-    assert (batch.tally.cached, batch.tally.requests) == (5, 4)
+    client = make_client(cfg, tmp_path)
+    assert [a.label for a in client.ask(questions(9))] == ["sad"] * 5 + ["happy"] * 4
+    assert (client.counts.cached, client.counts.requests) == (5, 4)
 
 
-def test_retry_after_holds_everybody(server, cfg, tmp_path):
+def test_retry_after_delays_all_requests(server, cfg, tmp_path):
     server.queue.extend([SAD, fake.error(429, "slow", headers={"retry-after": "1"})])
-    make(replace(cfg, max_concurrency=2, timeout_s=9.0), tmp_path).ask(questions(12))
+    make_client(replace(cfg, max_concurrency=2, timeout_s=9.0), tmp_path).ask(questions(12))
     refused = server.times[1]
     early = [t - refused for t in server.times[2:] if 0.3 < t - refused < 0.95]
     assert not early and server.times[-1] - refused >= 1.0
@@ -129,7 +115,7 @@ def test_retry_after_holds_everybody(server, cfg, tmp_path):
 def test_deadline_of_a_clip_ends_its_retries(server, cfg, tmp_path):
     server.otherwise = lambda body: SAD if body["messages"][1]["content"] == "1" else fake.error(500, "oops")
     began = time.monotonic()
-    slow, fast = make(replace(cfg, max_retries=19, deadline_s=2.0), tmp_path).ask(questions(2))
+    slow, fast = make_client(replace(cfg, max_retries=19, deadline_s=2.0), tmp_path).ask(questions(2))
     assert slow.failed and 2 <= slow.requests < 8 and time.monotonic() - began < 6.0
     assert fast.label == "sad"
 
@@ -137,12 +123,12 @@ def test_deadline_of_a_clip_ends_its_retries(server, cfg, tmp_path):
 def test_deadline_of_a_clip_cuts_the_last_request(server, cfg, tmp_path):
     server.queue.append(NEVER)
     began = time.monotonic()
-    slow, _ = make(replace(cfg, timeout_s=60.0, max_retries=0, deadline_s=0.5), tmp_path).ask(questions(2))
+    slow, _ = make_client(replace(cfg, timeout_s=60.0, max_retries=0, deadline_s=0.5), tmp_path).ask(questions(2))
     assert slow.failed and time.monotonic() - began < 3.0
 
 
-def knows(*formats: str):
-    """A server that accepts these kinds of response_format alone ("" for none) and answers in that form."""
+def accepts_only(*formats: str):
+    """Return a server that accepts only these types of response_format ("" for none) and answers in that form."""
 
     def otherwise(body):
         kind = body.get("response_format", {}).get("type", "")
@@ -154,34 +140,38 @@ def knows(*formats: str):
 
 
 @pytest.mark.parametrize(
-    ("formats", "way", "refused"),
+    ("formats", "response_format", "refused"),
     [(("json_schema",), "schema", 0), (("json_object", ""), "json", 1), (("",), "text", 2)],
 )
-def test_form_steps_down_once_for_all_questions(server, cfg, tmp_path, caplog, formats, way, refused):
-    server.otherwise = knows(*formats)
-    batch = make(replace(cfg, max_concurrency=8, timeout_s=9.0), tmp_path)
+def test_response_format_falls_back_once_for_all_questions(
+    server, cfg, tmp_path, caplog, formats, response_format, refused
+):
+    server.otherwise = accepts_only(*formats)
+    client = make_client(replace(cfg, max_concurrency=8, timeout_s=9.0), tmp_path)
     with caplog.at_level("INFO"):
-        found = batch.ask(questions(12))
-    assert {(a.label, a.way) for a in found} == {("sad", way)}
-    assert len(server.asked) == 12 + refused, "the first question alone finds out"
-    assert batch.tally.retried == 0 and batch.tally.requests == 12 + refused
-    assert caplog.text.count("asking with") == refused
-    assert make(cfg, tmp_path).ask(questions(12)) == found and len(server.asked) == 12 + refused
+        answers = client.ask(questions(12))
+    assert {(a.label, a.response_format) for a in answers} == {("sad", response_format)}
+    assert len(server.asked) == 12 + refused, "only the first question is refused"
+    assert client.counts.retried == 0 and client.counts.requests == 12 + refused
+    assert caplog.text.count("refuses the response format") == refused
+    assert make_client(cfg, tmp_path).ask(questions(12)) == answers and len(server.asked) == 12 + refused
 
 
-def test_no_step_down_where_the_way_was_chosen(server, cfg, tmp_path):
-    server.otherwise = knows("")
+def test_no_fallback_from_a_configured_response_format(server, cfg, tmp_path):
+    server.otherwise = accepts_only("")
     with pytest.raises(LLMError, match="response_format"):
-        make(replace(cfg, answer_format=AnswerFormat.json), tmp_path).ask(questions(3))
+        make_client(replace(cfg, answer_format=AnswerFormat.json), tmp_path).ask(questions(3))
     assert len(server.asked) == 1
-    found = make(replace(cfg, answer_format=AnswerFormat.text), tmp_path).ask(questions(3))
-    assert {a.way for a in found} == {"text"} and all("response_format" not in body for body in server.asked[1:])
+    answers = make_client(replace(cfg, answer_format=AnswerFormat.text), tmp_path).ask(questions(3))
+    assert {a.response_format for a in answers} == {"text"} and all(
+        "response_format" not in body for body in server.asked[1:]
+    )
 
 
-def test_other_errors_do_not_step_down(server, cfg, tmp_path):
+def test_other_errors_do_not_change_the_response_format(server, cfg, tmp_path):
     server.otherwise = lambda body: fake.error(400, "temperature must be 1 for this model")
     with pytest.raises(LLMError, match="temperature"):
-        make(cfg, tmp_path).ask(questions(3))
+        make_client(cfg, tmp_path).ask(questions(3))
     assert len(server.asked) == 1
 
 
@@ -193,7 +183,7 @@ def resident_mib() -> float:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc to see its memory")
 def test_two_thousand_clips_at_64_at_once_with_a_fifth_of_faults(cfg, server, tmp_path):
-    """All accounted for, memory flat, and the throughput that the server's own limit allows."""
+    """Every clip is accounted for, memory does not grow, and throughput is close to the server's own limit."""
     clips, per_second = 2_000, 50.0
     draw, lock = random.Random(0), threading.Lock()
     state = {"level": per_second, "at": time.monotonic(), "limited": 0}
@@ -222,24 +212,24 @@ def test_two_thousand_clips_at_64_at_once_with_a_fifth_of_faults(cfg, server, tm
         return replace(reply, headers=headers)
 
     server.otherwise = otherwise
-    batch = make(replace(cfg, max_concurrency=64, max_retries=4, timeout_s=10.0), tmp_path)
+    client = make_client(replace(cfg, max_concurrency=64, max_retries=4, timeout_s=10.0), tmp_path)
     began = time.monotonic()
-    found = batch.ask(questions(clips))
+    answers = client.ask(questions(clips))
     took_s = time.monotonic() - began
     grown_mib = resident_mib() - memory[0]
 
-    labelled = sum(bool(a.label) for a in found)
-    failed = sum(a.failed for a in found)
-    abstained = sum(bool(a.reason) and not a.failed for a in found)
-    assert labelled + failed + abstained == clips == len(found)
-    assert sum(seen.values()) == len(server.asked) == batch.tally.requests == sum(a.requests for a in found)
-    assert batch.tally.retried == sum(a.retries for a in found) == batch.tally.requests - clips
+    labelled = sum(bool(a.label) for a in answers)
+    failed = sum(a.failed for a in answers)
+    abstained = sum(bool(a.reason) and not a.failed for a in answers)
+    assert labelled + failed + abstained == clips == len(answers)
+    assert sum(seen.values()) == len(server.asked) == client.counts.requests == sum(a.requests for a in answers)
+    assert client.counts.retried == sum(a.retries for a in answers) == client.counts.requests - clips
     assert max(seen.values()) <= 5, "the first request and four retries"
-    assert Counter(a.reason for a in found if a.reason) == batch.tally.reasons
-    assert abstained > 50 and batch.tally.reasons["empty"] > 20 and batch.tally.reasons["bad_json"] > 20
+    assert Counter(a.reason for a in answers if a.reason) == client.counts.reasons
+    assert abstained > 50 and client.counts.reasons["empty"] > 20 and client.counts.reasons["bad_json"] > 20
     assert server.most_under_way <= 64
-    kept = make(cfg, tmp_path).stored(questions(clips))
-    assert sum(a is not None for a in kept) == clips - failed, "all that was paid for is on disk"
+    stored = make_client(cfg, tmp_path).stored(questions(clips))
+    assert sum(a is not None for a in stored) == clips - failed, "every paid answer is on disk"
     allowed = (len(server.asked) - state["limited"]) / per_second
     print(f"\n{clips} clips, {len(server.asked)} requests, {state['limited']} over the limit, {took_s:.1f} s "
           f"(the limit allows {allowed:.1f} s), {labelled} labelled, {abstained} abstained, {failed} failed, "

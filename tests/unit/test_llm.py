@@ -16,12 +16,10 @@ import soundfile
 from ser_bench import predictions as stored_predictions
 from ser_bench.config import Config, LlmConfig, TrainerConfig
 from ser_bench.errors import ConfigError, LLMError
-from ser_bench.features.pitch import Pitch
-from ser_bench.features.prosody import NOTHING, Prosody
-from ser_bench.predictors.llm.clip_subset import subset
+from ser_bench.features.prosody import NO_PROSODY, Pitch, Prosody
 from ser_bench.predictors.llm.llm import SETTINGS_FILE, Llm
-from ser_bench.predictors.llm.parsing.answer import said_reason
-from ser_bench.predictors.llm.prompting import prompt_template as prompts
+from ser_bench.predictors.llm.parsing.answer import stated_reason
+from ser_bench.predictors.llm.prompting import prompt_template
 from ser_bench.types import Clip, FloatArray, Row, clean_rows
 from tests.support import fake_openai as fake
 
@@ -40,7 +38,7 @@ CLIPS = {c.id: c for c in (clip(label, n) for label in LABELS for n in range(8))
 
 
 class Inputs:
-    """Transcripts are "<label> <number>", so that a server can tell which clip it is asked about."""
+    """Transcripts are "<label> <number>", so that a server recognises the clip."""
 
     def __init__(self, silent: frozenset[str] = frozenset()) -> None:
         self.silent = silent
@@ -58,19 +56,19 @@ class Inputs:
         return [None if row.clip_id in self.silent else PITCH for row in rows]
 
     def prosody(self, rows: Sequence[Row]) -> list[Any]:
-        return [NOTHING for _ in rows]
+        return [NO_PROSODY for _ in rows]
 
     def votes(self, rows: Sequence[Row]) -> list[Any]:
-        raise AssertionError("the language model sees no votes")
+        raise AssertionError("the language model uses no votes")
 
     def spectral(self, rows: Sequence[Row]) -> FloatArray:
-        raise AssertionError("the language model sees no spectral features")
+        raise AssertionError("the language model uses no spectral features")
 
     text = spectral
 
 
 def truthful(body: dict[str, Any]) -> fake.Reply:
-    """Answers the first word of the transcript."""
+    """Answer with the first word of the transcript."""
     return fake.label(body["messages"][1]["content"].split('"')[1].split()[0])
 
 
@@ -98,24 +96,24 @@ def with_llm(cfg: Config, **changes: Any) -> Config:
     return replace(cfg, llm=replace(cfg.llm, **changes))
 
 
-def test_predicts_what_is_answered(server, cfg, tmp_path):
+def test_predictions_are_the_answers(server, cfg, tmp_path):
     model = build(cfg, tmp_path)
     assert model.fit(clean_rows(CLIPS), ()) == {}
-    assert not server.asked, "nothing is learnt, so nothing may be asked while fitting"
+    assert not server.asked, "fitting sends no request"
     rows = clean_rows(CLIPS)
-    found = model.predict(rows)
-    assert found.rows == rows and found.predicted == found.truth and not found.abstained.any()
-    assert found.source == "one_hot" and not found.gives_probabilities
-    assert json.loads(found.notes[0]) == {"emotion": "angry"}
-    assert (found.latency_s > 0).all()
-    assert found.cost_usd.sum() == pytest.approx(24 * 0.00035)
+    predictions = model.predict(rows)
+    assert predictions.rows == rows and predictions.predicted == predictions.truth and not predictions.abstained.any()
+    assert predictions.source == "one_hot" and not predictions.gives_probabilities
+    assert json.loads(predictions.notes[0]) == {"emotion": "angry"}
+    assert (predictions.latency_s > 0).all()
+    assert predictions.cost_usd.sum() == pytest.approx(24 * 0.00035)
 
 
-def test_requests_under_way_together_share_the_time(server, cfg, tmp_path):
+def test_concurrent_requests_share_the_time(server, cfg, tmp_path):
     server.queue.extend([replace(fake.label("angry"), delay_s=0.1)] * 24)
     began = time.perf_counter()
-    found = build(with_llm(cfg, max_concurrency=8), tmp_path).predict(clean_rows(CLIPS))
-    assert 0 < found.latency_s.sum() <= time.perf_counter() - began
+    predictions = build(with_llm(cfg, max_concurrency=8), tmp_path).predict(clean_rows(CLIPS))
+    assert 0 < predictions.latency_s.sum() <= time.perf_counter() - began
 
 
 def test_facts_add_up(server, cfg, tmp_path):
@@ -123,7 +121,7 @@ def test_facts_add_up(server, cfg, tmp_path):
         [fake.completion("well"), fake.label("glad"), fake.completion(None, refusal="no"), fake.error(500, "oops")]
     )
     model = build(with_llm(cfg, max_concurrency=1), tmp_path)
-    found = model.predict(clean_rows(CLIPS))
+    predictions = model.predict(clean_rows(CLIPS))
     facts = model.facts()
     assert facts["llm/asked"] == 24 == facts["llm/answered"] + facts["llm/abstained"] + facts["llm/failed"]
     assert (facts["llm/answered"], facts["llm/abstained"], facts["llm/failed"]) == (20, 3, 1)
@@ -133,12 +131,12 @@ def test_facts_add_up(server, cfg, tmp_path):
     assert [facts[f"llm/reason/{r}"] for r in ("bad_json", "not_a_label", "refusal", "failed")] == [1, 1, 1, 1]
     shares = {label: facts[f"llm/answer_share/{label}"] for label in LABELS}
     assert shares == {"angry": pytest.approx(4 / 24), "happy": pytest.approx(8 / 24), "sad": pytest.approx(8 / 24)}
-    assert found.abstained.sum() == 4
-    assert found.probabilities[:4] == pytest.approx(np.full((4, 3), 1 / 3))
-    assert found.predicted[:4] == ("", "", "", "")
+    assert predictions.abstained.sum() == 4
+    assert predictions.probabilities[:4] == pytest.approx(np.full((4, 3), 1 / 3))
+    assert predictions.predicted[:4] == ("", "", "", "")
 
 
-def test_second_run_asks_nothing_and_predicts_the_same(server, cfg, tmp_path):
+def test_second_run_sends_no_request_and_predicts_the_same(server, cfg, tmp_path):
     server.queue.append(fake.completion("well"))
     rows = clean_rows(CLIPS)
     first = build(cfg, tmp_path).predict(rows)
@@ -156,12 +154,12 @@ def test_second_run_asks_nothing_and_predicts_the_same(server, cfg, tmp_path):
 def test_variants_of_a_clip_share_one_answer_its_time_and_its_price(server, cfg, tmp_path):
     rows = tuple(Row(clip_id, variant) for clip_id in list(CLIPS)[:3] for variant in ("clean", "noise", "pitch"))
     model = build(cfg, tmp_path)
-    found = model.predict(rows)
-    assert len(server.asked) == 3 and found.rows == rows and found.predicted == found.truth
-    assert found.cost_usd.sum() == pytest.approx(model.facts()["llm/cost_usd"]) == pytest.approx(3 * 0.00035)
+    predictions = model.predict(rows)
+    assert len(server.asked) == 3 and predictions.rows == rows and predictions.predicted == predictions.truth
+    assert predictions.cost_usd.sum() == pytest.approx(model.facts()["llm/cost_usd"]) == pytest.approx(3 * 0.00035)
 
 
-def test_silent_clip_is_asked_about_with_words_alone(server, cfg, tmp_path):
+def test_prompt_of_a_clip_without_voiced_speech(server, cfg, tmp_path):
     build(cfg, tmp_path, Inputs(frozenset({"sad-0"}))).predict(clean_rows(["sad-0"]))
     text = server.asked[0]["messages"][1]["content"]
     assert "no voiced speech" in text and "Hz" not in text
@@ -180,9 +178,9 @@ def test_probabilities_and_their_source(server, cfg, tmp_path):
         '{"emotion":"happy"}', logprobs=logprobs(happy=0.4, sad=0.35, ang=0.2, The=0.05)
     )
     model = build(cfg, tmp_path)
-    found = model.predict(clean_rows(list(CLIPS)[:2]))
-    assert found.source == "logprobs" and found.gives_probabilities
-    assert found.probabilities[0] == pytest.approx([0.2 / 0.95, 0.4 / 0.95, 0.35 / 0.95], abs=1e-6)
+    predictions = model.predict(clean_rows(list(CLIPS)[:2]))
+    assert predictions.source == "logprobs" and predictions.gives_probabilities
+    assert predictions.probabilities[0] == pytest.approx([0.2 / 0.95, 0.4 / 0.95, 0.35 / 0.95], abs=1e-6)
     assert model.facts()["llm/argmax_differs"] == 0 == model.facts()["llm/without_probabilities"]
 
 
@@ -191,12 +189,12 @@ def test_answer_other_than_the_most_probable_label_is_counted(server, cfg, tmp_p
         '{"emotion":"happy"}', logprobs=logprobs(happy=0.3, sad=0.25, s=0.25, ang=0.2)
     )
     model = build(cfg, tmp_path)
-    found = model.predict(clean_rows(list(CLIPS)[:2]))
-    assert found.predicted == ("sad", "sad") and model.facts()["llm/argmax_differs"] == 2
+    predictions = model.predict(clean_rows(list(CLIPS)[:2]))
+    assert predictions.predicted == ("sad", "sad") and model.facts()["llm/argmax_differs"] == 2
     assert model.facts()["llm/answer_share/happy"] == 1.0
 
 
-def test_one_answer_without_probabilities_makes_all_one_hot_and_says_so(server, cfg, tmp_path, caplog):
+def test_one_answer_without_probabilities_makes_all_one_hot_with_a_warning(server, cfg, tmp_path, caplog):
     def otherwise(body):
         whole = "angry 1" not in body["messages"][1]["content"]
         shares = logprobs(happy=0.5, sad=0.3, ang=0.2) if whole else logprobs(happy=0.5, The=0.4)
@@ -205,39 +203,39 @@ def test_one_answer_without_probabilities_makes_all_one_hot_and_says_so(server, 
     server.otherwise = otherwise
     model = build(cfg, tmp_path)
     with caplog.at_level(logging.WARNING):
-        found = model.predict(clean_rows(list(CLIPS)[:4]))
-    assert found.source == "one_hot" and set(found.probabilities.ravel()) == {0.0, 1.0}
+        predictions = model.predict(clean_rows(list(CLIPS)[:4]))
+    assert predictions.source == "one_hot" and set(predictions.probabilities.ravel()) == {0.0, 1.0}
     assert "3 of 4" in caplog.text and model.facts()["llm/without_probabilities"] == 1
 
 
-def test_samples_give_the_probabilities_that_a_service_does_not_tell(server, cfg, tmp_path):
+def test_repeated_answers_give_probabilities_without_logprobs(server, cfg, tmp_path):
     drawn = with_llm(cfg, samples=3, temperature=1.0, seed=7)
 
-    def otherwise(body):  # the third draw, with the third seed, is another one
+    def otherwise(body):  # the third answer, with the third seed, differs
         return fake.label("happy" if body["seed"] == 9 else "sad")
 
     server.otherwise = otherwise
     model = build(drawn, tmp_path)
     rows = clean_rows(list(CLIPS)[:4])
-    found = model.predict(rows)
-    assert found.source == "samples" and found.gives_probabilities and set(found.predicted) == {"sad"}
-    assert found.probabilities[0] == pytest.approx([1 / 12, 4 / 12, 7 / 12], abs=1e-5)
+    predictions = model.predict(rows)
+    assert predictions.source == "samples" and predictions.gives_probabilities and set(predictions.predicted) == {"sad"}
+    assert predictions.probabilities[0] == pytest.approx([1 / 12, 4 / 12, 7 / 12], abs=1e-5)
     assert Counter(body["seed"] for body in server.asked) == {7: 4, 8: 4, 9: 4}
     facts = model.facts()
     assert facts["llm/source/samples"] == 1 and facts["llm/way/schema"] == 4
     assert (facts["llm/asked"], facts["llm/answered"], facts["llm/requests"]) == (4, 4, 12)
     assert facts["llm/cost_usd"] == pytest.approx(12 * 0.00035) == facts["llm/paid_usd"]
     again = build(drawn, tmp_path)
-    np.testing.assert_array_equal(again.predict(rows).probabilities, found.probabilities)
+    np.testing.assert_array_equal(again.predict(rows).probabilities, predictions.probabilities)
     assert len(server.asked) == 12 and again.facts()["llm/paid_usd"] == 0
 
 
-def test_no_samples_are_paid_for_where_logprobs_are_told(server, cfg, tmp_path):
+def test_no_repeated_answers_are_paid_for_with_logprobs(server, cfg, tmp_path):
     server.otherwise = lambda body: fake.completion(
         '{"emotion":"happy"}', logprobs=logprobs(happy=0.5, sad=0.3, ang=0.2)
     )
-    found = build(with_llm(cfg, samples=5, temperature=1.0), tmp_path).predict(clean_rows(list(CLIPS)[:3]))
-    assert found.source == "logprobs" and len(server.asked) == 3
+    predictions = build(with_llm(cfg, samples=5, temperature=1.0), tmp_path).predict(clean_rows(list(CLIPS)[:3]))
+    assert predictions.source == "logprobs" and len(server.asked) == 3
 
 
 def test_abstentions_do_not_make_the_rest_one_hot(server, cfg, tmp_path):
@@ -245,29 +243,35 @@ def test_abstentions_do_not_make_the_rest_one_hot(server, cfg, tmp_path):
     server.otherwise = lambda body: fake.completion(
         '{"emotion":"happy"}', logprobs=logprobs(happy=0.5, sad=0.3, ang=0.2)
     )
-    found = build(with_llm(cfg, max_concurrency=1), tmp_path).predict(clean_rows(list(CLIPS)[:3]))
-    assert found.source == "logprobs"
-    assert found.probabilities[0] == pytest.approx([1 / 3] * 3) and found.abstained.tolist() == [True, False, False]
+    predictions = build(with_llm(cfg, max_concurrency=1), tmp_path).predict(clean_rows(list(CLIPS)[:3]))
+    assert predictions.source == "logprobs"
+    assert predictions.probabilities[0] == pytest.approx([1 / 3] * 3) and predictions.abstained.tolist() == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_reason_is_asked_for_kept_and_never_scored(server, cfg, tmp_path):
     text = '{"emotion": "happy", "reason": "sad, they say, but loud and fast"}'
     server.otherwise = lambda body: fake.completion(text)
-    found = build(with_llm(cfg, prompt="explain"), tmp_path).predict(clean_rows(list(CLIPS)[:2]))
-    assert found.predicted == ("happy", "happy") and found.notes == (text, text)
-    assert said_reason(found.notes[0]) == "sad, they say, but loud and fast"
+    predictions = build(with_llm(cfg, prompt="explain"), tmp_path).predict(clean_rows(list(CLIPS)[:2]))
+    assert predictions.predicted == ("happy", "happy") and predictions.notes == (text, text)
+    assert stated_reason(predictions.notes[0]) == "sad, they say, but loud and fast"
     body = server.asked[0]
     fields = body["response_format"]["json_schema"]["schema"]
-    assert list(fields["properties"]) == fields["required"] == ["emotion", "reason"], "the emotion first: no thinking"
+    assert list(fields["properties"]) == fields["required"] == ["emotion", "reason"], (
+        "the emotion comes before the reason"
+    )
     assert body["max_tokens"] > 90
     server.otherwise = lambda body: fake.label("happy")
     without = build(with_llm(cfg, prompt="explain", seed=1), tmp_path).predict(clean_rows(list(CLIPS)[:1]))
-    assert without.abstained.all(), "an answer of another form is none"
+    assert without.abstained.all(), "an answer in another form is an abstention"
 
 
 def test_order_of_labels_reaches_prompt_and_schema_and_not_the_columns(server, cfg, tmp_path):
-    found = build(with_llm(cfg, shuffle_order=True), tmp_path).predict(clean_rows(CLIPS))
-    assert found.predicted == found.truth and found.labels == LABELS
+    predictions = build(with_llm(cfg, shuffle_order=True), tmp_path).predict(clean_rows(CLIPS))
+    assert predictions.predicted == predictions.truth and predictions.labels == LABELS
     orders = set()
     for body in server.asked:
         order = body["response_format"]["json_schema"]["schema"]["properties"]["emotion"]["enum"]
@@ -276,16 +280,16 @@ def test_order_of_labels_reaches_prompt_and_schema_and_not_the_columns(server, c
     assert len(orders) > 3
 
 
-def test_sound_is_sent_once_paid_at_its_price_and_not_kept(server, cfg, tmp_path):
+def test_recording_is_sent_once_paid_at_its_price_and_not_stored(server, cfg, tmp_path):
     path = tmp_path / "voice.wav"
     soundfile.write(path, np.sin(np.arange(16_000) / 10.0), 16_000)
 
-    class Heard(Inputs):
+    class WithRecording(Inputs):
         def clips(self, rows):
             return [replace(CLIPS[row.clip_id], path=path, digest="d", duration_s=1.0) for row in rows]
 
         def transcripts(self, rows):
-            raise AssertionError("this prompt tells no transcript")
+            raise AssertionError("this prompt uses no transcript")
 
     def otherwise(body):
         reply = fake.label("sad")
@@ -293,10 +297,10 @@ def test_sound_is_sent_once_paid_at_its_price_and_not_kept(server, cfg, tmp_path
         return reply
 
     server.otherwise = otherwise
-    hears = with_llm(cfg, prompt="audio", price_audio_in_usd=40.0, top_logprobs=0)
-    model = build(hears, tmp_path, Heard())
-    found = model.predict(clean_rows(["sad-0"]))
-    assert found.predicted == ("sad",)
+    with_audio = with_llm(cfg, prompt="audio", price_audio_in_usd=40.0, top_logprobs=0)
+    model = build(with_audio, tmp_path, WithRecording())
+    predictions = model.predict(clean_rows(["sad-0"]))
+    assert predictions.predicted == ("sad",)
     [_, user] = server.asked[0]["messages"]
     assert [part["type"] for part in user["content"]] == ["text", "input_audio"]
     assert model.facts()["llm/cost_usd"] == pytest.approx((60 * 2.5 + 40 * 40.0 + 10 * 10.0) / 1e6)
@@ -322,29 +326,29 @@ def test_norms_and_examples_are_stored_with_the_predictor(server, cfg, tmp_path)
     folder.mkdir()
     model.save(folder)
     Llm.load(folder, shown, LABELS, Measured()).predict(test)
-    assert len(server.asked) == 1, "the same question word for word"
+    assert len(server.asked) == 1, "the prompt is the same after loading"
 
 
 def test_limit_drops_predictions_of_whole_clips(server, cfg, tmp_path):
     rows = tuple(Row(clip_id, variant) for clip_id in CLIPS for variant in ("clean", "noise"))
-    found = build(with_llm(cfg, limit=6), tmp_path).predict(rows)
-    assert len(server.asked) == 6 and len(found.rows) == 12
-    assert Counter(found.truth) == {"angry": 4, "happy": 4, "sad": 4}
+    predictions = build(with_llm(cfg, limit=6), tmp_path).predict(rows)
+    assert len(server.asked) == 6 and len(predictions.rows) == 12
+    assert Counter(predictions.truth) == {"angry": 4, "happy": 4, "sad": 4}
     again = build(with_llm(cfg, limit=6), tmp_path).predict(tuple(reversed(rows)))
-    assert set(again.rows) == set(found.rows) and len(server.asked) == 6
+    assert set(again.rows) == set(predictions.rows) and len(server.asked) == 6
 
 
 def test_empty_test_part(cfg, tmp_path):
-    found = build(cfg, tmp_path).predict(())
-    assert len(found.rows) == 0 and found.probabilities.shape == (0, 3)
+    predictions = build(cfg, tmp_path).predict(())
+    assert len(predictions.rows) == 0 and predictions.probabilities.shape == (0, 3)
 
 
-def test_dry_run_needs_no_key_and_asks_nothing(server, cfg, tmp_path, monkeypatch):
+def test_dry_run_needs_no_key_and_sends_no_request(server, cfg, tmp_path, monkeypatch):
     monkeypatch.delenv("SER_BENCH_TEST_KEY")
     model = build(with_llm(cfg, dry_run=True, limit=6), tmp_path)
     model.fit(clean_rows(CLIPS), ())
-    found = model.estimate(tuple(Row(clip_id, variant) for clip_id in CLIPS for variant in ("clean", "noise")))
-    assert (found.clips, found.cached) == (6, 0) and found.tokens_in > 6 * 50
+    predictions = model.estimate(tuple(Row(clip_id, variant) for clip_id in CLIPS for variant in ("clean", "noise")))
+    assert (predictions.clips, predictions.cached) == (6, 0) and predictions.tokens_in > 6 * 50
     assert not server.asked
 
 
@@ -368,9 +372,11 @@ def test_saved_and_loaded(server, cfg, tmp_path, monkeypatch):
     text = (folder / SETTINGS_FILE).read_text()
     assert KEY not in text and "SER_BENCH_TEST_KEY" not in text
     saved = json.loads(text)
-    assert saved["prompt"]["system"] and saved["prompt_digest"] == prompts.load("paper").digest
-    # The stored prompt is used, whatever the package holds by then.
-    monkeypatch.setattr(prompts, "load", lambda name: prompts.Prompt(name, "2", "Other.", "$transcript"))
+    assert saved["prompt"]["system"] and saved["prompt_digest"] == prompt_template.load("paper").digest
+    # The stored prompt is used even if the package has another one by then.
+    monkeypatch.setattr(
+        prompt_template, "load", lambda name: prompt_template.Prompt(name, "2", "Other.", "$transcript")
+    )
     second = Llm.load(folder, cfg, LABELS, Inputs()).predict(clean_rows(["sad-1"]))
     assert second.predicted == first.predicted and len(server.asked) == 1
     with pytest.raises(ConfigError, match="happy"):
@@ -379,32 +385,7 @@ def test_saved_and_loaded(server, cfg, tmp_path, monkeypatch):
 
 def test_notes_survive_storage(server, cfg, tmp_path):
     server.queue.append(fake.completion('not "json"\n'))
-    found = build(with_llm(cfg, max_concurrency=1), tmp_path).predict(clean_rows(list(CLIPS)[:3]))
-    stored_predictions.save(found, CLIPS, tmp_path / "p.parquet")
+    predictions = build(with_llm(cfg, max_concurrency=1), tmp_path).predict(clean_rows(list(CLIPS)[:3]))
+    stored_predictions.save(predictions, CLIPS, tmp_path / "p.parquet")
     back = stored_predictions.load(tmp_path / "p.parquet")
-    assert back.notes == found.notes and back.source == "one_hot" and back.abstained[0]
-
-
-def test_subset_is_stratified_by_label_and_speaker():
-    clips = [clip(label, n, speakers=6) for label, count in (("happy", 60), ("sad", 30)) for n in range(count)]
-    chosen = subset(clips, 30, seed=0)
-    assert Counter(c.emotion for c in chosen.values()) == {"happy": 20, "sad": 10}
-    assert set(Counter(c.speaker for c in chosen.values()).values()) == {5}
-    assert list(chosen) == [c.id for c in clips if c.id in chosen]
-
-
-def test_subset_depends_on_the_seed_and_not_on_the_order():
-    clips = list(CLIPS.values())
-    assert set(subset(clips, 9, 0)) == set(subset(clips[::-1], 9, 0))
-    assert set(subset(clips, 9, 0)) != set(subset(clips, 9, 1))
-    assert set(subset(clips, 5, 3)) != set(subset(clips, 5, 4))
-
-
-@pytest.mark.parametrize("limit", [1, 2, 7, 23, 24, 1_000])
-def test_subset_has_the_size_asked_for(limit):
-    assert len(subset(list(CLIPS.values()), limit, 0)) == min(limit, 24)
-
-
-def test_limit_below_one_is_refused():
-    with pytest.raises(ConfigError, match=r"llm\.limit=0"):
-        subset(list(CLIPS.values()), 0, 0)
+    assert back.notes == predictions.notes and back.source == "one_hot" and back.abstained[0]

@@ -4,42 +4,42 @@ import pytest
 
 from ser_bench.config import LlmConfig
 from ser_bench.errors import ConfigError
-from ser_bench.predictors.llm.parsing import repeated_answers
-from ser_bench.predictors.llm.parsing.answer import Answer
+from ser_bench.predictors.llm.parsing.answer import ModelAnswer
+from ser_bench.predictors.llm.parsing.repeated_answers import check_samples, merge_answers
 
 LABELS = ("angry", "happy", "sad")
 
 
-def draw(label: str, reason: str = "") -> Answer:
-    return Answer(f"said {label}", label, reason, None, 100, 10, 0.5, 2, 1)
+def draw(label: str, reason: str = "") -> ModelAnswer:
+    return ModelAnswer(f"text {label}", label, reason, None, 100, 10, 0.5, 2, 1)
 
 
-def test_shares_by_hand():
-    merged = repeated_answers.merge([draw("sad"), draw("happy"), draw("sad"), draw("sad")], LABELS)
+def test_probabilities_computed_by_hand():
+    merged = merge_answers([draw("sad"), draw("happy"), draw("sad"), draw("sad")], LABELS)
     assert merged.probabilities == pytest.approx((1 / 15, 4 / 15, 10 / 15), abs=1e-5)
     assert sum(merged.probabilities or ()) == pytest.approx(1.0)
-    assert (merged.label, merged.text, merged.reason) == ("sad", "said sad", "")
+    assert (merged.label, merged.text, merged.reason) == ("sad", "text sad", "")
     assert (merged.tokens_in, merged.tokens_out, merged.latency_s, merged.requests, merged.retries) == (
         400, 40, 2.0, 8, 4,
     )  # fmt: skip
 
 
-def test_a_tie_goes_to_what_came_first():
+def test_tie_goes_to_the_label_that_came_first():
     for order in (("sad", "angry"), ("angry", "sad")):
-        merged = repeated_answers.merge([draw(label) for label in order], LABELS)
+        merged = merge_answers([draw(label) for label in order], LABELS)
         probabilities = dict(zip(LABELS, merged.probabilities or (), strict=True))
         assert merged.label == order[0] == max(probabilities, key=probabilities.__getitem__)
 
 
 def test_draws_without_a_label_do_not_count():
-    merged = repeated_answers.merge([draw("", "refusal"), draw("sad"), draw("", "failed")], LABELS)
+    merged = merge_answers([draw("", "refusal"), draw("sad"), draw("", "failed")], LABELS)
     assert merged.label == "sad" and merged.probabilities == pytest.approx((1 / 6, 1 / 6, 4 / 6), abs=1e-5)
-    none = repeated_answers.merge([draw("", "refusal"), draw("", "failed")], LABELS)
+    none = merge_answers([draw("", "refusal"), draw("", "failed")], LABELS)
     assert (none.label, none.reason, none.probabilities, none.requests) == ("", "refusal", None, 4)
 
 
 @pytest.mark.parametrize(("count", "temperature"), [(0, 1.0), (5, 0.0)])
-def test_samples_that_would_tell_nothing_are_refused(count, temperature):
+def test_samples_that_cannot_differ_are_refused(count, temperature):
     with pytest.raises(ConfigError, match=r"llm\.samples"):
-        repeated_answers.check(LlmConfig(name="x", model="m", samples=count, temperature=temperature))
-    repeated_answers.check(LlmConfig(name="x", model="m", samples=5, temperature=0.7))
+        check_samples(LlmConfig(name="x", model="m", samples=count, temperature=temperature))
+    check_samples(LlmConfig(name="x", model="m", samples=5, temperature=0.7))

@@ -1,0 +1,290 @@
+"""Many questions at once: concurrency, the answer cache, progress, and the conditions under which a run stops.
+
+Every answer is stored in the cache before it is used, so that an interrupted run asks only for what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import openai
+from tqdm import tqdm
+
+from ser_bench.cache import Cache
+from ser_bench.config import AnswerFormat, CacheMode, LlmConfig
+from ser_bench.errors import InterruptedRunError, LLMError, LLMStoppedError
+from ser_bench.predictors.llm import request, request_body
+from ser_bench.predictors.llm.budget import Budget, cost_usd
+from ser_bench.predictors.llm.cost_estimate import TokenCounter, duration, token_counter
+from ser_bench.predictors.llm.endpoint import Endpoint
+from ser_bench.predictors.llm.parsing.answer import ModelAnswer
+from ser_bench.predictors.llm.prompting.question import Question
+from ser_bench.predictors.llm.request import RequestContext
+
+log = logging.getLogger(__name__)
+
+REVISION = 1
+"""Part of the cache keys; increased when answers are interpreted differently."""
+FAILURES_IN_A_ROW = 10
+"""The run stops after this many failures without an answer in between, because the endpoint seems to be down."""
+DRAIN_S = 10.0
+"""When a run stops, requests under way, which are paid for, get this time to finish."""
+LOG_EVERY_S = 30.0
+
+
+@dataclass
+class RequestCounts:
+    """What one call of `LlmClient.ask` took.
+
+    Attributes:
+        cached: questions answered from the cache.
+        requests: HTTP requests sent, retries included.
+        retried: how many of these were retries.
+        paid_usd: US dollars for the answers that arrived during the call.
+        reasons: reason for a missing label → number of questions.
+    """
+
+    cached: int = 0
+    requests: int = 0
+    retried: int = 0
+    paid_usd: float = 0.0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: RequestCounts) -> RequestCounts:
+        return RequestCounts(
+            self.cached + other.cached,
+            self.requests + other.requests,
+            self.retried + other.retried,
+            self.paid_usd + other.paid_usd,
+            self.reasons + other.reasons,
+        )
+
+
+class LlmClient:
+    """Asks one endpoint about many clips. One budget applies to all calls of `ask` together.
+
+    Args:
+        cfg: model, parameters, limits, use of the cache.
+        labels: the possible labels.
+        cache: stores the answers.
+        identity: identifies the endpoint in the cache keys.
+        prompt_digest: digest of the prompt's wording; part of the cache keys.
+        open_endpoint: provides the endpoint; called only if something has to be asked.
+        with_reason: True if the prompt asks for a reason as well.
+
+    Attributes:
+        counts: what the last call of `ask` took.
+        counter: counts tokens of prompts.
+        budget: money spent and reserved.
+    """
+
+    def __init__(
+        self,
+        cfg: LlmConfig,
+        labels: Sequence[str],
+        cache: Cache,
+        identity: str,
+        prompt_digest: str,
+        open_endpoint: Callable[[], AbstractContextManager[Endpoint]],
+        with_reason: bool = False,
+    ) -> None:
+        self._cfg = cfg
+        self._labels = tuple(labels)
+        self._cache = cache
+        self._key_parts = {"revision": REVISION, "service": identity, "prompt": prompt_digest, "labels": self._labels}
+        if cfg.answer_format is not AnswerFormat.auto:
+            self._key_parts["answer_format"] = cfg.answer_format.value
+        self._open_endpoint = open_endpoint
+        self._with_reason = with_reason
+        self._answers: dict[str, ModelAnswer] = {}
+        self._failed_in_a_row = 0
+        self._stopped = False
+        self.budget = Budget(cfg.budget_usd)
+        self.counter: TokenCounter = token_counter(cfg.model)
+        self.counts = RequestCounts()
+
+    def ask(self, questions: Sequence[Question]) -> list[ModelAnswer]:
+        """Return one answer per question, in order; equal questions are asked once.
+
+        Raises:
+            LLMStoppedError: if the budget or the time of the run is used up; the answers so far are in the cache.
+            LLMError: if the endpoint cannot be used; the answers so far are in the cache.
+            InterruptedRunError: on Ctrl-C; the answers so far are in the cache.
+        """
+        keys = [self._key(question) for question in questions]
+        unique = dict(zip(keys, questions, strict=True))
+        self._answers, self.counts = {}, RequestCounts()
+        self._failed_in_a_row, self._stopped = 0, False
+        self._use_cached(self._read_cache(unique))
+        pending = {key: question for key, question in unique.items() if key not in self._answers}
+        if pending:
+            self._ask_pending(pending, len(unique))
+        return [self._answers[key] for key in keys]
+
+    def stored(self, questions: Sequence[Question]) -> list[ModelAnswer | None]:
+        """Return the cached answer to each question, or None; nothing is asked."""
+        keys = [self._key(question) for question in questions]
+        cached = self._read_cache(set(keys))
+        return [cached.get(key) for key in keys]
+
+    def _ask_pending(self, pending: Mapping[str, Question], total: int) -> None:
+        with RequestProgress(total, total - len(pending)) as progress:
+            try:
+                with self._open_endpoint() as endpoint:
+                    asyncio.run(self._ask_all(endpoint, pending, progress))
+            except KeyboardInterrupt:
+                raise InterruptedRunError(
+                    f"interrupted; {self._summary(total)}. Run the same command again to continue"
+                ) from None
+            except LLMStoppedError as stop:
+                raise LLMStoppedError(
+                    f"{stop}; {self._summary(total)}. Run the same command with a larger limit to continue"
+                ) from None
+        failures = [self._answers[key] for key in pending if self._answers[key].failed]
+        if len(failures) == len(pending):
+            raise LLMError(failures[0].text)
+
+    def _summary(self, total: int) -> str:
+        answered = sum(not answer.failed for answer in self._answers.values())
+        fate = "are kept" if self._cfg.cache is CacheMode.readwrite else "are lost, because llm.cache stores nothing"
+        return f"{answered} of {total} clips were answered (US$ {self.counts.paid_usd:.4f} in this run) and {fate}"
+
+    def _read_cache(self, keys: Iterable[str]) -> dict[str, ModelAnswer]:
+        if self._cfg.cache is CacheMode.off:
+            return {}
+        entries = {key: self._cache.read_json(key) for key in keys}
+        return {key: ModelAnswer.from_json(value) for key, value in entries.items() if value is not None}
+
+    def _key(self, question: Question) -> str:
+        parameters = request_body.parameters(self._cfg, self._with_reason, question.sample)
+        return Cache.key(**self._key_parts, parameters=parameters, **question.identity())
+
+    async def _ask_all(self, endpoint: Endpoint, pending: Mapping[str, Question], progress: RequestProgress) -> None:
+        """Ask the first question alone, which reveals the endpoint's limits and response format, then the rest."""
+        ends_at = None if self._cfg.run_deadline_s is None else time.monotonic() + self._cfg.run_deadline_s
+        queue = iter(pending.items())
+        async with endpoint.connect(self._cfg) as connection:
+            context = self._context(endpoint, connection)
+            await self._run_workers([self._work(context, itertools.islice(queue, 1), progress)], ends_at)
+            count = min(self._cfg.max_concurrency, len(pending) - 1)
+            if count:
+                await self._run_workers([self._work(context, queue, progress) for _ in range(count)], ends_at)
+
+    def _context(self, endpoint: Endpoint, connection: openai.AsyncOpenAI) -> RequestContext:
+        return RequestContext(
+            connection, endpoint, self._cfg, self._labels, self.counter, self._with_reason, budget=self.budget
+        )
+
+    async def _run_workers(self, work: Sequence[Coroutine[None, None, None]], ends_at: float | None) -> None:
+        """Run workers to their end. If one fails or the time is up, the others finish their request and stop."""
+        workers = [asyncio.create_task(coroutine) for coroutine in work]
+        is_late = False
+        try:
+            left_s = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+            done, running = await asyncio.wait(workers, timeout=left_s, return_when=asyncio.FIRST_EXCEPTION)
+            is_late = bool(running) and not any(worker.exception() for worker in done)
+            if running:
+                self._stopped = True
+                await asyncio.wait(running, timeout=DRAIN_S)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            results = await asyncio.gather(*workers, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        if is_late:
+            raise LLMStoppedError(f"llm.run_deadline_s={self._cfg.run_deadline_s:g}: the time of this run is up")
+
+    async def _work(
+        self, context: RequestContext, queue: Iterator[tuple[str, Question]], progress: RequestProgress
+    ) -> None:
+        """Ask one question after another until none is left or the run has to stop."""
+        while not self._stopped and (item := next(queue, None)) is not None:
+            key, question = item
+            answer = self._read_cache([key]).get(key)  # another process may have asked meanwhile
+            if answer is not None:
+                self._use_cached({key: answer})
+            else:
+                answer = await request.ask(context, question)
+                self._store(key, answer)
+            progress.update(self.counts)
+            if self._failed_in_a_row >= FAILURES_IN_A_ROW:
+                raise LLMError(answer.text)
+
+    def _store(self, key: str, answer: ModelAnswer) -> None:
+        """Store an answer in the cache and count it; a failure is not stored, so that it is asked again.
+
+        If another process has stored an answer to the same question meanwhile, that answer is used here as well: a
+        model does not give the same answer twice, and the same question must have one answer.
+        """
+        used = answer
+        if self._cfg.cache is CacheMode.readwrite and not answer.failed:
+            used = ModelAnswer.from_json(self._cache.write_first_json(key, answer.to_json()))
+        self._answers[key] = used
+        self._failed_in_a_row = self._failed_in_a_row + 1 if answer.failed else 0
+        self.counts.requests += answer.requests
+        self.counts.retried += answer.retries
+        self.counts.paid_usd += cost_usd(answer, self._cfg)
+        if used.reason:
+            self.counts.reasons[used.reason] += 1
+
+    def _use_cached(self, cached: Mapping[str, ModelAnswer]) -> None:
+        self._answers.update(cached)
+        self.counts.cached += len(cached)
+        self.counts.reasons.update(answer.reason for answer in cached.values() if answer.reason)
+
+
+class RequestProgress:
+    """Shows how many questions are answered: a bar in a terminal, a line every half minute in a log.
+
+    Use it in a `with` block.
+
+    Args:
+        total: number of questions.
+        done: questions that were answered before.
+    """
+
+    def __init__(self, total: int, done: int) -> None:
+        self._total, self._done, self._done_before = total, done, done
+        self._started = self._logged = time.monotonic()
+        self._bar = tqdm(total=total, initial=done, desc="language model", unit="clip", disable=None)
+
+    def __enter__(self) -> RequestProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def update(self, counts: RequestCounts) -> None:
+        """Count one more question that is answered or has failed."""
+        self._done += 1
+        self._bar.update()
+        state = {"cached": counts.cached, "retried": counts.retried, "usd": f"{counts.paid_usd:.2f}"} | counts.reasons
+        self._bar.set_postfix(state, refresh=False)
+        now = time.monotonic()
+        if not sys.stderr.isatty() and now - self._logged >= LOG_EVERY_S:
+            self._logged = now
+            log.info("llm      %s", self.line(counts, now - self._started))
+
+    def line(self, counts: RequestCounts, elapsed_s: float) -> str:
+        """Return the state as one line.
+
+        For example "320 of 1,557 (10 from the cache): 301 answered, 19 abstained or failed, 4 retried …".
+        """
+        without_label = sum(counts.reasons.values())
+        rate = (self._done - self._done_before) / max(elapsed_s, 1e-9)
+        left_s = (self._total - self._done) / rate if rate > 0 else 0.0
+        return (
+            f"{self._done:,} of {self._total:,} ({counts.cached:,} from the cache): "
+            f"{self._done - without_label:,} answered, {without_label:,} abstained or failed, "
+            f"{counts.retried:,} retried, US$ {counts.paid_usd:.2f} so far, about {duration(left_s)} left"
+        )

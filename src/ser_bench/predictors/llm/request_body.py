@@ -1,0 +1,121 @@
+"""The body of a request: parameters, messages, and the response format that constrains the answer to the labels.
+
+Response formats, strictest first:
+
+- `grammar`: the server that this process started continues `{"emotion":"` under a grammar of the labels;
+- `schema`: a JSON schema, which allows an object with one of the labels and nothing else;
+- `json`: JSON mode, which allows any object;
+- `text`: nothing is enforced; the prompt asks for JSON, and a bare label is accepted as well.
+
+With `llm.answer_format=auto`, requests start with `schema` and fall back to the next format if the endpoint refuses it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import openai
+
+from ser_bench.config import AnswerFormat, LlmConfig
+from ser_bench.predictors.llm.parsing.answer import (
+    FREE_TEXT,
+    GRAMMAR,
+    JSON_MODE,
+    JSON_SCHEMA,
+    OPENING,
+    REASON_FIELD,
+    answer_json,
+)
+from ser_bench.predictors.llm.parsing.logprobs import FIELD
+from ser_bench.predictors.llm.prompting.question import Question
+
+FALLBACKS = (JSON_SCHEMA, JSON_MODE, FREE_TEXT)
+REASON_TOKENS = 96
+"""Most tokens that a reason in one sentence adds to an answer."""
+REASON_CHARS = 300
+"""Longest reason under a grammar; some models would never end it."""
+REFUSAL_STATUSES = (400, 404, 415, 422, 500, 501)
+"""Statuses with which servers refuse an unknown `response_format`; some fail with a server error."""
+REFUSAL_WORDS = (
+    "response_format",
+    "json_schema",
+    "json_object",
+    "json mode",
+    "structured output",
+    "guided",
+    "grammar",
+)
+"""An error is about the response format if its message contains one of these."""
+
+
+def parameters(cfg: LlmConfig, with_reason: bool = False, sample: int = 0) -> dict[str, Any]:
+    """Return the parameters that are sent beside messages and response format; they are part of the cache keys."""
+    sent: dict[str, Any] = {
+        "model": cfg.model,
+        "temperature": cfg.temperature,
+        "max_tokens": cfg.max_tokens + (REASON_TOKENS if with_reason else 0),
+        "seed": cfg.seed + sample,
+    }
+    return sent | ({"logprobs": True, "top_logprobs": cfg.top_logprobs} if cfg.top_logprobs else {})
+
+
+def content(response_format: str, question: Question, labels: Sequence[str], with_reason: bool) -> dict[str, Any]:
+    """Return the messages and what constrains the answer to the labels, as arguments of the `openai` client.
+
+    The server of this process gets a grammar and not a JSON schema. llama.cpp's translation of a schema leaves white
+    space and a code fence to the model. This takes four times as many tokens, and near-ties between layouts change the
+    probabilities of the labels. With a grammar the answer starts with `OPENING`, and only the rest of the object
+    remains to be written.
+    """
+    messages = question.to_send()
+    if response_format == GRAMMAR:
+        opened = {"role": "assistant", "content": OPENING}
+        return {"messages": [*messages, opened], "extra_body": {"grammar": grammar(labels, with_reason)}}
+    if response_format == JSON_SCHEMA:
+        return {"messages": messages, "response_format": json_schema(question.order or labels, with_reason)}
+    if response_format == JSON_MODE:
+        return {"messages": messages, "response_format": {"type": "json_object"}}
+    return {"messages": messages}
+
+
+def json_schema(labels: Sequence[str], with_reason: bool = False) -> dict[str, Any]:
+    """Return the `response_format` that allows an object with one of the labels (and a reason), and nothing else."""
+    fields: dict[str, Any] = {FIELD: {"type": "string", "enum": list(labels)}}
+    if with_reason:
+        fields[REASON_FIELD] = {"type": "string"}
+    schema = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+    return {"type": "json_schema", "json_schema": {"name": FIELD, "strict": True, "schema": schema}}
+
+
+def grammar(labels: Sequence[str], with_reason: bool = False) -> str:
+    """Return a llama.cpp grammar (GBNF) for the text after `OPENING`: the rest of an object as in `json_schema`."""
+    rests = [answer_json(label).removeprefix(OPENING) for label in labels]
+    if not with_reason:
+        return "root ::= " + " | ".join(json.dumps(rest, ensure_ascii=False) for rest in rests)
+    begun = " | ".join(json.dumps(rest[:-1] + f',"{REASON_FIELD}":"', ensure_ascii=False) for rest in rests)
+    words = rf'[^"\\\x00-\x1f]{{0,{REASON_CHARS}}}'
+    return f'root ::= ({begun}) {words} "\\"}}"'
+
+
+def first_format(cfg: LlmConfig, is_llama_cpp: bool) -> str:
+    """Return the response format of the first request; `is_llama_cpp` is True for the server of this process."""
+    if is_llama_cpp:
+        return GRAMMAR
+    return JSON_SCHEMA if cfg.answer_format is AnswerFormat.auto else cfg.answer_format.value
+
+
+def next_format(response_format: str, cfg: LlmConfig, error: openai.APIStatusError) -> str | None:
+    """Return the format to fall back to, or None if there is none or the error is not about the response format."""
+    if cfg.answer_format is not AnswerFormat.auto or response_format not in FALLBACKS[:-1]:
+        return None
+    message = f"{error.message} {error.body}".lower()
+    if error.status_code not in REFUSAL_STATUSES or not any(word in message for word in REFUSAL_WORDS):
+        return None
+    return FALLBACKS[FALLBACKS.index(response_format) + 1]
+
+
+def less_strict(one: str, other: str) -> str:
+    """Return the less strict of two formats of `FALLBACKS`."""
+    return max(one, other, key=FALLBACKS.index)
