@@ -1,18 +1,18 @@
-"""Time and word error rate of the default recogniser, with Whisper's own 30 s of padding and with less.
+"""Time and word error rate of the default recogniser, with Whisper's padding to 30 s and with less padding.
 
     python benchmarks/asr.py                                          # generated (synthetic) clips: about a minute
     python benchmarks/asr.py --root CREMA-D/AudioWAV --clips 1000     # real speech: about 15 minutes on two cores
 
-Every setting is `asr=faster_whisper` with tiny.en, int8, greedy, batches of 16, audio decoding and log-mel included;
-models are loaded and warm before the clock starts. Settings take turns on slices of the clips, so that whatever else
-the machine does hits all of them. Clips are every k-th of the corpus sorted by sentence, emotion and speaker, and
-each slice is a sample of them all: the table is printed again after each.
+Every setting is `asr=faster_whisper` with tiny.en, int8, greedy decoding and batches of 16. Times include decoding of
+the audio and the log-mel spectrogram, but not loading of the model. The settings take turns on slices of the clips, so
+other load on the machine affects all of them. The clips are every k-th of the corpus, sorted by sentence, emotion and
+speaker. Each slice is a sample of all clips, and the table is printed after each slice.
 
-"ms/clip" is wall clock, by which the targets are judged; "CPU ms" is summed over threads, and tells more on a machine
-that does other things as well. "WER" is the one that runs log (`asr.words.normalise`); "as written" leaves digits as
-the recogniser wrote them, so that "It's 11 o'clock" has an error. Points are percentage points of WER above 30 s of
-padding. Exits with status 1 where no setting reaches a target: 4 times the clips per second within 2.5 points, 2.5
-times within 1 point. On synthetic speech the targets are not judged.
+"ms/clip" is wall-clock time, which the targets use. "CPU ms" is the sum over threads, which is more reliable on a busy
+machine. "WER" is the word error rate that runs log (`asr.words.normalise`). "as written" keeps digits as the recogniser
+wrote them, so "It's 11 o'clock" has an error. "points" is the difference in WER from 30 s of padding, in percentage
+points. The exit status is 1 if no setting reaches a target: 4 times as fast within 2.5 points, and 2.5 times as fast
+within 1 point. The targets are not checked on synthetic speech.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from ser_bench import audio
 from ser_bench.asr.faster_whisper import Whisper
 from ser_bench.asr.words import APOSTROPHES, normalise
 from ser_bench.config import AsrConfig
-from ser_bench.corpora import cremad, demo
+from ser_bench.corpora.demo_speech import generator
+from ser_bench.corpora.sheets import cremad
 from ser_bench.types import Clip
 
 REFERENCE = "3000 (30 s)"
@@ -49,11 +50,11 @@ SETTINGS = {
 SLICE_CLIPS = 100
 SYNTHETIC_CLIPS = 48
 TARGETS = ((4.0, 2.5), (2.5, 1.0))
-"""(times the clips per second, WER at most so many points higher)."""
+"""(speed-up, largest increase in WER, percentage points)."""
 
 
 def clips_of(root: Path, wanted: int) -> list[Clip]:
-    """Every k-th clip of a folder in CREMA-D's layout, sorted by sentence, emotion and speaker."""
+    """Return every k-th clip of a folder in CREMA-D's layout, sorted by sentence, emotion and speaker."""
     paths = {path.stem: path for path in root.iterdir() if path.suffix.lower() in audio.EXTENSIONS}
     named = [(cremad.parse(stem), path) for stem, path in paths.items()]
     named.sort(key=lambda pair: (pair[0].sentence, pair[0].emotion, pair[0].speaker, pair[0].id))
@@ -67,15 +68,15 @@ def clips_of(root: Path, wanted: int) -> list[Clip]:
 
 
 def as_written(text: str) -> str:
-    """Lower case and without punctuation, digits left alone."""
+    """Return the text in lower case, without punctuation, with digits unchanged."""
     return " ".join(re.sub(r"[^\w\s']", " ", text.lower().translate(APOSTROPHES)).split())
 
 
 def measure(clips: list[Clip], names: list[str]) -> list[tuple[float, float]]:
-    """Print a table after each slice; return (ratio, points) of each setting but the reference over all clips."""
+    """Print a table after each slice; return (speed-up, points) over all clips of each setting except the reference."""
     models = {name: Whisper(SETTINGS[name], "en") for name in names}
     seconds = {name: np.zeros(2) for name in names}
-    heard: dict[str, list[str]] = {name: [] for name in names}
+    transcripts: dict[str, list[str]] = {name: [] for name in names}
     for model in models.values():
         list(model.transcribe(clips[:2]))
     done: list[Clip] = []
@@ -88,20 +89,20 @@ def measure(clips: list[Clip], names: list[str]) -> list[tuple[float, float]]:
             start = _clocks()
             words = dict(models[name].transcribe(part))
             seconds[name] += _clocks() - start
-            heard[name] += [words[i] for i in range(len(part))]
-        figures = report(done, {name: (seconds[name], heard[name]) for name in names})
+            transcripts[name] += [words[i] for i in range(len(part))]
+        figures = report(done, {name: (seconds[name], transcripts[name]) for name in names})
     return figures
 
 
 def _clocks() -> npt.NDArray[np.float64]:
-    """Wall clock and CPU time of this process, seconds."""
+    """Wall-clock time and CPU time of this process, seconds."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 def report(
     clips: list[Clip], measured: dict[str, tuple[npt.NDArray[np.float64], list[str]]]
 ) -> list[tuple[float, float]]:
-    """Print one line a setting; return (ratio, points) of each but the reference."""
+    """Print one line per setting; return (speed-up, points) of each except the reference."""
     known = [normalise(clip.text) for clip in clips]
     base_s, base_words = measured[REFERENCE]
     base_rate = jiwer.wer(known, [normalise(words) for words in base_words])
@@ -131,7 +132,7 @@ def main() -> int:
         root = arguments.root
         if root is None:
             root = Path(temporary)
-            demo.generate(root, SYNTHETIC_CLIPS, 0)
+            generator.generate(root, SYNTHETIC_CLIPS, 0)
         clips = clips_of(root, arguments.clips)
         print(f"{len(clips)} clips of {root if arguments.root else 'the generated, SYNTHETIC corpus'}")
         figures = measure(clips, names)

@@ -1,18 +1,18 @@
-"""Time and memory of spectral features: the paper's way against ours, side by side, on the same clips.
+"""Time and memory of spectral features: the default engine compared with a sequential librosa loop on the same clips.
 
     python benchmarks/features.py                                    # on generated (synthetic) clips
     python benchmarks/features.py --root CREMA-D/AudioWAV --clips 200
 
-The paper's way is a sequential loop with librosa: load a clip once, then features of the clip, of the noisy clip, of
-the shifted clip and of the shifted noisy clip, so the pitch is shifted twice. Ours is `spectral.extract` with its
-default engine and a cold cache in a temporary folder. Both see the same noise. They take turns, slice by slice, so that
-whatever else the machine does hits both; imports and just-in-time compilation are done before the clock starts.
-Decoded files may be in the operating system's page cache for both.
+The librosa loop is the method of the paper. It loads a clip once and computes the features of the clip, the noisy clip,
+the shifted clip and the shifted noisy clip, so the pitch is shifted twice per clip. It is compared with
+`paper_features.extract` with the default engine and an empty cache in a temporary folder. Both use the same noise. They
+take turns, slice by slice, so other load on the machine affects both. Imports and just-in-time compilation are not
+measured. The files can be in the operating system's page cache for both.
 
-Memory is the peak resident set of a fresh process that fills a cold cache (`spectral.fill`), for N clips and for 2N:
-the matrix that `extract` returns grows with the corpus by its nature, so it is left out.
+Memory is the peak resident set of a new process that fills an empty cache (`paper_features.fill`), for N clips and for
+2N. The matrix that `extract` returns is not included, because it grows with the corpus.
 
-Exits with status 1 where ours is less than 4 times faster, or memory grows by more than 5 %.
+The exit status is 1 if the default engine is less than 4 times as fast, or memory grows by more than 5 %.
 """
 
 from __future__ import annotations
@@ -44,69 +44,69 @@ KIB = 1024
 MIB = 1024**2
 
 
-def paper_way(clip: Clip) -> FloatArray:
-    """[4, 2376] of one clip."""
+def librosa_loop(clip: Clip) -> FloatArray:
+    """Return the vectors [4, 2376] of one clip by the method of the paper."""
     samples, rate = librosa.load(clip.path, sr=FEATURES.sample_rate_hz, offset=FEATURES.offset_s, duration=2.5)
     samples = librosa.util.fix_length(samples, size=55_125)
     vectors = []
     for variant in VARIANTS:
-        heard = augmentation.noisy(samples, clip.id, variant, AUGMENT)
+        varied = augmentation.noisy(samples, clip.id, variant, AUGMENT)
         if augmentation.is_shifted(variant):
-            heard = librosa.effects.pitch_shift(heard, sr=rate, n_steps=AUGMENT.pitch_semitones)
-        zcr = librosa.feature.zero_crossing_rate(heard)[0]
-        rms = librosa.feature.rms(y=heard)[0]
-        mfcc = librosa.feature.mfcc(y=heard, sr=rate, n_mfcc=20)
+            varied = librosa.effects.pitch_shift(varied, sr=rate, n_steps=AUGMENT.pitch_semitones)
+        zcr = librosa.feature.zero_crossing_rate(varied)[0]
+        rms = librosa.feature.rms(y=varied)[0]
+        mfcc = librosa.feature.mfcc(y=varied, sr=rate, n_mfcc=20)
         vectors.append(np.concatenate([zcr, rms, np.ravel(mfcc.T)]))
     return np.stack(vectors)
 
 
-def our_way(clips: list[Clip], cache: Cache) -> FloatArray:
-    """[N · 4, 2376]."""
+def default_engine(clips: list[Clip], cache: Cache) -> FloatArray:
+    """Return the vectors [N · 4, 2376] by the default engine."""
     rows = [Row(clip.id, variant) for clip in clips for variant in VARIANTS]
     return paper_features.extract(rows, {clip.id: clip for clip in clips}, FEATURES, AUGMENT, cache)
 
 
 def find_clips(root: Path, wanted: int) -> list[Clip]:
-    """Clips spread evenly over the folder."""
+    """Return clips that are spread evenly over the folder."""
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in audio.EXTENSIONS)
     if not files:
-        sys.exit(f"{root}: no audio here")
+        sys.exit(f"{root}: contains no audio files; give the folder of the recordings with --root")
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(wanted, len(files))).astype(int)]
     return [Clip(path.stem, path, "", "") for path in chosen]
 
 
 def compare_speed(clips: list[Clip], folder: Path) -> float:
-    """Print seconds of both, and how far their vectors are apart; returns the ratio."""
-    paper_way(clips[0])
-    our_way(clips[:4], Cache(folder / "warm"))
-    cache, paper_s, ours_s = Cache(folder / "cold"), 0.0, 0.0
+    """Print the times of both and the differences of their vectors; return the speed-up."""
+    librosa_loop(clips[0])
+    default_engine(clips[:4], Cache(folder / "warm"))
+    cache, librosa_s, default_s = Cache(folder / "cold"), 0.0, 0.0
     differences = []
     for start in range(0, len(clips), SLICE_CLIPS):
         part = clips[start : start + SLICE_CLIPS]
         began = time.perf_counter()
-        reference = np.concatenate([paper_way(clip) for clip in part])
+        reference = np.concatenate([librosa_loop(clip) for clip in part])
         middle = time.perf_counter()
-        ours = our_way(part, cache)
-        ours_s += time.perf_counter() - middle
-        paper_s += middle - began
-        differences.append(np.abs(ours - reference).reshape(len(part), len(VARIANTS), -1))
+        vectors = default_engine(part, cache)
+        default_s += time.perf_counter() - middle
+        librosa_s += middle - began
+        differences.append(np.abs(vectors - reference).reshape(len(part), len(VARIANTS), -1))
     began = time.perf_counter()
-    our_way(clips, cache)
+    default_engine(clips, cache)
     warm_s = time.perf_counter() - began
     count = len(clips)
-    print(f"{count} clips × {len(VARIANTS)} variants, {torch.get_num_threads()} threads, milliseconds a clip:")
-    print(f"  the paper's way {paper_s / count * 1e3:.1f}")
-    print(f"  ours            {ours_s / count * 1e3:.1f}: {paper_s / ours_s:.2f} times faster")
-    print(f"  read back from the cache: {warm_s / count * 1e3:.2f}")
+    print(f"{count} clips × {len(VARIANTS)} variants, {torch.get_num_threads()} threads, milliseconds per clip:")
+    print(f"  librosa loop   {librosa_s / count * 1e3:.1f}")
+    print(f"  default engine {default_s / count * 1e3:.1f}: {librosa_s / default_s:.2f} times as fast")
+    print(f"  from the cache {warm_s / count * 1e3:.2f}")
     show_differences(np.concatenate(differences))
-    return paper_s / ours_s
+    return librosa_s / default_s
 
 
 def show_differences(differences: FloatArray) -> None:
-    """Print the largest and the mean absolute difference of each block of the vector."""
+    """Print the maximum and the mean absolute difference of each block of the vector."""
     frames = paper_vector.frames_in(FEATURES)
     blocks = {"ZCR": slice(0, frames), "RMS": slice(frames, 2 * frames), "MFCC": slice(2 * frames, None)}
-    print("absolute difference from librosa, largest / mean:")
+    print("absolute difference from librosa, maximum / mean:")
     for v, variant in enumerate(VARIANTS):
         texts = [
             f"{name} {differences[:, v, part].max():.1e} / {differences[:, v, part].mean():.1e}"
@@ -116,9 +116,9 @@ def show_differences(differences: FloatArray) -> None:
 
 
 def compare_memory(clips: list[Clip]) -> float:
-    """Print peak resident memory for half of the clips and for all; returns the growth."""
+    """Print the peak resident memory for half of the clips and for all; return their ratio."""
     peaks = []
-    print("peak resident memory of a process that fills a cold cache:")
+    print("peak resident memory of a process that fills an empty cache:")
     for part in (clips[: len(clips) // 2], clips):
         command = [sys.executable, __file__, "--fill", *(str(clip.path) for clip in part)]
         peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
@@ -127,7 +127,7 @@ def compare_memory(clips: list[Clip]) -> float:
 
 
 def fill(paths: list[str]) -> None:
-    """Fill a cold cache and print this process's peak resident memory, bytes."""
+    """Fill an empty cache and print the peak resident memory of this process, bytes."""
     clips = {Path(path).stem: Clip(Path(path).stem, Path(path), "", "") for path in paths}
     with tempfile.TemporaryDirectory() as folder:
         paper_features.fill((Row(c, v) for c in clips for v in VARIANTS), clips, FEATURES, AUGMENT, Cache(Path(folder)))
@@ -135,7 +135,7 @@ def fill(paths: list[str]) -> None:
 
 
 def peak_memory() -> int:
-    """Peak resident set of this process, bytes. Not `ru_maxrss` on Linux: there a child inherits its parent's."""
+    """Return the peak resident set of this process, bytes. On Linux, a child would inherit its parent's `ru_maxrss`."""
     status = Path("/proc/self/status")
     if status.exists():
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * KIB
@@ -145,7 +145,7 @@ def peak_memory() -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=160)
-    parser.add_argument("--root", type=Path, help="a folder of recordings; without it, clips are generated")
+    parser.add_argument("--root", type=Path, help="folder of recordings; default: generated clips")
     parser.add_argument("--fill", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.fill:
@@ -155,10 +155,10 @@ def main() -> int:
         folder = Path(name)
         root = arguments.root
         if root is None:
-            from ser_bench.corpora import demo
+            from ser_bench.corpora.demo_speech import generator
 
             root = folder / "demo"
-            demo.generate(root, arguments.clips, 0)
+            generator.generate(root, arguments.clips, 0)
             print("corpus: generated clips (synthetic)")
         else:
             print(f"corpus: {root}")
@@ -166,7 +166,7 @@ def main() -> int:
         ratio = compare_speed(clips, folder)
         growth = compare_memory(clips)
     met = ratio >= TARGET_RATIO and growth <= MEMORY_GROWTH_ALLOWED
-    print(f"target: {TARGET_RATIO:.0f} times faster, memory flat: {'met' if met else 'MISSED'}")
+    print(f"target: {TARGET_RATIO:.0f} times as fast, no growth of memory: {'met' if met else 'MISSED'}")
     return 0 if met else 1
 
 

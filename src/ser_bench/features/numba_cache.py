@@ -17,7 +17,10 @@ VERSION_BYTES = 64
 
 
 def fill() -> None:
-    """Compile what the import of librosa compiles, unless the cache has it; checked without that import, which takes 3 s."""
+    """Compile what the import of librosa compiles, unless the cache has it.
+
+    The cache is checked first, without importing librosa, because the import takes 3 s.
+    """
     spec = util.find_spec("librosa")
     if spec is not None and spec.origin is not None and is_filled(Path(spec.origin).parent):
         return
