@@ -16,7 +16,7 @@ import time
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
 
-from ser_bench.evaluation import statistics
+from ser_bench.evaluation import metrics, statistics
 
 RUNS, CLIPS, SPEAKERS, CLASSES = 6, 7_442, 91, 6
 TIMED_RESAMPLES = 20
@@ -39,7 +39,7 @@ def main() -> None:
         np.add.at(table, (speaker, truth, answers), 1)
         counts.append(table)
     for table in counts:
-        for statistic in (statistics.uar, statistics.accuracy, statistics.macro_f1):
+        for statistic in (metrics.uar, metrics.accuracy, metrics.macro_f1):
             statistics.interval(table, statistic, resamples)
     pairs = list(itertools.combinations(counts, 2))
     for one, two in pairs:

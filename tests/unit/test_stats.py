@@ -1,4 +1,4 @@
-"""Intervals cover, tests keep their level, and every estimator agrees with an independent one."""
+"""Coverage of the intervals, level of the tests, and agreement of every estimator with an independent one."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import pytest
 from scipy import stats as scipy_stats
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from ser_bench.evaluation import statistics
+from ser_bench.evaluation import metrics, statistics
+from ser_bench.evaluation.metrics import Float64Array
 from ser_bench.types import Predictions, Row
 
 LABELS = ("angry", "happy", "sad")
 
 
-def predictions(truth: np.ndarray, said: np.ndarray) -> Predictions:
+def predictions(truth: np.ndarray, answers: np.ndarray) -> Predictions:
     """Class indices; 3 is an abstention."""
-    out = said == len(LABELS)
-    probabilities = np.where(out[:, None], 1 / 3, np.eye(4, dtype=np.float32)[said][:, :3]).astype(np.float32)
+    out = answers == len(LABELS)
+    probabilities = np.where(out[:, None], 1 / 3, np.eye(4, dtype=np.float32)[answers][:, :3]).astype(np.float32)
     n = len(truth)
     return Predictions(
         rows=tuple(Row(f"c{i}") for i in range(n)),
@@ -32,12 +33,12 @@ def predictions(truth: np.ndarray, said: np.ndarray) -> Predictions:
     )
 
 
-def simulate(rng: np.random.Generator, groups: int, skill: float, spread: float, clips: int = 30) -> statistics.Counts:
-    """Counts of speakers whose own probability of being recognised scatters around `skill`."""
-    own = np.clip(rng.normal(skill, spread, groups), 0.02, 0.98)
+def simulate(rng: np.random.Generator, groups: int, skill: float, spread: float, clips: int = 30) -> Float64Array:
+    """Counts of speakers whose probability of being recognised is normally distributed around `skill`."""
+    rates = np.clip(rng.normal(skill, spread, groups), 0.02, 0.98)
     counts = np.zeros((groups, 3, 4))
     for g, c in itertools.product(range(groups), range(3)):
-        hits = rng.binomial(clips // 3, own[g])
+        hits = rng.binomial(clips // 3, rates[g])
         counts[g, c, c] = hits
         counts[g, c, (c + 1) % 3] = clips // 3 - hits
     return counts
@@ -45,33 +46,34 @@ def simulate(rng: np.random.Generator, groups: int, skill: float, spread: float,
 
 def test_counts_and_metrics_agree_with_scikit_learn() -> None:
     rng = np.random.default_rng(0)
-    truth, said = rng.integers(0, 3, 200), rng.integers(0, 3, 200)
-    p = predictions(truth, said)
+    truth, answers = rng.integers(0, 3, 200), rng.integers(0, 3, 200)
+    p = predictions(truth, answers)
     counts = statistics.counts_by_speaker(p, {row.clip_id: f"s{i % 7}" for i, row in enumerate(p.rows)})
     assert counts.shape == (7, 3, 4) and counts.sum() == 200
-    assert statistics.uar(counts.sum(0)) == pytest.approx(balanced_accuracy_score(truth, said))
-    assert statistics.accuracy(counts.sum(0)) == pytest.approx((truth == said).mean())
-    assert statistics.macro_f1(counts.sum(0)) == pytest.approx(f1_score(truth, said, average="macro"))
+    assert metrics.uar(counts.sum(0)) == pytest.approx(balanced_accuracy_score(truth, answers))
+    assert metrics.accuracy(counts.sum(0)) == pytest.approx((truth == answers).mean())
+    assert metrics.macro_f1(counts.sum(0)) == pytest.approx(f1_score(truth, answers, average="macro"))
 
 
 def test_abstentions_are_wrong() -> None:
     p = predictions(np.array([0, 0, 1, 2]), np.array([0, 3, 1, 3]))
     counts = statistics.counts_by_speaker(p, {row.clip_id: "s" for row in p.rows}).sum(0)
-    assert statistics.accuracy(counts) == 0.5
-    assert statistics.uar(counts) == pytest.approx((0.5 + 1 + 0) / 3)
+    assert metrics.accuracy(counts) == 0.5
+    assert metrics.uar(counts) == pytest.approx((0.5 + 1 + 0) / 3)
 
 
-def test_a_class_without_rows_does_not_count() -> None:
-    p = predictions(np.array([0, 0, 1]), np.array([0, 1, 1]))
-    assert statistics.uar(statistics.counts_by_speaker(p, {r.clip_id: "s" for r in p.rows}).sum(0)) == pytest.approx(
-        0.75
-    )
+def test_absent_classes_are_left_out_of_intervals_too() -> None:
+    """Also in resamples: an interval of perfect answers has no width."""
+    speakers = {f"c{i}": f"s{i // 2}" for i in range(12)}
+    truth = np.array([0, 1] * 5 + [0, 0])
+    interval = statistics.interval(statistics.counts_by_speaker(predictions(truth, truth), speakers), metrics.macro_f1)
+    assert (interval.value, interval.low, interval.high) == (1.0, 1.0, 1.0)
 
 
 def test_standard_error_agrees_with_scipys_bootstrap() -> None:
     counts = simulate(np.random.default_rng(3), groups=30, skill=0.6, spread=0.1)
-    mine = statistics.interval(counts, statistics.accuracy)
-    per_speaker = statistics.accuracy(counts)  # equal clips a speaker: accuracy is the mean of the speakers'
+    mine = statistics.interval(counts, metrics.accuracy)
+    per_speaker = metrics.accuracy(counts)  # equal clips a speaker: accuracy is the mean of the speakers'
     theirs = scipy_stats.bootstrap((per_speaker,), np.mean, n_resamples=5000, rng=np.random.default_rng(1))
     half = scipy_stats.t.ppf(0.975, 29) * np.sqrt(30 / 29) * theirs.standard_error
     assert mine.value == pytest.approx(per_speaker.mean())
@@ -79,17 +81,17 @@ def test_standard_error_agrees_with_scipys_bootstrap() -> None:
 
 
 @pytest.mark.parametrize("groups", [20, 40])
-def test_intervals_cover_what_they_promise(groups: int) -> None:
+def test_intervals_cover_the_true_value_as_often_as_stated(groups: int) -> None:
     rng = np.random.default_rng(groups)
     covered = 0
     trials = 1000
     for trial in range(trials):
-        result = statistics.interval(simulate(rng, groups, 0.55, 0.12), statistics.uar, resamples=400, seed=trial)
+        result = statistics.interval(simulate(rng, groups, 0.55, 0.12), metrics.uar, resamples=400, seed=trial)
         covered += result.low <= 0.55 <= result.high
     assert 0.92 <= covered / trials <= 0.98, covered / trials
 
 
-def test_the_paired_test_rejects_a_true_null_rarely_and_finds_a_difference() -> None:
+def test_the_paired_test_keeps_its_level_and_detects_a_difference() -> None:
     rng = np.random.default_rng(5)
     null, real = [], []
     for trial in range(400):
@@ -105,10 +107,10 @@ def test_the_exact_swap_test_agrees_with_one_counted_by_hand() -> None:
     """Six speakers, accuracy: every sign of every speaker's difference, counted with plain loops."""
     rng = np.random.default_rng(8)
     one, two = simulate(rng, 6, 0.4, 0.1), simulate(rng, 6, 0.6, 0.1)
-    steps = statistics.accuracy(two) - statistics.accuracy(one)
+    steps = metrics.accuracy(two) - metrics.accuracy(one)
     signs = np.array(list(itertools.product([1, -1], repeat=6)))
     expected = np.mean(np.abs(signs @ steps / 6) >= abs(steps.mean()) - 1e-12)
-    assert statistics.difference(one, two, 1.0, statistics.accuracy).p == pytest.approx(expected)
+    assert statistics.difference(one, two, 1.0, metrics.accuracy).p == pytest.approx(expected)
 
 
 def test_too_few_speakers_get_no_p_value_and_one_gets_no_interval() -> None:

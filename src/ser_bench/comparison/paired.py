@@ -188,7 +188,7 @@ def _mcnemar(one: Sequence[Predictions], two: Sequence[Predictions]) -> float | 
     return statistics.mcnemar(one[0], two[0]) if len(one) == len(two) == 1 else None
 
 
-def _counts(by_seed: Sequence[Predictions], clips: pd.DataFrame) -> statistics.Counts:
+def _counts(by_seed: Sequence[Predictions], clips: pd.DataFrame) -> metrics.Float64Array:
     """[G, C, C+1] counts by speaker, the mean over seeds, so that every clip counts once."""
     speakers = {str(clip): str(speaker) for clip, speaker in clips["speaker"].items()}
     return np.asarray(np.mean([statistics.counts_by_speaker(p, speakers) for p in by_seed], axis=0))
@@ -211,8 +211,8 @@ def _line(
         by_seed=tuple(by_seed),
         scores=mean,
         uar=statistics.interval(counts),
-        accuracy=statistics.interval(counts, statistics.accuracy),
-        macro_f1=statistics.interval(counts, statistics.macro_f1),
+        accuracy=statistics.interval(counts, metrics.accuracy),
+        macro_f1=statistics.interval(counts, metrics.macro_f1),
         uar_by_seed=tuple(score["uar"] for score in scores),
         difference=against_baseline.difference if against_baseline else None,
         adjusted_p=against_baseline.adjusted_p if against_baseline else None,

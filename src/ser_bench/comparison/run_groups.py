@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ser_bench import tracking
-from ser_bench.config import CONTENT_GROUPS, SCHEMAS, Config, KeyRole, ModelConfig, TrackingConfig, roles
+from ser_bench.config import CONTENT_GROUPS, Config, KeyRole, ModelConfig, TrackingConfig, model_schemas, roles
 from ser_bench.errors import NotComparableError, RunNotFoundError
 from ser_bench.tracking import StoredRun
 from ser_bench.types import digest_of
@@ -154,7 +154,7 @@ def _params_of(run: StoredRun, labels: bool) -> dict[str, str]:
 
 @lru_cache(maxsize=32)
 def _roles(model: str) -> dict[str, KeyRole]:
-    return roles(Config, SCHEMAS.get(f"schema/model/{model}", ModelConfig))
+    return roles(Config, model_schemas().get(model, ModelConfig))
 
 
 def refuse_unequal(series: Sequence[Series]) -> None:

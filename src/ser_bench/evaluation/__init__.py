@@ -1,1 +1,8 @@
-"""From predictions to figures: metrics, reports, pictures, statistics."""
+"""Evaluation of predictions.
+
+- `metrics`: every metric, defined once over a table of confusion counts, and their registry;
+- `statistics`: confidence intervals and significance tests by speaker;
+- `classification_report`: precision, recall and F1 of every class as text and JSON;
+- `contributions`: what each member adds to a fusion; `sentence_ceiling`: the best result without the voice;
+- `run_figures`: confusion matrix and learning curves of a run.
+"""

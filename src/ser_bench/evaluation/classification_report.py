@@ -1,37 +1,44 @@
 """The per-class report of a run, in the layout of scikit-learn's `classification_report`.
 
-Made from our own counts, because scikit-learn takes an abstention for one more class: it then drops the accuracy line
-for a micro average, and abstentions no longer count as wrong.
+It is made from our own counts. scikit-learn would treat an abstention as one more class: it would then replace the
+accuracy line by a micro average, and abstentions would not count as wrong.
 """
 
 from __future__ import annotations
 
-from ser_bench.evaluation.metrics import ClassScore, accuracy, per_class
+import numpy as np
+
+from ser_bench.evaluation import metrics
 from ser_bench.types import Predictions
 
 Averages = dict[str, float]
 
 
 def report_dict(predictions: Predictions) -> dict[str, Averages | float]:
-    """What `classification_report(..., labels=labels, zero_division=0, output_dict=True)` returns.
+    """Return what `classification_report(..., labels=labels, zero_division=0, output_dict=True)` returns.
 
-    Keys: every label, then "accuracy", "macro avg", "weighted avg". As in scikit-learn, "macro avg" is over all labels,
-    so that a label absent from the truth pulls it down; `metrics.uar` and `metrics.macro_f1` leave such a label out.
+    Keys: every label, then "accuracy", "macro avg", "weighted avg". In scikit-learn, "macro avg" is over all labels;
+    here it leaves out labels that are absent from the truth, as every mean over classes does (`evaluation.metrics`).
+    Its recall is therefore `metrics.uar`, and its F1 is `metrics.macro_f1`.
     """
-    scores = per_class(predictions)
-    total = len(predictions.rows)
-    count = len(scores)
-    macro = [1 / count] * count
-    weights = [score.support / total for score in scores.values()]
-    report: dict[str, Averages | float] = {label: _line(score) for label, score in scores.items()}
-    report["accuracy"] = accuracy(predictions)
-    report["macro avg"] = _average(list(scores.values()), macro, total)
-    report["weighted avg"] = _average(list(scores.values()), weights, total)
+    counts = metrics.confusion(predictions)
+    total = float(metrics.rows(counts))
+    weights = metrics.support(counts) / total
+    values = {name: metrics.METRICS[name].compute(counts) for name in ("precision", "recall", "f1")}
+    keys = {"precision": "precision", "recall": "recall", "f1": "f1-score"}
+    report: dict[str, Averages | float] = {
+        label: {keys[name]: float(values[name][i]) for name in keys} | {"support": float(counts[i].sum())}
+        for i, label in enumerate(predictions.labels)
+    }
+    report["accuracy"] = float(metrics.accuracy(counts))
+    macro = {keys[name]: float(metrics.mean_over_classes(values[name], counts)) for name in keys}
+    report["macro avg"] = macro | {"support": total}
+    report["weighted avg"] = {keys[name]: float(np.dot(weights, values[name])) for name in keys} | {"support": total}
     return report
 
 
 def report_text(predictions: Predictions, digits: int = 3) -> str:
-    """The same as the text that scikit-learn prints, with a last line that counts abstentions where there are any."""
+    """Return `report_dict` as scikit-learn prints it, followed by the number of abstentions if there are any."""
     report = report_dict(predictions)
     width = max(len("weighted avg"), digits, *(len(label) for label in predictions.labels))
     lines = [" " * (width + 1) + "".join(f" {head:>9}" for head in ("precision", "recall", "f1-score", "support")), ""]
@@ -43,24 +50,6 @@ def report_text(predictions: Predictions, digits: int = 3) -> str:
     text = "\n".join(lines) + "\n"
     abstained = int(predictions.abstained.sum())
     return text + (f"\nabstained: {abstained} of {len(predictions.rows)} rows, counted as wrong\n" if abstained else "")
-
-
-def _line(score: ClassScore) -> Averages:
-    return {
-        "precision": score.precision,
-        "recall": score.recall,
-        "f1-score": score.f1,
-        "support": float(score.support),
-    }
-
-
-def _average(scores: list[ClassScore], weights: list[float], total: int) -> Averages:
-    return {
-        "precision": sum(w * s.precision for w, s in zip(weights, scores, strict=True)),
-        "recall": sum(w * s.recall for w, s in zip(weights, scores, strict=True)),
-        "f1-score": sum(w * s.f1 for w, s in zip(weights, scores, strict=True)),
-        "support": float(total),
-    }
 
 
 def _cell(name: str, value: float, digits: int) -> str:

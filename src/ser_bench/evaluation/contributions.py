@@ -1,25 +1,26 @@
-"""What each member adds to a fusion: the fusion against the same fusion without it, on the same test rows."""
+"""The contribution of each member to a fusion: the fusion compared with the same fusion without the member."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ser_bench.evaluation import statistics
+from ser_bench.evaluation import metrics, statistics
 from ser_bench.evaluation.statistics import Difference
 from ser_bench.types import Predictions
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """One member.
+    """The contribution of one member.
 
     Attributes:
         member: its name in the fusion.
         uar: of the whole fusion, 0 to 1.
         uar_without: of the fusion without this member.
-        difference: whole less without, paired, speakers resampled and swapped; above 0 the member helps.
-        adjusted_p: Holm's adjustment over the members; None where so few speakers support no p.
+        difference: UAR of the whole fusion minus that without the member, paired by speaker; positive if the member
+            helps.
+        adjusted_p: adjusted over the members by Holm's method; None if there are too few speakers for a test.
     """
 
     member: str
@@ -30,48 +31,52 @@ class Contribution:
 
     @property
     def line(self) -> str:
-        """For a person."""
-        found = self.difference.interval
-        text = f"{self.member}: UAR {self.uar:.3f} with it, {self.uar_without:.3f} without, {found.value:+.3f}"
-        if found.speakers < 2:
-            return f"{text}; one speaker has no interval"
-        p = "too few speakers for a p" if self.adjusted_p is None else f"p = {self.adjusted_p:.3g} (Holm)"
-        return f"{text} (95 % {found.low:+.3f} to {found.high:+.3f}), {p}, {found.speakers} speakers"
+        """The contribution as one line of text."""
+        interval = self.difference.interval
+        text = f"{self.member}: UAR {self.uar:.3f} with it, {self.uar_without:.3f} without, {interval.value:+.3f}"
+        if interval.speakers < 2:
+            return f"{text}; no interval for one speaker"
+        p = "too few speakers for a test" if self.adjusted_p is None else f"p = {self.adjusted_p:.3g} (Holm)"
+        return f"{text} (95 % {interval.low:+.3f} to {interval.high:+.3f}), {p}, {interval.speakers} speakers"
 
     @property
     def facts(self) -> dict[str, float]:
-        """`fusion/without/<member>/uar`, and `fusion/adds/<member>/uar` with `uar_low`, `uar_high`, `p`."""
-        found, adds = self.difference.interval, f"fusion/adds/{self.member}"
-        facts = {f"fusion/without/{self.member}/uar": self.uar_without, f"{adds}/uar": found.value}
-        if found.speakers >= 2:
-            facts |= {f"{adds}/uar_low": found.low, f"{adds}/uar_high": found.high}
-        return facts if self.adjusted_p is None else facts | {f"{adds}/p": self.adjusted_p}
+        """Metrics to log: `fusion/without/<member>/uar`, `fusion/adds/<member>/uar`, `…/uar_low`, `…/uar_high`, `…/p`.
+
+        Bounds and p are left out if there are too few speakers for them.
+        """
+        interval, prefix = self.difference.interval, f"fusion/adds/{self.member}"
+        facts = {f"fusion/without/{self.member}/uar": self.uar_without, f"{prefix}/uar": interval.value}
+        if interval.speakers >= 2:
+            facts |= {f"{prefix}/uar_low": interval.low, f"{prefix}/uar_high": interval.high}
+        return facts if self.adjusted_p is None else facts | {f"{prefix}/p": self.adjusted_p}
 
 
 def contributions(
     whole: Predictions, without: Mapping[str, Predictions], speakers: Mapping[str, str]
 ) -> list[Contribution]:
-    """One a member, in the order given.
+    """Return the contribution of every member, in the order of `without`.
 
     Args:
-        whole: what the fusion answered.
-        without: member → what it answers without that member, to the same rows in the same order.
-        speakers: clip id → speaker, the independent units of interval and test (`stats.difference`).
+        whole: predictions of the fusion.
+        without: member → predictions of the fusion without that member, for the same rows in the same order.
+        speakers: clip id → speaker, the independent units of interval and test (`statistics.difference`).
 
     Raises:
-        ValueError: the rows are not the same.
+        ValueError: if the rows differ.
     """
     counts = statistics.counts_by_speaker(whole, speakers)
     tests = max(1, len(without))
-    found = {}
-    for member, answers in without.items():
-        mcnemar_p = statistics.mcnemar(answers, whole)
-        found[member] = statistics.difference(
-            statistics.counts_by_speaker(answers, speakers), counts, mcnemar_p, tests=tests
+    differences = {
+        member: statistics.difference(
+            statistics.counts_by_speaker(reduced, speakers), counts, statistics.mcnemar(reduced, whole), tests=tests
         )
-    raw = {member: one.p for member, one in found.items() if one.p is not None}
-    adjusted = dict(zip(raw, statistics.holm(list(raw.values())), strict=True))
-    uar = float(statistics.uar(counts.sum(0)))
+        for member, reduced in without.items()
+    }
+    p_values = {member: difference.p for member, difference in differences.items() if difference.p is not None}
+    adjusted = dict(zip(p_values, statistics.holm(list(p_values.values())), strict=True))
+    uar = float(metrics.uar(counts.sum(0)))
     return [
-        Contribution(member, uar, uar - one.interval.value, one, adjusted.get(member)) for member, one in found.items()
+        Contribution(member, uar, uar - difference.interval.value, difference, adjusted.get(member))
+        for member, difference in differences.items()
     ]

@@ -1,4 +1,7 @@
-"""Pictures of a run, drawn with matplotlib's object interface: no window, no global state, safe in threads."""
+"""Figures of one run: confusion matrix and learning curves.
+
+They use matplotlib's object interface, which needs no display and has no global state.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,18 @@ Curves = Mapping[str, Mapping[int, float]]
 DPI = 120
 CELL_INCHES = 0.62
 CHARACTER_INCHES = 0.075
-"""Width of a character of a tick label, roughly."""
+"""Approximate width of a character of a tick label."""
 NARROWEST_PANEL_INCHES = 4.2
-"""So that the heading of a panel fits above two or three classes."""
+"""Smallest width of a panel: its heading must fit above two or three classes."""
 ABSTAINED = "abstained"
-PAPER_TEST_CURVE = "test (drawn as in the paper, never used to choose)"
+PAPER_TEST_CURVE = "test (shown as in the paper, not used for selection)"
 COLOURS = {"train": "tab:blue", "val": "tab:orange", "test": "tab:gray"}
 
 
 def confusion_figure(predictions: Predictions, title: str) -> Figure:
-    """Two panels, counts and shares of each true class (rows sum to 1); truth by row, prediction by column.
+    """Return two panels: counts, and shares of each true class (rows sum to 1); truth by row, prediction by column.
 
-    A column for abstentions is added where there are any. A class without clips has an empty row.
+    A column for abstentions is added if there are any. A class without clips has a row of zeros.
     """
     from matplotlib.figure import Figure
 
@@ -51,38 +54,38 @@ def confusion_figure(predictions: Predictions, title: str) -> Figure:
     left, right = figure.subplots(1, 2)
     _heat(left, shares, [[f"{n:,}" for n in line] for line in table], columns, rows)
     left.set_ylabel("truth (rows)")
-    left.set_title(f"rows ({int(table.sum()):,} in all)", fontsize=10)
+    left.set_title(f"number of rows ({int(table.sum()):,} in total)", fontsize=10)
     _heat(right, shares, [[_share(s) for s in line] for line in shares], columns, rows)
     right.set_title("share of each true class (diagonal: recall)", fontsize=10)
     return figure
 
 
 def learning_curves(curves: Curves, title: str) -> Figure | None:
-    """Loss in one panel, accuracy and UAR in the other, by epoch; None where there is neither.
+    """Return loss in one panel, accuracy and UAR in the other, by epoch; None if there is neither.
 
-    Names are `<part>/<metric>`; the part "test" exists under the `paper` protocol alone and says in the legend that
-    nothing was chosen by it.
+    Names are `<part>/<metric>`. The part "test" exists only under the `paper` protocol. Its legend states that the
+    curve was not used for selection.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     losses = {name: points for name, points in curves.items() if name.endswith("loss")}
     shares = {name: points for name, points in curves.items() if name.endswith(("accuracy", "uar"))}
-    panels = [(kind, chosen) for kind, chosen in (("loss", losses), ("accuracy and UAR", shares)) if chosen]
+    panels = [(kind, group) for kind, group in (("loss", losses), ("accuracy and UAR", shares)) if group]
     if not panels:
         return None
     figure = Figure(figsize=(5.6 * len(panels), 4.6), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize=12)
-    for axes, (kind, chosen) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for name in sorted(chosen, key=_order):
-            _curve(axes, name, chosen[name])
+    for axes, (kind, group) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for name in sorted(group, key=_order):
+            _curve(axes, name, group[name])
         axes.set_title("loss (cross-entropy, nats)" if kind == "loss" else kind, fontsize=10)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(*((0, None) if kind == "loss" else (0, 1)))
         axes.grid(alpha=0.3)
-        # Below, not inside: good curves end where a legend would stand.
-        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=1 if len(chosen) < 3 else 2)
+        # Below the panel: inside, it would cover the curves.
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=1 if len(group) < 3 else 2)
     return figure
 
 
