@@ -1,6 +1,6 @@
-"""The language model as one would run it with real money: killed, resumed, repeated, and compared on a subset.
+"""Runs of the language model that are killed, resumed, repeated, and compared on a subset of clips.
 
-The service is a fake on loopback; client, HTTP, cache, store and command line are real. SYNTHETIC speech.
+The endpoint is a fake server on loopback; client, HTTP, cache, store and command line are real. The speech is synthetic.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ KEY = "sk-of-the-test-0123456789abcdef"
 
 @pytest.fixture
 def paid(fresh: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """Answers are kept in a cache of this test's own: another test may have paid for some."""
+    """Return a bench with an empty answer cache, which no other test has filled."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     return fresh
 
 
-def test_killed_and_resumed_it_asks_for_what_is_missing_and_then_for_nothing(paid: Bench) -> None:
+def test_killed_run_asks_only_for_missing_answers_and_a_repeated_run_for_none(paid: Bench) -> None:
     def answer(body: dict[str, object]) -> fake.Reply:
         text = json.dumps(body)
         return fake.Reply(fake.label(("angry", "happy", "sad")[len(text) % 3]).body, delay_s=0.1)
@@ -41,21 +41,21 @@ def test_killed_and_resumed_it_asks_for_what_is_missing_and_then_for_nothing(pai
         while time.monotonic() < deadline and len(server.asked) < LIMIT // 3:
             assert process.poll() is None, process.stdout.read() if process.stdout else ""
             time.sleep(0.02)
-        process.kill()  # no handler runs, nothing can be tidied up
+        process.kill()  # without any chance to clean up
         process.communicate(timeout=60)
         before = len(server.asked)
         assert LIMIT // 3 <= before < LIMIT - AT_ONCE
 
         output = paid.run(*words)
-        # What was under way when the process died was paid for and is asked again; nothing else is.
+        # Only requests that were under way when the process was killed are sent again.
         assert LIMIT <= len(server.asked) <= LIMIT + AT_ONCE
         (run,) = [run for run in paid.runs(model="llm") if run.status == "FINISHED"]
         assert run.metrics["test/rows"] == LIMIT and run.metrics["llm/cached"] >= before - AT_ONCE
         asked = len(server.asked)
 
         again = paid.run(*words, "force=true")
-        assert len(server.asked) == asked, "a second run asks nothing"
-        newest = max(paid.runs(model="llm"), key=lambda one: one.start_time)
+        assert len(server.asked) == asked, "a second run sends no request"
+        newest = max(paid.runs(model="llm"), key=lambda stored: stored.start_time)
         assert newest.run_id != run.run_id and newest.metrics["llm/cached"] == LIMIT
         assert newest.predictions().predicted == run.predictions().predicted
         assert KEY not in output + again
@@ -64,5 +64,5 @@ def test_killed_and_resumed_it_asks_for_what_is_missing_and_then_for_nothing(pai
 
     paid.run("model=prior")
     where = (f"tracking.dir={paid.tracking.dir}", f"cache_dir={paid.cache}")
-    said = paid.cli("compare", "--experiment", "demo", f"--out={paid.folder}/report", *where)
-    assert f"{LIMIT} clips of" in said and "that every predictor answered for" in said
+    output = paid.cli("compare", "--experiment", "demo", f"--out={paid.folder}/report", *where)
+    assert f"{LIMIT} clips of" in output

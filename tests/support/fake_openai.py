@@ -1,4 +1,4 @@
-"""A server on loopback that speaks enough of the chat-completions protocol to be asked, and misbehaves when told to."""
+"""A chat-completions server on loopback with prepared replies and faults."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     cut: bool = False
-    """Promise more bytes than are sent, then hang up."""
+    """Announce more bytes than are sent, then close the connection."""
     body_delay_s: float = 0.0
-    """Between the headers and the first byte of the body."""
+    """Seconds between the headers and the first byte of the body."""
     drip_s: float = 0.0
-    """Between one byte of the body and the next."""
+    """Seconds between one byte of the body and the next."""
 
 
 def completion(
     content: str | None, finish: str = "stop", refusal: str | None = None, logprobs: list[dict[str, Any]] | None = None
 ) -> Reply:
-    """A well-formed chat completion of 100 prompt tokens and 10 answer tokens."""
+    """Return a well-formed chat completion with 100 prompt tokens and 10 answer tokens."""
     choice = {
         "index": 0,
         "finish_reason": finish,
@@ -44,17 +44,17 @@ def completion(
 
 
 def label(name: str) -> Reply:
-    """A well-formed answer."""
+    """Return a well-formed answer."""
     return completion(json.dumps({"emotion": name}))
 
 
 def no_choices() -> Reply:
-    """A completion without any choice."""
+    """Return a completion without choices."""
     return Reply(_chat([]))
 
 
 def error(status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None) -> Reply:
-    """An error in OpenAI's form."""
+    """Return an error in OpenAI's format."""
     return Reply({"error": {"message": message, "type": code or "error", "code": code}}, status, headers or {})
 
 
@@ -66,7 +66,7 @@ def _chat(choices: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class FakeOpenAI:
-    """Gives queued replies first, then `otherwise(request body)`; remembers what it was asked."""
+    """Gives the queued replies first, then `otherwise(request body)`; records the requests."""
 
     def __init__(self, otherwise: Callable[[dict[str, Any]], Reply]) -> None:
         self.queue: deque[Reply] = deque()
@@ -82,7 +82,7 @@ class FakeOpenAI:
 
 @contextmanager
 def serve(otherwise: Callable[[dict[str, Any]], Reply] | None = None) -> Iterator[FakeOpenAI]:
-    """A running server; `base_url` is where it listens."""
+    """Run a server for a `with` block; `base_url` is its address."""
     fake = FakeOpenAI(otherwise or (lambda body: label("happy")))
 
     class Handler(BaseHTTPRequestHandler):
@@ -102,7 +102,7 @@ def serve(otherwise: Callable[[dict[str, Any]], Reply] | None = None) -> Iterato
                 time.sleep(reply.delay_s)
                 self.send(reply)
             except OSError:
-                self.close_connection = True  # the client went away
+                self.close_connection = True  # the client closed the connection
             finally:
                 with fake.lock:
                     fake.under_way -= 1
@@ -129,7 +129,7 @@ def serve(otherwise: Callable[[dict[str, Any]], Reply] | None = None) -> Iterato
         request_queue_size = 128
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that was killed between two requests is no news."""
+            """Ignore a client that was killed between two requests."""
             if not isinstance(sys.exception(), ConnectionError):
                 super().handle_error(request, client_address)
 

@@ -176,9 +176,7 @@ def test_recording_is_sent_as_wav_of_16_khz(name, has_transcript, tmp_path):
     soundfile.write(tmp_path / "a.wav", np.stack([tone, tone], axis=1), 44_100)
     inputs = Sounds()
     [question] = prompt_data.questions(prompt_template.load(name), PromptData(), LABELS, TEST[:1], inputs, CFG)
-    assert ("transcripts" in inputs.asked) is has_transcript, (
-        "a clip is transcribed only if the prompt uses the transcript"
-    )
+    assert ("transcripts" in inputs.asked) is has_transcript, "transcribed only if the prompt uses it"
     _, user = question.to_send()
     text, sound = user["content"]
     assert ("Words of" in text["text"]) is has_transcript and sound["input_audio"]["format"] == "wav"

@@ -8,6 +8,7 @@ import pytest
 
 from ser_bench.features.prosody import NO_PROSODY, Prosody
 from ser_bench.predictors.llm.prompting import prosody_norms
+from ser_bench.predictors.llm.prompting.prosody_norms import MIN_SPEAKER_CLIPS
 
 MIDDLE = Prosody(10.0, 6.0, -2.0, 60.0, 4.0, 10.0, 2.0, 8.0, 12.0)
 SPREAD = Prosody(4.0, 2.0, 3.0, 5.0, 0.5, 6.0, 0.5, 2.0, 3.0)
@@ -40,17 +41,13 @@ def test_difference_from_norms_in_words_and_figures(deviations, words):
 
 def test_speaker_with_enough_training_clips_is_compared_with_own_norms():
     loud = [replace(prosody, loudness_db=prosody.loudness_db + 20) for prosody in AROUND]
-    learnt = prosody_norms.learn(
-        AROUND + loud[: prosody_norms.MIN_SPEAKER_CLIPS], ["a"] * 20 + ["b"] * prosody_norms.MIN_SPEAKER_CLIPS
-    )
+    learnt = prosody_norms.learn(AROUND + loud[:MIN_SPEAKER_CLIPS], ["a"] * 20 + ["b"] * MIN_SPEAKER_CLIPS)
     assert set(learnt.speakers) == {"a", "b"}
     same = replace(MIDDLE, loudness_db=80.0)
     assert "this speaker" in prosody_norms.describe(same, "b", learnt)
     assert "loudness: as usual (+0.0 dB)" in prosody_norms.describe(same, "b", learnt)
     assert "loudness: much louder (+20.0 dB)" in prosody_norms.describe(same, "a", learnt)
-    few = prosody_norms.learn(
-        AROUND, ["a"] * (prosody_norms.MIN_SPEAKER_CLIPS - 1) + ["c"] * (21 - prosody_norms.MIN_SPEAKER_CLIPS)
-    )
+    few = prosody_norms.learn(AROUND, ["a"] * (MIN_SPEAKER_CLIPS - 1) + ["c"] * (21 - MIN_SPEAKER_CLIPS))
     assert set(few.speakers) == {"c"}
 
 
