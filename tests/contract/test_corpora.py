@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ser_bench.config import PROJECT_ROOT, LabelSet
-from ser_bench.corpora import SHEETS, Fields, Host, Sheet, labels
+from ser_bench.corpora import SHEETS, DataSheet, Fields, Host, labels
 
 sheets = pytest.mark.parametrize("sheet", SHEETS.values(), ids=SHEETS)
 published = pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_the_corpora_are_those_of_the_configuration() -> None:
 
 
 @sheets
-def test_it_states_what_it_is(sheet: Sheet) -> None:
+def test_it_states_what_it_is(sheet: DataSheet) -> None:
     assert sheet.title
     assert sheet.licence
     assert re.fullmatch("[a-z]{2}", sheet.language)
@@ -33,7 +33,7 @@ def test_it_states_what_it_is(sheet: Sheet) -> None:
 
 
 @sheets
-def test_labels_are_canonical_in_canonical_order(sheet: Sheet) -> None:
+def test_labels_are_canonical_in_canonical_order(sheet: DataSheet) -> None:
     assert set(sheet.labels) <= set(labels.CANONICAL)
     assert labels.ordered(sheet.labels) == sheet.labels
     if sheet.labels:
@@ -41,7 +41,7 @@ def test_labels_are_canonical_in_canonical_order(sheet: Sheet) -> None:
 
 
 @sheets
-def test_examples_parse_into_consistent_fields(sheet: Sheet) -> None:
+def test_examples_parse_into_consistent_fields(sheet: DataSheet) -> None:
     for stem in sheet.examples:
         fields = sheet.parse(stem)
         assert isinstance(fields, Fields)
@@ -55,26 +55,26 @@ def test_examples_parse_into_consistent_fields(sheet: Sheet) -> None:
 
 @sheets
 @pytest.mark.parametrize("stem", ["a", "holiday", "1001_DFA_ANG", "03-01-09-01-01-01-01", "03a01Xa", "OAF_back_angry2"])
-def test_other_names_are_refused(sheet: Sheet, stem: str) -> None:
+def test_other_names_are_refused(sheet: DataSheet, stem: str) -> None:
     with pytest.raises(ValueError, match=re.escape(stem)):
         sheet.parse(stem)
 
 
 @sheets
-def test_counts_add_up(sheet: Sheet) -> None:
-    if sheet.per_emotion:
-        assert tuple(labels.ordered(sheet.per_emotion)) == sheet.labels
-        assert sum(sheet.per_emotion.values()) == sheet.clips
-    if sheet.names:
-        parsed = [sheet.parse(name) for name in sheet.names]
-        assert len(set(sheet.names)) == sheet.clips
+def test_counts_add_up(sheet: DataSheet) -> None:
+    if sheet.clips_per_label:
+        assert tuple(labels.ordered(sheet.clips_per_label)) == sheet.labels
+        assert sum(sheet.clips_per_label.values()) == sheet.clips
+    if sheet.clip_ids:
+        parsed = [sheet.parse(name) for name in sheet.clip_ids]
+        assert len(set(sheet.clip_ids)) == sheet.clips
         assert len({fields.speaker for fields in parsed if fields}) == sheet.speakers
-        for label, count in sheet.per_emotion.items():
+        for label, count in sheet.clips_per_label.items():
             assert sum(fields is not None and fields.emotion == label for fields in parsed) == count
 
 
 @published
-def test_a_published_corpus_is_cited_and_can_be_got(sheet: Sheet) -> None:
+def test_a_published_corpus_is_cited_and_can_be_got(sheet: DataSheet) -> None:
     assert len(sheet.citation) > 40
     assert re.fullmatch(r"10\.\d{4,}/\S+", sheet.doi)
     assert sheet.homepage.startswith("http")
@@ -86,11 +86,11 @@ def test_a_published_corpus_is_cited_and_can_be_got(sheet: Sheet) -> None:
         assert re.fullmatch(r"(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?", remote.checksum)
         assert bool(remote.archive) is (remote.host is not Host.archive)
         if remote.host is Host.git_lfs:
-            assert sheet.folder
+            assert sheet.lfs_folder
 
 
 @sheets
-def test_the_docs_name_it(sheet: Sheet) -> None:
+def test_the_docs_name_it(sheet: DataSheet) -> None:
     text = (PROJECT_ROOT / "docs" / "corpora.md").read_text(encoding="utf-8")
     assert f"`{sheet.name}`" in text
     assert sheet.licence.split(",")[0].split(";")[0] in text

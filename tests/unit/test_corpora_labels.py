@@ -32,4 +32,4 @@ def test_label_sets() -> None:
 
 
 def test_what_is_left_out_is_counted() -> None:
-    assert labels.left_out(["calm", "sad", "bored", "calm"], labels.BASIC6) == {"calm": 2, "bored": 1}
+    assert labels.count_excluded(["calm", "sad", "bored", "calm"], labels.BASIC6) == {"calm": 2, "bored": 1}

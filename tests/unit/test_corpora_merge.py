@@ -1,4 +1,4 @@
-"""Two corpora as one: nothing of one passes for the other, and what is left out is counted."""
+"""Merging a training and a test corpus: ids stay distinct, and clips that are left out are counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import soundfile
 
 from ser_bench import corpora
 from ser_bench.config import Config, CorpusConfig, Protocol, SplitConfig
-from ser_bench.corpora.cross_corpus import merge
+from ser_bench.corpora.loading import merge
 from ser_bench.errors import BadClipError, ConfigError, CorpusError
 from ser_bench.types import Clip, Corpus
 
@@ -57,15 +57,15 @@ def config(roots: Path, protocol: str = "cross_corpus", **split: str | None) -> 
     )
 
 
-def test_labels_are_those_of_both_in_canonical_order_and_the_rest_is_counted() -> None:
+def test_labels_are_shared_ones_in_canonical_order_and_other_clips_are_counted() -> None:
     merged = merge(toy("one", ("angry", "neutral", "sad", "calm")), toy("two", ("sad", "angry", "bored", "neutral")))
     assert merged.labels == ("angry", "neutral", "sad")
     assert {clip.emotion for clip in merged.clips} == set(merged.labels)
     assert merged.warnings == (
         "one: something",
         "two: something",
-        "one: 2 clips with labels that two lacks are left out (2 calm)",
-        "two: 2 clips with labels that one lacks are left out (2 bored)",
+        "one: 2 clips with labels that two does not have are left out (2 calm)",
+        "two: 2 clips with labels that one does not have are left out (2 bored)",
     )
     assert dict(merged.skipped) == {"one/x.wav": "bad", "two/x.wav": "bad"}
 
@@ -81,13 +81,13 @@ def test_equal_ids_speakers_and_sentences_do_not_collide() -> None:
     assert {clip.sentence for clip in merged.clips} == {"one:s1", "two:s1"}
 
 
-def test_a_clip_without_a_known_sentence_stays_without() -> None:
+def test_an_unknown_sentence_stays_unknown() -> None:
     one = toy("one", ("angry", "sad"))
     bare = dataclasses.replace(one, clips=tuple(dataclasses.replace(clip, sentence="") for clip in one.clips))
     assert {clip.sentence for clip in merge(bare, toy("two", ("angry", "sad"))).clips} == {"", "two:s1"}
 
 
-def test_two_languages_are_both_named_and_each_clip_has_its_own() -> None:
+def test_the_corpus_has_both_languages_and_each_clip_its_own() -> None:
     labels = ("angry", "sad")
     assert merge(toy("one", labels), toy("two", labels)).language == "en"
     mixed = merge(toy("one", labels, "de"), toy("two", labels, "en"))
@@ -95,21 +95,21 @@ def test_two_languages_are_both_named_and_each_clip_has_its_own() -> None:
     assert {(clip.corpus, clip.language) for clip in mixed.clips} == {("one", "de"), ("two", "en")}
 
 
-def test_a_synthetic_half_makes_the_whole_synthetic() -> None:
+def test_the_corpus_is_synthetic_if_one_of_the_two_is() -> None:
     one, two = toy("one", ("angry", "sad")), toy("two", ("angry", "sad"))
     assert not merge(one, two).synthetic
     assert merge(dataclasses.replace(one, synthetic=True), two).synthetic
     assert merge(one, dataclasses.replace(two, synthetic=True)).synthetic
 
 
-def test_the_digest_tells_which_corpus_is_trained_on_by_nothing_but_the_clips() -> None:
+def test_the_digest_depends_on_the_clips_only() -> None:
     one, two = toy("one", ("angry", "sad")), toy("two", ("angry", "sad"))
     assert merge(one, two).digest == merge(two, one).digest
     assert merge(one, two).digest not in (one.digest, two.digest)
 
 
-def test_the_digest_of_one_corpus_is_what_it_was() -> None:
-    """Run keys hold it: were it to change, every finished run would be run again."""
+def test_the_digest_of_one_corpus_does_not_change() -> None:
+    """Run keys contain it: with another digest, every finished run would be run again."""
     assert toy("one", ("angry", "sad")).digest == "e52ae62f7ab6ef3b80a332147da9447b"
 
 
@@ -121,11 +121,11 @@ def test_fewer_than_two_shared_labels_are_refused() -> None:
 def test_a_recording_that_is_in_both_is_refused() -> None:
     one, two = toy("one", ("angry", "sad")), toy("two", ("angry", "sad"))
     copied = (dataclasses.replace(two.clips[0], digest=one.clips[3].digest), *two.clips[1:])
-    with pytest.raises(CorpusError, match=r"one/1_sad.wav \(one\) and two/0_angry.wav \(two\) .* \(1 such clips\)"):
+    with pytest.raises(CorpusError, match=r"one/1_sad.wav \(one\) and two/0_angry.wav \(two\) .* \(1 pairs"):
         merge(one, dataclasses.replace(two, clips=copied))
 
 
-def test_files_of_two_corpora_become_one_corpus(roots: Path) -> None:
+def test_two_corpora_are_loaded_from_their_folders(roots: Path) -> None:
     corpus = corpora.load(config(roots))
     assert corpus.name == "ravdess-emodb"
     assert corpus.labels == ("angry", "disgust", "fearful", "happy", "neutral", "sad")
@@ -133,9 +133,9 @@ def test_files_of_two_corpora_become_one_corpus(roots: Path) -> None:
     assert len(corpus.clips) == 12
     assert corpus.by_id["emodb:03a01Wa"].speaker == "emodb:03"
     lines = " | ".join(corpus.warnings)
-    assert "ravdess: 2 clips with labels that emodb lacks are left out (1 calm, 1 surprised)" in lines
-    assert "emodb: 1 clips with labels that ravdess lacks are left out (1 bored)" in lines
-    assert "emodb: 7 of 535 clips" in lines and "8 of 1,440 clips" in lines
+    assert "ravdess: 2 clips with labels that emodb does not have are left out (1 calm, 1 surprised)" in lines
+    assert "emodb: 1 clips with labels that ravdess does not have are left out (1 bored)" in lines
+    assert "emodb: this copy has 7 of 535 clips" in lines and "8 of 1,440 clips" in lines
 
 
 def test_other_protocols_load_one_corpus_as_before(roots: Path) -> None:
@@ -144,27 +144,25 @@ def test_other_protocols_load_one_corpus_as_before(roots: Path) -> None:
     assert {(clip.corpus, clip.language) for clip in corpus.clips} == {("", "")}
 
 
-def test_what_is_spoken_can_be_said(roots: Path) -> None:
+def test_the_language_of_the_test_corpus_can_be_set(roots: Path) -> None:
     assert corpora.load(config(roots, test_language="en")).language == "en"
 
 
 @pytest.mark.parametrize(
     ("protocol", "split", "message"),
     [
-        ("cross_corpus", {"test_corpus": None}, "none is named: split.test_corpus=emodb"),
-        ("cross_corpus", {"test_corpus": "ravdess"}, "split.test_corpus=ravdess is the corpus that is trained on"),
+        ("cross_corpus", {"test_corpus": None}, "needs a test corpus.*split.test_corpus=emodb"),
+        ("cross_corpus", {"test_corpus": "ravdess"}, "split.test_corpus=ravdess is also the training corpus"),
         ("cross_corpus", {"test_corpus": "iemocap"}, "unknown corpus 'iemocap'"),
-        ("speaker", {}, "split.test_corpus=emodb means nothing to this protocol; add split=cross_corpus"),
+        ("speaker", {}, "split.test_corpus=emodb .*split=speaker.*split=cross_corpus"),
     ],
 )
-def test_a_second_corpus_that_cannot_be_meant(
-    roots: Path, protocol: str, split: dict[str, str | None], message: str
-) -> None:
+def test_a_wrong_test_corpus_is_refused(roots: Path, protocol: str, split: dict[str, str | None], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         corpora.load(config(roots, protocol, **split))
 
 
-def test_what_is_wrong_with_the_test_corpus_names_its_own_key(roots: Path) -> None:
+def test_errors_on_the_test_corpus_name_its_configuration_key(roots: Path) -> None:
     with pytest.raises(CorpusError, match=r"nowhere: no such folder.*split\.test_root=FOLDER") as caught:
         corpora.load(config(roots, test_root=str(roots / "nowhere")))
     assert "corpus.root" not in str(caught.value)

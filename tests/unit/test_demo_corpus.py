@@ -23,8 +23,9 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ser_bench.corpora import cremad, demo, speaking_style
-from ser_bench.corpora.espeak import Delivery, Synthesizer
+from ser_bench.corpora.demo_speech import emotion_rules, generator
+from ser_bench.corpora.demo_speech.espeak import SpeechSettings, Synthesizer
+from ser_bench.corpora.sheets import cremad, demo
 from ser_bench.errors import CorpusError
 
 Array = npt.NDArray[np.float64]
@@ -37,7 +38,7 @@ def digests(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "corpus"
-    demo.generate(folder, demo.MAX_CLIPS, 0)
+    generator.generate(folder, generator.MAX_CLIPS, 0)
     return folder
 
 
@@ -50,8 +51,8 @@ def fields(corpus: Path) -> list:  # type: ignore[type-arg]
 
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
-    demo.generate(tmp_path / "here", 24, 0)
-    child = multiprocessing.get_context("spawn").Process(target=demo.generate, args=(tmp_path / "there", 24, 0))
+    generator.generate(tmp_path / "here", 24, 0)
+    child = multiprocessing.get_context("spawn").Process(target=generator.generate, args=(tmp_path / "there", 24, 0))
     child.start()
     child.join()
     assert child.exitcode == 0
@@ -59,8 +60,8 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -
 
 
 def test_another_seed_gives_other_bytes(tmp_path: Path) -> None:
-    demo.generate(tmp_path / "a", 12, 0)
-    demo.generate(tmp_path / "b", 12, 1)
+    generator.generate(tmp_path / "a", 12, 0)
+    generator.generate(tmp_path / "b", 12, 1)
     a, b = digests(tmp_path / "a"), digests(tmp_path / "b")
     assert a.keys() == b.keys()
     assert all(a[name] != b[name] for name in a)
@@ -68,7 +69,7 @@ def test_another_seed_gives_other_bytes(tmp_path: Path) -> None:
 
 def test_two_processes_may_fill_the_same_folder_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    children = [context.Process(target=demo.generate, args=(tmp_path / "x" / "demo", 12, 0)) for _ in range(2)]
+    children = [context.Process(target=generator.generate, args=(tmp_path / "x" / "demo", 12, 0)) for _ in range(2)]
     for child in children:
         child.start()
     for child in children:
@@ -82,22 +83,22 @@ def test_an_interrupted_generation_leaves_no_folder(tmp_path: Path, monkeypatch:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "_notice", interrupt)
+    monkeypatch.setattr(generator, "_notice", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        demo.generate(tmp_path / "demo", 6, 0)
+        generator.generate(tmp_path / "demo", 6, 0)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("clips", [0, 433])
 def test_a_wrong_number_of_clips_says_what_to_set(tmp_path: Path, clips: int) -> None:
     with pytest.raises(CorpusError, match=r"1 to 432 clips.*corpus\.clips"):
-        demo.generate(tmp_path / "demo", clips, 0)
+        generator.generate(tmp_path / "demo", clips, 0)
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(CorpusError, match="cannot write the demo corpus"):
-        demo.generate(tmp_path / "file" / "demo", 6, 0)
+        generator.generate(tmp_path / "file" / "demo", 6, 0)
 
 
 # What is in it
@@ -106,17 +107,17 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> N
 def test_432_clips_in_balance(corpus: Path, fields: list) -> None:  # type: ignore[type-arg]
     assert len(fields) == len(list(corpus.glob("*.wav"))) == demo.SHEET.clips == 432
     assert set(Counter((f.speaker, f.emotion) for f in fields).values()) == {6}
-    assert Counter(f.emotion for f in fields) == demo.SHEET.per_emotion
+    assert Counter(f.emotion for f in fields) == demo.SHEET.clips_per_label
     assert len({f.speaker for f in fields}) == demo.SHEET.speakers == 12
-    assert Counter(voice.sex for voice in demo.VOICES.values()) == {"female": 6, "male": 6}
-    assert {f.speaker: f.sex for f in fields} == {actor: voice.sex for actor, voice in demo.VOICES.items()}
+    assert Counter(voice.sex for voice in generator.VOICES.values()) == {"female": 6, "male": 6}
+    assert {f.speaker: f.sex for f in fields} == {actor: voice.sex for actor, voice in generator.VOICES.items()}
 
 
 def test_a_sentence_tells_nothing_of_the_emotion(fields: list) -> None:  # type: ignore[type-arg]
     assert set(Counter((f.sentence, f.emotion) for f in fields).values()) == {6}
-    for actor in demo.VOICES:
+    for actor in generator.VOICES:
         own = [f for f in fields if f.speaker == actor]
-        said = {e: frozenset(f.sentence for f in own if f.emotion == e) for e in speaking_style.EMOTIONS}
+        said = {e: frozenset(f.sentence for f in own if f.emotion == e) for e in emotion_rules.EMOTIONS}
         assert len(set(said.values())) == 1
     speakers = {(f.sentence, f.sex, f.speaker) for f in fields}
     assert Counter((sentence, sex) for sentence, sex, _ in speakers) == {
@@ -126,7 +127,7 @@ def test_a_sentence_tells_nothing_of_the_emotion(fields: list) -> None:  # type:
 
 @pytest.mark.parametrize("clips", [72, 144, 216, 360])
 def test_fewer_clips_stay_balanced(clips: int) -> None:
-    parsed = [demo.parse(stem) for stem in demo.schedule(clips)]
+    parsed = [demo.parse(stem) for stem in generator.schedule(clips)]
     assert len({f.id for f in parsed}) == clips
     assert set(Counter((f.speaker, f.emotion) for f in parsed).values()) == {clips // 72}
 
@@ -149,7 +150,7 @@ def test_levels_neither_clip_nor_vanish(corpus: Path) -> None:
 
 
 def test_it_says_that_it_is_synthetic(corpus: Path) -> None:
-    assert (corpus / demo.NOTICE).read_text().startswith("SYNTHETIC SPEECH")
+    assert (corpus / generator.NOTICE).read_text().startswith("SYNTHETIC SPEECH")
     assert demo.SHEET.synthetic
     assert "SYNTHETIC" in demo.SHEET.title
 
@@ -164,29 +165,29 @@ def test_a_real_actor_is_not_of_this_corpus() -> None:
 
 
 def test_delivery_and_colour_follow_the_cues() -> None:
-    neutral = Delivery(rate_wpm=160)
-    fast_high = speaking_style.delivery(neutral, speaking_style.Cues(pitch_st=3.0, rate_log2=0.25, range_log2=0.5))
+    neutral = SpeechSettings(rate_wpm=160)
+    fast_high = emotion_rules.speech_settings(neutral, emotion_rules.Cues(pitch_st=3.0, rate_log2=0.25, range_log2=0.5))
     assert fast_high.rate_wpm == round(160 * 2**0.25)
-    assert fast_high.pitch == round(50 + 3 * speaking_style.PITCH_STEPS_PER_SEMITONE)
+    assert fast_high.pitch == round(50 + 3 * emotion_rules.PITCH_STEPS_PER_SEMITONE)
     assert fast_high.range == round(50 * 2**0.5)
 
     with Synthesizer() as synthesizer:
         spoken, rate_hz = synthesizer.say("The surface is slick", "en-us+m3"), synthesizer.sample_rate_hz
 
-    def sound(cues: speaking_style.Cues) -> Array:
-        return speaking_style.colour(spoken, rate_hz, cues, np.random.default_rng(0))
+    def sound(cues: emotion_rules.Cues) -> Array:
+        return emotion_rules.apply_cues(spoken, rate_hz, cues, np.random.default_rng(0))
 
     def above_2_khz_db(samples: Array) -> float:
         power = np.abs(np.fft.rfft(samples)) ** 2
         high = np.fft.rfftfreq(len(samples), 1 / rate_hz) > 2_000
         return float(10 * np.log10(power[high].sum() / power[~high].sum()))
 
-    plain = sound(speaking_style.Cues())
+    plain = sound(emotion_rules.Cues())
     assert len(plain) == len(spoken)
-    assert 20 * np.log10(plain.std()) == pytest.approx(speaking_style.SPEECH_LEVEL_DBFS, abs=0.1)
-    assert 20 * np.log10(sound(speaking_style.Cues(level_db=-6)).std() / plain.std()) == pytest.approx(-6, abs=0.1)
-    assert above_2_khz_db(sound(speaking_style.Cues(tilt_db=-3))) < above_2_khz_db(plain) - 3
-    assert above_2_khz_db(sound(speaking_style.Cues(breath_db=15))) > above_2_khz_db(plain)
+    assert 20 * np.log10(plain.std()) == pytest.approx(emotion_rules.SPEECH_LEVEL_DBFS, abs=0.1)
+    assert 20 * np.log10(sound(emotion_rules.Cues(level_db=-6)).std() / plain.std()) == pytest.approx(-6, abs=0.1)
+    assert above_2_khz_db(sound(emotion_rules.Cues(tilt_db=-3))) < above_2_khz_db(plain) - 3
+    assert above_2_khz_db(sound(emotion_rules.Cues(breath_db=15))) > above_2_khz_db(plain)
 
 
 def test_f0_moves_as_the_sources_say(corpus: Path, statistics: Array, fields: list) -> None:  # type: ignore[type-arg]
@@ -197,10 +198,10 @@ def test_f0_moves_as_the_sources_say(corpus: Path, statistics: Array, fields: li
             [
                 np.median(median_st[[f.speaker == a and f.emotion == emotion for f in fields]])
                 - np.median(median_st[[f.speaker == a and f.emotion == "neutral" for f in fields]])
-                for a in demo.VOICES
+                for a in generator.VOICES
             ]
         )
-        for emotion in speaking_style.EMOTIONS
+        for emotion in emotion_rules.EMOTIONS
     }
     print("F0 against neutral, semitones:", {emotion: round(float(st), 1) for emotion, st in shift.items()})
     assert shift["fearful"] > 4 and shift["happy"] > 4 and shift["angry"] > 1.5
@@ -239,8 +240,8 @@ def _paper_features(path: Path) -> Array:
 def _uar(classifier: object, features: Array, fields: list, shuffle: bool = False) -> float:  # type: ignore[type-arg]
     """UAR on unseen voices: two folds of six, three of each sex."""
     truth = np.array([f.emotion for f in fields])
-    actors = np.array(sorted(demo.VOICES))
-    folds = StratifiedKFold(2, shuffle=True, random_state=0).split(actors, [demo.VOICES[a].sex for a in actors])
+    actors = np.array(sorted(generator.VOICES))
+    folds = StratifiedKFold(2, shuffle=True, random_state=0).split(actors, [generator.VOICES[a].sex for a in actors])
     predicted = np.empty_like(truth)
     for train, _ in folds:
         in_train = np.isin([f.speaker for f in fields], actors[train])
@@ -249,7 +250,7 @@ def _uar(classifier: object, features: Array, fields: list, shuffle: bool = Fals
             labels = np.random.default_rng(0).permutation(labels)
         model = make_pipeline(StandardScaler(), classifier).fit(features[in_train], labels)
         predicted[~in_train] = model.predict(features[~in_train])
-    return float(recall_score(y_true=truth, y_pred=predicted, average="macro", labels=sorted(speaking_style.EMOTIONS)))
+    return float(recall_score(y_true=truth, y_pred=predicted, average="macro", labels=sorted(emotion_rules.EMOTIONS)))
 
 
 def test_statistics_are_learnable_across_voices_but_not_trivial(statistics: Array, fields: list) -> None:  # type: ignore[type-arg]

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from ser_bench.corpora import espeak
-from ser_bench.corpora.espeak import Delivery, Synthesizer
+from ser_bench.corpora.demo_speech import espeak
+from ser_bench.corpora.demo_speech.espeak import SpeechSettings, Synthesizer
 from ser_bench.errors import CorpusError
 
 TEXT = "The airplane is almost full"
@@ -51,27 +51,31 @@ def test_speech_is_16_bit_at_22050_hz_and_not_silent() -> None:
 def test_faster_is_shorter_and_pauses_are_longer() -> None:
     with Synthesizer() as synthesizer:
         slow, fast, halting = (
-            len(synthesizer.say(TEXT, "en-us+m3", delivery))
-            for delivery in (Delivery(rate_wpm=120), Delivery(rate_wpm=240), Delivery(rate_wpm=240, word_gap=20))
+            len(synthesizer.say(TEXT, "en-us+m3", settings))
+            for settings in (
+                SpeechSettings(rate_wpm=120),
+                SpeechSettings(rate_wpm=240),
+                SpeechSettings(rate_wpm=240, word_gap=20),
+            )
         )
     assert slow > 1.5 * fast
     assert halting > fast + 0.2 * 22_050
 
 
 def test_pitch_moves_f0_and_range_its_spread() -> None:
-    def f0(delivery: Delivery) -> np.ndarray:
+    def f0(settings: SpeechSettings) -> np.ndarray:
         import parselmouth
 
         with Synthesizer() as synthesizer:
-            samples = synthesizer.say(TEXT, "en-us+m3", delivery) / 32768
+            samples = synthesizer.say(TEXT, "en-us+m3", settings) / 32768
         track = parselmouth.Sound(samples, 22_050).to_pitch(pitch_floor=50, pitch_ceiling=500)
         hz = track.selected_array["frequency"]
         return 12 * np.log2(hz[hz > 0])
 
-    plain = f0(Delivery(range=30))
-    higher = f0(Delivery(pitch=80, range=30))
+    plain = f0(SpeechSettings(range=30))
+    higher = f0(SpeechSettings(pitch=80, range=30))
     assert 4 < np.median(higher) - np.median(plain) < 7
-    assert f0(Delivery(range=90)).std() > 1.5 * f0(Delivery(range=10)).std()
+    assert f0(SpeechSettings(range=90)).std() > 1.5 * f0(SpeechSettings(range=10)).std()
 
 
 def test_unknown_voice_is_named() -> None:
@@ -79,9 +83,9 @@ def test_unknown_voice_is_named() -> None:
         synthesizer.say(TEXT, "xx+f1")
 
 
-def test_a_delivery_out_of_range_is_refused() -> None:
+def test_a_settings_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match="rate_wpm=20 is outside 80 to 450"):
-        Delivery(rate_wpm=20)
+        SpeechSettings(rate_wpm=20)
 
 
 def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

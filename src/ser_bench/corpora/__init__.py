@@ -1,19 +1,30 @@
-"""Corpora of emotional speech: one data sheet each, read alike."""
+"""Corpora of emotional speech.
 
-from ser_bench.corpora.catalogue import SHEETS, default_root, sheet_of
-from ser_bench.corpora.cross_corpus import load
-from ser_bench.corpora.data_sheet import Fields, Host, Remote, Sheet
-from ser_bench.corpora.download import prepare
-from ser_bench.corpora.inventory import Inventory, verify
-from ser_bench.corpora.reader import root_of, votes_of
+- `sheets/`: the data sheets, one module per corpus (`docs/corpora.md` describes how to add one);
+- `data_sheet`: the fields of a data sheet;
+- `loading`: from the configuration to a `Corpus`, also of two corpora (`split=cross_corpus`);
+- `labels`: canonical labels and their order;
+- `listener_votes`: votes of listeners as labels (`corpus.target=votes`) and as soft targets;
+- `audio_files`: search and check of audio files;
+- `download/`: `ser-bench corpora prepare` and `verify`;
+- `demo_speech/`: generator of the synthetic demo corpus.
+"""
+
+from ser_bench.corpora.audio_files import default_root
+from ser_bench.corpora.data_sheet import DataSheet, Fields, Host, Remote
+from ser_bench.corpora.download.downloader import prepare
+from ser_bench.corpora.download.verification import Inventory, verify
+from ser_bench.corpora.listener_votes import votes_of
+from ser_bench.corpora.loading import load, root_of
+from ser_bench.corpora.sheets import SHEETS, sheet_of
 
 __all__ = [
     "SHEETS",
+    "DataSheet",
     "Fields",
     "Host",
     "Inventory",
     "Remote",
-    "Sheet",
     "default_root",
     "load",
     "prepare",

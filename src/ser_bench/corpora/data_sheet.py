@@ -1,4 +1,8 @@
-"""What a corpus module states: a data sheet, and how a file's name tells what was said, how and by whom."""
+"""The data sheet of a corpus: what each module in `corpora/sheets/` defines.
+
+A data sheet states what the publisher releases (citation, licence, labels, counts, download sources) and how to read
+the fields of a clip, usually from its file name.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,22 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+Votes = Mapping[str, Mapping[str, int]]
+"""Clip id → emotion → number of listeners who chose this emotion."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What the name of one clip tells.
+    """The fields of one clip, as its file name or its line in a table gives them.
 
     Attributes:
-        id: unique within the corpus; the stem, spelled as the official release spells it.
+        id: unique within the corpus: the stem of the file name, in the spelling of the official release.
         emotion: canonical label (`labels.py`).
         speaker: unique within the corpus.
-        sentence: code of the sentence, or "".
-        text: its words, or "".
-        intensity: "low", "medium", "high", "normal", "strong", or "".
-        sex: "female", "male" or "".
+        sentence: code of the sentence, or "" if it is unknown.
+        text: words of the sentence, or "" if they are unknown.
+        intensity: "low", "medium", "high", "normal", "strong", or "" if it is unknown.
+        sex: "female", "male", or "" if it is unknown.
     """
 
     id: str
@@ -32,27 +39,27 @@ class Fields:
 
 
 class Host(Enum):
-    """How the host of a corpus hands it out."""
+    """Kind of server that a corpus is downloaded from."""
 
     git_lfs = "git_lfs"
-    """A Git forge: pointers in the repository's archive, audio from its Git LFS server."""
+    """A Git server with Git LFS: the archive of the repository contains pointers, the LFS server the audio."""
     archive = "archive"
-    """One ZIP file."""
+    """A web server with one ZIP file."""
     dataverse = "dataverse"
-    """A Dataverse data set: a list of files with MD5 sums, then one request a file."""
+    """A Dataverse server: a list of files with MD5 checksums, and one request per file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """One place to get the corpus from; places are tried in the order in which a sheet lists them.
+    """A download source of a corpus. The sources of a data sheet are tried in order.
 
     Attributes:
-        host: the protocol spoken there.
-        url: `git_lfs`: the repository, without ".git". `archive`: the file. `dataverse`: the server.
-        archive: `git_lfs`: the repository's tar.gz. `dataverse`: the persistent id.
-        checksum: "md5:…" or "sha256:…" of an archive as its publisher states it; "" where none is published, or
-            where every file has its own.
-        bytes: size of the archive where it is published, else 0.
+        host: kind of server.
+        url: `git_lfs`: the repository, without ".git"; `archive`: the ZIP file; `dataverse`: the server.
+        archive: `git_lfs`: the tar.gz file of the repository; `dataverse`: the persistent id of the data set.
+        checksum: "md5:…" or "sha256:…" of an archive, as stated by its publisher; "" if none is published or if every
+            file has its own.
+        bytes: size of the archive; 0 if it is not published.
     """
 
     host: Host
@@ -62,41 +69,44 @@ class Remote:
     bytes: int = 0
 
 
-def no_table(_root: Path) -> Mapping[str, str]:
-    """For corpora whose file names tell all."""
+def no_sexes(_root: Path) -> Mapping[str, str]:
+    """Return an empty mapping: the default of `DataSheet.sexes`."""
     return {}
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """One corpus.
+class DataSheet:
+    """Description of one corpus.
 
     Attributes:
-        name: what `corpus=` takes.
+        name: value of the override `corpus=`; also the name of the module and of `conf/corpus/NAME.yaml`.
         title: full name.
         citation: the paper to cite.
-        doi: of that paper or of the data, or "".
         licence: as the publisher states it.
-        homepage: where a person reads about it.
-        language: ISO 639-1.
-        labels: canonical labels in canonical order.
-        sentences: code → words.
-        clips: how many the official release has.
-        speakers: how many speakers it has.
-        naming: how file names are made, in one line with an example.
-        parse: stem → Fields; None for a file of the release that is no speech clip (a song, say); ValueError for a
-            name that is not of this corpus.
-        examples: stems that parse.
-        sexes: root → (speaker → "female" | "male"), for corpora that keep this in a table beside the audio.
-        per_emotion: clips of each label in the official release.
-        votes: root → (clip id → (emotion → listeners who heard it)), for corpora that people were asked about; else
-            None. Raises CorpusError where this copy lacks the table.
-        remotes: where to get it, in order; empty where it is not downloaded.
-        names: every id of the official release, where it follows from the design; else empty.
-        folder: `git_lfs`: the folder of the repository that holds the audio.
-        files: `git_lfs`: tables to take from the repository's archive, as path endings.
-        synthetic: True where no human spoke.
-        notes: what a user of this corpus should know.
+        language: ISO 639-1 code of the spoken language.
+        labels: canonical labels in canonical order; () if they depend on the user's table.
+        parse: returns the fields of a clip, given the stem of its file name; None for a file of the release that is not
+            a speech clip (for example a song). It raises ValueError for a name that does not belong to the corpus.
+        naming: scheme of the file names in one line, with an example.
+        examples: stems that `parse` accepts.
+        clips: number of clips in the official release; 0 if there is no release.
+        speakers: number of speakers in the official release.
+        sentences: code of a sentence → its words.
+        clips_per_label: number of clips of each label in the official release.
+        doi: of the paper or of the data, or "".
+        homepage: address of the corpus, or "".
+        sexes: returns speaker → "female" | "male", given the root folder, if the release has a table of speakers.
+        votes: returns the votes of listeners, given the root folder, if the release has them; else None. It raises
+            CorpusError if the table is missing from this copy.
+        generate: writes the corpus into a folder, for a synthetic corpus: `generate(folder, clips, seed)`; else None.
+        read_table: reads the clips from a table that is given as `corpus.root`; else None. It returns (audio file,
+            fields) of each clip, and line → reason of each line that cannot be used.
+        remotes: download sources, in the order in which they are tried; () if the corpus is not downloaded.
+        clip_ids: all ids of the official release, if they follow from its design; else ().
+        lfs_folder: for `Host.git_lfs`: folder of the repository that contains the audio.
+        lfs_tables: for `Host.git_lfs`: tables to extract from the archive of the repository (ends of their paths).
+        synthetic: True if the speech is synthetic.
+        notes: known peculiarities of the corpus.
     """
 
     name: str
@@ -111,14 +121,16 @@ class Sheet:
     clips: int
     speakers: int
     sentences: Mapping[str, str] = field(default_factory=dict)
-    per_emotion: Mapping[str, int] = field(default_factory=dict)
+    clips_per_label: Mapping[str, int] = field(default_factory=dict)
     doi: str = ""
     homepage: str = ""
-    sexes: Callable[[Path], Mapping[str, str]] = no_table
-    votes: Callable[[Path], Mapping[str, Mapping[str, int]]] | None = None
+    sexes: Callable[[Path], Mapping[str, str]] = no_sexes
+    votes: Callable[[Path], Votes] | None = None
+    generate: Callable[[Path, int, int], None] | None = None
+    read_table: Callable[[Path], tuple[list[tuple[Path, Fields]], dict[Path, str]]] | None = None
     remotes: tuple[Remote, ...] = ()
-    names: tuple[str, ...] = ()
-    folder: str = ""
-    files: tuple[str, ...] = ()
+    clip_ids: tuple[str, ...] = ()
+    lfs_folder: str = ""
+    lfs_tables: tuple[str, ...] = ()
     synthetic: bool = False
     notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Canonical names of emotions, their order, and the two label sets that a run can ask for."""
+"""Canonical labels, their order, and the label sets of `corpus.labels`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from ser_bench.config import LabelSet
 
 BASIC6: tuple[str, ...] = ("angry", "disgust", "fearful", "happy", "neutral", "sad")
-"""CREMA-D's six, which every corpus here has."""
+"""The six labels of CREMA-D; every published corpus here has them."""
 CANONICAL: tuple[str, ...] = (*BASIC6, "calm", "surprised", "bored")
-"""Every label of a published corpus; the columns of a probability matrix follow this order."""
+"""All labels of the published corpora. The columns of a probability matrix are in this order."""
 
 SYNONYMS: dict[str, str] = {
     "anger": "angry",
@@ -25,11 +25,11 @@ SYNONYMS: dict[str, str] = {
     "boredom": "bored",
     "calmness": "calm",
 }
-"""What people write in their own tables → canonical."""
+"""Common names of emotions in users' tables → canonical label."""
 
 
 def canonical(name: str) -> str:
-    """The canonical spelling of an emotion; a name that is not known comes back in lower case.
+    """Return the canonical label of an emotion; a name without a canonical label is returned in lower case.
 
     >>> canonical("Anger"), canonical(" joy "), canonical("Frustrated")
     ('angry', 'happy', 'frustrated')
@@ -39,17 +39,21 @@ def canonical(name: str) -> str:
 
 
 def ordered(names: Iterable[str]) -> tuple[str, ...]:
-    """Distinct labels in canonical order, those that are not canonical last, by name."""
+    """Return distinct labels in canonical order, followed by those that are not canonical in alphabetical order.
+
+    >>> ordered(["sad", "amused", "angry", "sad"])
+    ('angry', 'sad', 'amused')
+    """
     rank = {label: i for i, label in enumerate(CANONICAL)}
     return tuple(sorted(set(names), key=lambda label: (rank.get(label, len(rank)), label)))
 
 
 def choose(native: Sequence[str], label_set: LabelSet) -> tuple[str, ...]:
-    """The labels of a run: all that the corpus has, or CREMA-D's six."""
+    """Return the labels of a run: all labels of the corpus (`native`), or `BASIC6`."""
     return ordered(native) if label_set is LabelSet.native else BASIC6
 
 
-def left_out(emotions: Iterable[str], labels: Sequence[str]) -> dict[str, int]:
-    """Label → how many clips of it are left out because it is not among `labels`."""
+def count_excluded(emotions: Iterable[str], labels: Sequence[str]) -> dict[str, int]:
+    """Return label → number of clips that are left out because their label is not one of `labels`."""
     counts = Counter(emotion for emotion in emotions if emotion not in labels)
     return {label: counts[label] for label in ordered(counts)}

@@ -1,13 +1,15 @@
-"""Speech from espeak-ng, through the C API of the library that PyPI's `espeakng-loader` carries.
+"""Speech synthesis with espeak-ng, through the C API of the library in the package `espeakng-loader`.
 
 Functions and constants are those of espeak-ng's public header `speak_lib.h` (API revision 12).
 
-espeak-ng keeps all its state in static variables: the phase of the vocal flutter, the position in the noise of
-fricatives, a random generator that it seeds with the time. In one loaded library, a sentence therefore never sounds
-bit for bit the same twice, and two threads would overwrite each other. So every `Synthesizer` loads a private copy of
-the library and seeds it: a fresh one always starts in the same state, several can work side by side, in threads or
-processes, and each one must be used by one thread at a time. (The Klatt variants alone also use the C library's
-`rand`, which belongs to the whole process: they are not reproducible.)
+espeak-ng keeps its state in static variables: the phase of the vocal flutter, the position in the noise of fricatives,
+and a random number generator that is seeded with the time. With one loaded library, the same sentence therefore differs
+from call to call, and threads would overwrite each other's state. Every `Synthesizer` loads a private copy of the
+library and seeds it. A new synthesizer always starts in the same state; several can be used in parallel, in threads or
+processes; each must be used by one thread at a time.
+
+Exception: the Klatt variants also use `rand` of the C library, whose state belongs to the whole process. They are not
+reproducible.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ PITCH_MAX = RANGE_MAX = 99
 VOLUME_MAX = 200
 
 _OK = 0
-_SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: hand the samples to a callback, return when all are there
-_DO_NOT_EXIT = 0x8000  # on a missing data folder, return an error instead of ending the process
+_SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: pass the samples to a callback, return when the sentence is complete
+_DO_NOT_EXIT = 0x8000  # if the data folder is missing, return an error instead of ending the process
 _CHARS_UTF8 = 1
 _BY_CHARACTER = 1  # espeak_POSITION_TYPE
 _RATE, _VOLUME, _PITCH, _RANGE, _WORD_GAP = 1, 2, 3, 4, 7  # espeak_PARAMETER
@@ -42,15 +44,18 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """How a sentence is spoken.
+class SpeechSettings:
+    """Settings of espeak-ng for one sentence.
 
     Attributes:
-        rate_wpm: nominal words a minute, 80 to 450; 175 is espeak-ng's normal.
-        pitch: 0 to 99; 50 is the voice's own; six steps are about a semitone of median F0.
-        range: width of the intonation, 0 (monotone) to 99; 50 is the voice's own.
-        volume: 0 to 200; 100 is normal. Louder clips.
-        word_gap: pause between words, in units of 10 ms at normal rate.
+        rate_wpm: nominal rate, words per minute, 80 to 450; the default of espeak-ng is 175.
+        pitch: 0 to 99; 50 is the default of the voice. Six steps change the median F0 by about one semitone.
+        range: width of the intonation, 0 (monotone) to 99; 50 is the default of the voice.
+        volume: 0 to 200; 100 is normal. Higher values may clip.
+        word_gap: pause between words, in units of 10 ms at normal rate; 0 to 100.
+
+    Raises:
+        ValueError: if a value is out of range.
     """
 
     rate_wpm: int = 175
@@ -73,16 +78,16 @@ class Delivery:
 
 
 class Synthesizer:
-    """One private espeak-ng, to be used in a `with` block, by one thread at a time.
+    """A private copy of espeak-ng. Use it in a `with` block, by one thread at a time.
 
     Args:
-        seed: of espeak-ng's own randomness (breath, flutter), 0 to 2³²-1.
+        seed: seed of the random numbers in espeak-ng (breath, flutter), 0 to 2³²-1.
 
     Attributes:
-        sample_rate_hz: of every utterance (22,050).
+        sample_rate_hz: sampling rate of the speech (22,050).
 
     Raises:
-        CorpusError: `espeakng-loader` is not installed, or its library cannot be loaded here.
+        CorpusError: if `espeakng-loader` is not installed, or if its library cannot be loaded on this machine.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -92,7 +97,7 @@ class Synthesizer:
         try:
             copy = shutil.copy(library, self._folder.name)
             self._library: Any = ctypes.CDLL(copy)
-            # The prototypes matter: without them ctypes passes a pointer as an int of 32 bits.
+            # Without these prototypes, ctypes passes pointers as 32-bit integers.
             self._library.espeak_Initialize.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_int]
             self._library.espeak_Synth.argtypes = [
                 ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int,
@@ -102,8 +107,8 @@ class Synthesizer:
         except OSError as error:
             self._folder.cleanup()
             raise CorpusError(
-                f"{library}: espeak-ng cannot be loaded ({error}); if no program may run from the temporary folder, "
-                "set TMPDIR to one where programs may"
+                f"{library}: espeak-ng cannot be loaded ({error}); if programs must not run from the temporary folder, "
+                "set TMPDIR to a folder in which they may"
             ) from error
         if rate <= 0:
             self._folder.cleanup()
@@ -112,7 +117,7 @@ class Synthesizer:
             )
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
         self.sample_rate_hz = int(rate)
-        self._callback = _CALLBACK(self._collect)  # kept: the library holds only a bare pointer to it
+        self._callback = _CALLBACK(self._collect)  # keep a reference: the library has only a pointer to it
         self._library.espeak_SetSynthCallback(self._callback)
 
     def __enter__(self) -> Self:
@@ -121,28 +126,28 @@ class Synthesizer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def say(self, text: str, voice: str, delivery: Delivery = Delivery()) -> Int16Array:
-        """Speak one sentence.
+    def say(self, text: str, voice: str, settings: SpeechSettings = SpeechSettings()) -> Int16Array:
+        """Synthesize one sentence.
 
         Args:
-            text: what is said.
-            voice: a language and, after "+", one of espeak-ng's variants: "en-us+f2". "en" is British English.
-            delivery: rate, pitch, range, volume.
+            text: the sentence.
+            voice: a language and, after "+", a variant of espeak-ng: "en-us+f2". "en" is British English.
+            settings: rate, pitch, range, volume and pauses.
 
         Returns:
             [samples] int16, mono, at `sample_rate_hz`.
 
         Raises:
-            CorpusError: espeak-ng has no such voice, or fails.
+            CorpusError: if espeak-ng has no such voice, or if it fails.
         """
         if self._library.espeak_SetVoiceByName(voice.encode()) != _OK:
             raise CorpusError(f"espeak-ng has no voice {voice!r}; `espeak-ng --voices=variant` lists the variants")
         parameters = {
-            _RATE: delivery.rate_wpm,
-            _VOLUME: delivery.volume,
-            _PITCH: delivery.pitch,
-            _RANGE: delivery.range,
-            _WORD_GAP: delivery.word_gap,
+            _RATE: settings.rate_wpm,
+            _VOLUME: settings.volume,
+            _PITCH: settings.pitch,
+            _RANGE: settings.range,
+            _WORD_GAP: settings.word_gap,
         }
         for parameter, value in parameters.items():
             self._library.espeak_SetParameter(parameter, value, 0)
@@ -150,11 +155,11 @@ class Synthesizer:
         encoded = text.encode()
         status = self._library.espeak_Synth(encoded, len(encoded) + 1, 0, _BY_CHARACTER, 0, _CHARS_UTF8, None, None)
         if status != _OK or not self._blocks:
-            raise CorpusError(f"espeak-ng did not speak {text!r} in voice {voice!r} (status {status})")
+            raise CorpusError(f"espeak-ng failed on {text!r} with the voice {voice!r} (status {status})")
         return np.concatenate(self._blocks)
 
     def close(self) -> None:
-        """Free the synthesiser and remove the copy of its library."""
+        """Unload the private copy of the library and delete it. Closing twice is allowed."""
         if self._library is not None:
             self._library.espeak_Terminate()
             _unload(self._library)
@@ -164,22 +169,22 @@ class Synthesizer:
     def _collect(self, samples: Any, count: int, _events: int | None) -> int:
         if samples and count > 0:
             self._blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
-        return 0  # go on
+        return 0  # continue
 
 
 def _locate() -> tuple[Path, Path]:
-    """The library and its data folder."""
+    """Return the path of the library and of its data folder."""
     try:
         import espeakng_loader
     except ImportError as error:
         raise CorpusError(
-            "the demo corpus is spoken by espeak-ng, which is not installed: pip install 'ser-bench[demo]'"
+            "the demo corpus needs espeak-ng, which is not installed; run: pip install 'ser-bench[demo]'"
         ) from error
     return Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())
 
 
 def _unload(library: Any) -> None:
-    """Give the mapped copy back; a process that generates often would else grow by 2 MB each time."""
+    """Unload the library; otherwise the process grows by 2 MB with each synthesizer."""
     if sys.platform == "win32":
         ctypes.windll.kernel32.FreeLibrary(ctypes.c_void_p(library._handle))
     else:

@@ -1,4 +1,4 @@
-"""RAVDESS, the speech part: 24 actors, two statements, eight emotions, two intensities, North American English."""
+"""Data sheet of RAVDESS, speech part: 24 actors, 2 statements, 8 emotions, 2 intensities, North American English."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from itertools import product
 
-from ser_bench.corpora.data_sheet import Fields, Host, Remote, Sheet
+from ser_bench.corpora.data_sheet import DataSheet, Fields, Host, Remote
 from ser_bench.corpora.labels import ordered
 
 SENTENCES: Mapping[str, str] = {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"}
@@ -31,10 +31,10 @@ NAME = re.compile(
 
 
 def parse(stem: str) -> Fields | None:
-    """What the name of a clip tells; None for songs and for the sound of videos.
+    """Return the fields in the file name of a clip; None for songs and for the sound of videos.
 
     Raises:
-        ValueError: the name is not of this corpus.
+        ValueError: if the name does not belong to this corpus.
     """
     match = NAME.fullmatch(stem)
     if match is None or match["actor"] not in ACTORS:
@@ -52,13 +52,13 @@ def parse(stem: str) -> Fields | None:
     )
 
 
-def names() -> tuple[str, ...]:
-    """All 1,440 stems: the design is complete, but for strong neutral, which does not exist."""
+def clip_ids() -> tuple[str, ...]:
+    """Return all 1,440 ids: every combination of the codes, except strong neutral, which was not recorded."""
     grid = product(EMOTIONS, INTENSITIES, SENTENCES, ("01", "02"), ACTORS)
     return tuple("-".join((AUDIO_ONLY, SPEECH, *codes)) for codes in grid if codes[:2] != ("01", "02"))
 
 
-SHEET = Sheet(
+SHEET = DataSheet(
     name="ravdess",
     title="RAVDESS: Ryerson Audio-Visual Database of Emotional Speech and Song (speech, audio only)",
     citation=(
@@ -74,11 +74,11 @@ SHEET = Sheet(
     sentences=SENTENCES,
     clips=1440,
     speakers=24,
-    per_emotion={label: 96 if label == "neutral" else 192 for label in ordered(EMOTIONS.values())},
+    clips_per_label={label: 96 if label == "neutral" else 192 for label in ordered(EMOTIONS.values())},
     naming="MODALITY-CHANNEL-EMOTION-INTENSITY-STATEMENT-REPETITION-ACTOR, such as 03-01-05-02-01-01-07",
     parse=parse,
     examples=("03-01-01-01-01-01-01", "03-01-05-02-01-01-24", "03-01-08-01-02-02-10"),
-    names=names(),
+    clip_ids=clip_ids(),
     remotes=(
         Remote(
             Host.archive,
@@ -88,9 +88,9 @@ SHEET = Sheet(
         ),
     ),
     notes=(
-        "Five files are stereo (of actors 01, 05 and 20); they are mixed down.",
+        "Five files (of actors 01, 05 and 20) are stereo; their channels are averaged.",
         "03-01-03-01-02-01-07 and 03-01-03-01-02-02-07 have the same content.",
-        "About half a second of silence leads each clip.",
-        "Songs (channel 02) in the same folder are left out, and counted.",
+        "Each clip starts with about half a second of silence.",
+        "Songs (channel 02) in the same folder are left out; a warning gives their number.",
     ),
 )

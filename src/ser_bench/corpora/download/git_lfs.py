@@ -1,4 +1,7 @@
-"""Audio that a Git repository keeps in Git LFS: pointers from the repository's archive, objects by the batch API.
+"""Download of files that a Git repository stores in Git LFS.
+
+The archive of the repository contains a pointer (sha256 and size) for each file. The files themselves are requested
+from the Git LFS server through its batch API.
 
 Protocol: https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md and basic-transfers.md beside it.
 """
@@ -16,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from ser_bench.audio import is_lfs_pointer
 from ser_bench.corpora.data_sheet import Remote
-from ser_bench.corpora.transfer import Expected, Transfer, half_written
+from ser_bench.corpora.download.http_transfer import ExpectedFile, Transfer, atomic_write
 from ser_bench.errors import DownloadError
 
 MEDIA_TYPE = "application/vnd.git-lfs+json"
@@ -28,25 +31,39 @@ POINTER = re.compile(rb"^oid sha256:(?P<oid>[0-9a-f]{64})\s+size (?P<size>\d+)\s
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """What stands in the repository in place of one audio file."""
+    """A Git LFS pointer: the entry of the repository for one audio file.
+
+    Attributes:
+        name: file name.
+        oid: sha256 of the audio file, hexadecimal.
+        bytes: size of the audio file.
+    """
 
     name: str
     oid: str
-    """sha256 of the audio, hexadecimal."""
     bytes: int
 
     @property
-    def expected(self) -> Expected:
-        """What the audio must be."""
-        return Expected(self.bytes, f"sha256:{self.oid}")
+    def expected(self) -> ExpectedFile:
+        """Size and checksum of the audio file."""
+        return ExpectedFile(self.bytes, f"sha256:{self.oid}")
 
 
 def read_pointers(archive: Path, folder: str, tables: Sequence[str], root: Path) -> list[Pointer]:
-    """The pointers in `folder` of a repository's tar.gz; `tables` (path endings) are written into `root` on the way.
+    """Read the pointers in an archive of a repository, and extract tables from it.
+
+    Args:
+        archive: the tar.gz file.
+        folder: folder of the repository that contains the pointers.
+        tables: ends of the paths of tables, which are written to `root`.
+        root: folder of the corpus.
+
+    Returns:
+        The pointers, sorted by name.
 
     Raises:
-        DownloadError: not a tar.gz, or no pointers in that folder.
-        CorpusError: `root` cannot be written.
+        DownloadError: if the archive is damaged, or if the folder contains no pointers.
+        CorpusError: if `root` cannot be written.
     """
     pointers = []
     try:
@@ -60,12 +77,12 @@ def read_pointers(archive: Path, folder: str, tables: Sequence[str], root: Path)
                     pointers += _pointer(path.name, source.read())
                 elif any(f"/{path.as_posix()}".endswith(f"/{name}") for name in tables):
                     table = source.read()
-                    with half_written(root / path.name) as file:
+                    with atomic_write(root / path.name) as file:
                         file.write(table)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DownloadError(f"the repository's archive is damaged ({error})") from error
+        raise DownloadError(f"the archive of the repository is damaged ({error})") from error
     if not pointers:
-        raise DownloadError(f"the repository's archive holds no Git LFS pointers in {folder}")
+        raise DownloadError(f"the archive of the repository contains no Git LFS pointers in {folder}")
     return sorted(pointers, key=lambda pointer: pointer.name)
 
 
@@ -82,63 +99,72 @@ def fetch(
     jobs: int,
     on_file: Callable[[], object],
 ) -> dict[str, str]:
-    """Download what the pointers stand for, several at once.
+    """Download the files of the pointers, several at once.
+
+    Args:
+        transfer: the connections.
+        remote: the repository.
+        pointers: the files to download.
+        folder: folder to write the files to.
+        jobs: number of parallel downloads.
+        on_file: called after each file, for a progress bar.
 
     Returns:
-        name → reason of each file that this mirror could not deliver while it delivered others.
+        Name → reason of each file that could not be downloaded, if the host delivered others.
 
     Raises:
-        DownloadError: the mirror refuses (its quota is spent, say), or delivers nothing of a whole batch.
-        CorpusError: the folder cannot be written.
+        DownloadError: if the host refuses (for example because its quota is exhausted), or if all files of a batch
+            fail.
+        CorpusError: if the folder cannot be written.
     """
     failed: dict[str, str] = {}
     executor = ThreadPoolExecutor(max_workers=jobs)
     try:
         for start in range(0, len(pointers), OBJECTS_PER_BATCH):
             batch = pointers[start : start + OBJECTS_PER_BATCH]
-            answers = _ask(transfer, remote, batch)
+            objects = _request_batch(transfer, remote, batch)
 
-            def deliver(pointer: Pointer, answers: Mapping[str, object] = answers) -> str:
+            def download(pointer: Pointer, objects: Mapping[str, object] = objects) -> str:
                 try:
-                    _download(transfer, pointer, answers.get(pointer.oid), folder)
+                    _download(transfer, pointer, objects.get(pointer.oid), folder)
                 except DownloadError as error:
                     return str(error)
                 on_file()
                 return ""
 
-            reasons = dict(zip([p.name for p in batch], executor.map(deliver, batch), strict=True))
+            reasons = dict(zip([p.name for p in batch], executor.map(download, batch), strict=True))
             failed |= {name: reason for name, reason in reasons.items() if reason}
             if all(reasons.values()):
-                raise DownloadError(f"{remote.url}: none of {len(batch)} files came; {next(iter(reasons.values()))}")
+                raise DownloadError(f"{remote.url}: all {len(batch)} files failed; {next(iter(reasons.values()))}")
     finally:
         executor.shutdown(cancel_futures=True)
     return failed
 
 
-def _ask(transfer: Transfer, remote: Remote, batch: Sequence[Pointer]) -> dict[str, object]:
-    """oid → the server's answer for that object."""
+def _request_batch(transfer: Transfer, remote: Remote, batch: Sequence[Pointer]) -> dict[str, object]:
+    """Return oid → the object in the response of the server."""
     body = {
         "operation": "download",
         "transfers": ["basic"],
         "objects": [{"oid": oid, "size": size} for oid, size in sorted({(p.oid, p.bytes) for p in batch})],
     }
     url = f"{remote.url}.git/info/lfs/objects/batch"
-    answer = transfer.json("POST", url, HEADERS, body)
-    objects = answer.get("objects") if isinstance(answer, dict) else None
+    response = transfer.json("POST", url, HEADERS, body)
+    objects = response.get("objects") if isinstance(response, dict) else None
     if not isinstance(objects, list):
-        raise DownloadError(f"{url}: the answer lists no objects")
+        raise DownloadError(f"{url}: the response has no list of objects")
     return {str(item.get("oid")): item for item in objects if isinstance(item, dict)}
 
 
-def _download(transfer: Transfer, pointer: Pointer, answer: object, folder: Path) -> None:
-    if not isinstance(answer, dict):
-        raise DownloadError(f"{pointer.name}: the server does not mention it")
-    if "error" in answer:
-        error = answer["error"]
+def _download(transfer: Transfer, pointer: Pointer, lfs_object: object, folder: Path) -> None:
+    if not isinstance(lfs_object, dict):
+        raise DownloadError(f"{pointer.name}: not in the response of the server")
+    if "error" in lfs_object:
+        error = lfs_object["error"]
         raise DownloadError(f"{pointer.name}: {error.get('code')} {error.get('message')}")
     try:
-        action = answer["actions"]["download"]
+        action = lfs_object["actions"]["download"]
         url, headers = str(action["href"]), {str(k): str(v) for k, v in (action.get("header") or {}).items()}
     except (KeyError, TypeError, AttributeError) as error:
-        raise DownloadError(f"{pointer.name}: the server says not where it is") from error
+        raise DownloadError(f"{pointer.name}: no address in the response of the server") from error
     transfer.file(url, folder / pointer.name, pointer.expected, headers)

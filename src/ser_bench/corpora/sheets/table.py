@@ -1,7 +1,7 @@
-"""One's own clips: a CSV with one line a clip.
+"""Data sheet of users' own clips, which are listed in a CSV file with one line per clip.
 
-Columns `path`, `emotion` and `speaker` are needed; `sentence`, `text`, `intensity` and `sex` are read where they are
-there, others are ignored. Relative paths are relative to the folder of the CSV.
+The columns `path`, `emotion` and `speaker` are required; `sentence`, `text`, `intensity` and `sex` are optional; other
+columns are ignored. Relative paths are relative to the folder of the CSV file.
 """
 
 from __future__ import annotations
@@ -12,24 +12,29 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ser_bench.corpora.data_sheet import Fields, Sheet
+from ser_bench.corpora.data_sheet import DataSheet, Fields
 from ser_bench.corpora.labels import canonical
 from ser_bench.errors import CorpusError
 
-NEEDED = ("path", "emotion", "speaker")
+REQUIRED = ("path", "emotion", "speaker")
 SEXES: Mapping[str, str] = {"": "", "f": "female", "female": "female", "m": "male", "male": "male"}
 
 
-def read(table: Path) -> tuple[list[tuple[Path, Fields]], dict[Path, str]]:
-    """The clips of the table, and line → reason for lines that cannot be used.
+def read_table(table: Path) -> tuple[list[tuple[Path, Fields]], dict[Path, str]]:
+    """Read the clips of a table.
 
-    A clip's id is the stem of its file, or its path where two stems are alike.
+    The id of a clip is the stem of its file name, or its path if two files have the same stem.
+
+    Returns:
+        Audio file and fields of each clip; and line → reason for each line that cannot be used.
 
     Raises:
-        CorpusError: no such file, not a CSV in UTF-8, a column is missing, or one file is listed twice.
+        CorpusError: if the file does not exist, is not a CSV file in UTF-8, lacks a column, or lists a file twice.
     """
     if not table.is_file():
-        raise CorpusError(f"{table}: no such CSV file; corpus=table needs corpus.root=FILE with columns {_columns()}")
+        raise CorpusError(
+            f"{table}: no such CSV file; corpus=table needs corpus.root=FILE with the columns {_columns()}"
+        )
     clips: list[tuple[Path, Fields]] = []
     refused: dict[Path, str] = {}
     for number, row in _rows(table):
@@ -37,39 +42,43 @@ def read(table: Path) -> tuple[list[tuple[Path, Fields]], dict[Path, str]]:
             clips.append(_clip(table, row))
         except ValueError as error:
             refused[Path(f"{table}:{number}")] = f"line {number}: {error}"
-    twice = [str(path) for path, n in Counter(path for path, _ in clips).items() if n > 1]
-    if twice:
-        raise CorpusError(f"{table}: {twice[0]} is listed more than once ({len(twice)} such files); keep one line each")
+    repeated = [str(path) for path, n in Counter(path for path, _ in clips).items() if n > 1]
+    if repeated:
+        raise CorpusError(
+            f"{table}: {repeated[0]} is listed more than once ({len(repeated)} such files); remove the repeated lines"
+        )
     return _with_ids(table, clips), refused
 
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """(line number, column → value) of each line after the header; column names in lower case."""
+    """Return (line number, column → value) of each line below the header; column names are in lower case."""
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             header = file.readline()
             file.seek(0)
             reader = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
             names = [name.strip().lower() for name in reader.fieldnames or []]
-            missing = [name for name in NEEDED if name not in names]
+            missing = [name for name in REQUIRED if name not in names]
             if missing:
-                raise CorpusError(f"{table}: has no column {' nor '.join(missing)}; needs {_columns()}, has {names}")
+                raise CorpusError(
+                    f"{table}: no column {' or '.join(missing)}; needed are {_columns()}; the file has {names}"
+                )
             reader.fieldnames = names
             return [
                 (reader.line_num, {k: (v or "").strip() for k, v in row.items() if isinstance(v, str | None) and k})
                 for row in reader
             ]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(f"{table}: is not a CSV file in UTF-8 ({error})") from error
+        raise CorpusError(f"{table}: not a CSV file in UTF-8 ({error})") from error
 
 
 def _clip(table: Path, row: Mapping[str, str]) -> tuple[Path, Fields]:
-    for name in NEEDED:
+    for name in REQUIRED:
         if not row.get(name):
             raise ValueError(f"no {name}")
     sex = row.get("sex", "").lower()
     if sex not in SEXES:
-        raise ValueError(f"sex is {sex!r}; female, male or empty")
+        raise ValueError(f"sex is {sex!r}; it must be female, male or empty")
     path = Path(row["path"]).expanduser()
     return table.parent / path, Fields(
         id="",
@@ -93,11 +102,11 @@ def _with_ids(table: Path, clips: list[tuple[Path, Fields]]) -> list[tuple[Path,
 
 
 def _columns() -> str:
-    return ", ".join(NEEDED) + " and, if known, sentence, text, intensity, sex"
+    return ", ".join(REQUIRED) + " and, if known, sentence, text, intensity, sex"
 
 
 def parse(stem: str) -> Fields:
-    """Names tell nothing here: the table does.
+    """Refuse every file name: the fields are in the table.
 
     Raises:
         ValueError: always.
@@ -105,20 +114,21 @@ def parse(stem: str) -> Fields:
     raise ValueError(stem)
 
 
-SHEET = Sheet(
+SHEET = DataSheet(
     name="table",
-    title="Your own clips, listed in a CSV",
+    title="Your own clips, listed in a CSV file",
     citation="",
     licence="yours",
     language="en",
     labels=(),
     clips=0,
     speakers=0,
-    naming="any; the table says what is what",
+    naming="any: the table contains the fields of each clip",
     parse=parse,
+    read_table=read_table,
     examples=(),
     notes=(
-        "Set corpus.language to what is spoken.",
-        "Emotions may be written as anger, joy, fear … ; names that no other corpus here has are kept as they are.",
+        "Set corpus.language to the spoken language.",
+        "Common names of emotions (anger, joy, fear …) become canonical labels; other names are used as they are.",
     ),
 )

@@ -1,7 +1,7 @@
-"""How the demo corpus expresses emotions: published vocal correlates, spread over speakers and clips, and their sound.
+"""Acoustic cues of each emotion in the demo corpus, their variation over speakers and clips, and their application.
 
-Directions come from the literature. Sizes are our own, with the sources' numbers in sight: the F0 of fear moves less
-than in [BS], level and tilt move further than in any of them. `docs/demo_corpus.md` sets both side by side.
+The directions of the cues come from the literature. Their sizes are our own choice, near the published numbers: the F0
+of fear changes less than in [BS]; level and tilt change more than in any source. `docs/demo_corpus.md` compares them.
 
 [BS]  Burkhardt & Sendlmeier (2000), Verification of acoustical correlates of emotional speech using formant-synthesis,
       ISCA Workshop on Speech and Emotion, 151-156. Numbers as tabulated by Schröder (2001), Emotional speech
@@ -30,18 +30,18 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from ser_bench.corpora.espeak import PITCH_MAX, RANGE_MAX, Delivery, Int16Array
+from ser_bench.corpora.demo_speech.espeak import PITCH_MAX, RANGE_MAX, Int16Array, SpeechSettings
 
 Samples = npt.NDArray[np.float64]
 
-PITCH_STEPS_PER_SEMITONE = 5.8  # of espeak-ng, as measured in these voices; the range lifts the median F0 too
-TILT_PIVOT_HZ = 500.0  # a tilt leaves what lies below alone
-VOICE_TILT_DB = -2.0  # an octave: espeak-ng is brighter than people are, and recognisers hear it worse for that
-BREATH_FROM_HZ = 1_500.0  # aspiration is heard above the first formants
+PITCH_STEPS_PER_SEMITONE = 5.8  # of espeak-ng, measured with these voices; a wider range raises the median F0 too
+TILT_PIVOT_HZ = 500.0  # a tilt does not change lower frequencies
+VOICE_TILT_DB = -2.0  # per octave: espeak-ng is brighter than human speech, which increases the word error rate
+BREATH_FROM_HZ = 1_500.0  # aspiration noise lies above the first formants
 TREMOR_HZ = 5.5
 JITTER_S = 0.020
 ENVELOPE_S = 0.010
-MODAL_BREATH_DB = -34.0  # aspiration noise of a modal voice, against its own level
+MODAL_BREATH_DB = -34.0  # aspiration noise of a modal voice, relative to its level
 SPEECH_LEVEL_DBFS = -27.0  # RMS of a neutral sentence
 ROOM_LEVEL_DBFS = -66.0
 PEAK_LIMIT = 0.97
@@ -49,17 +49,17 @@ PEAK_LIMIT = 0.97
 
 @dataclass(frozen=True, slots=True)
 class Cues:
-    """Prosody, as a difference from a neutral sentence in the voice's own manner.
+    """Acoustic cues, as differences from a neutral sentence of the same voice.
 
     Attributes:
         pitch_st: mean F0, semitones.
-        range_log2: width of the intonation, doublings.
-        rate_log2: rate of speech, doublings.
+        range_log2: width of the intonation, log2 of the ratio.
+        rate_log2: rate of speech, log2 of the ratio.
         level_db: RMS level, dB.
-        tilt_db: spectral tilt above 500 Hz, dB an octave; negative is duller.
+        tilt_db: spectral tilt above 500 Hz, dB per octave; negative values sound duller.
         breath_db: aspiration noise, dB above a modal voice.
-        slope_st: F0 at the end against F0 at the start, semitones.
-        tremor_st: amplitude of an unsteady F0 (tremor and random walk), semitones.
+        slope_st: F0 at the end minus F0 at the start, semitones.
+        tremor_st: amplitude of the variation of F0 (tremor and random walk), semitones.
         gap: pause between words, units of 10 ms.
     """
 
@@ -96,52 +96,57 @@ EMOTIONS: dict[str, Cues] = {
         tremor_st=0.45,
     ),
 }  # fmt: skip
-"""What each emotion changes."""
+"""Emotion → its cues at strength 1."""
 
 HABIT_SPREAD = Cues(
     pitch_st=0.8, range_log2=0.15, rate_log2=0.05, level_db=0.8, tilt_db=0.3, breath_db=1.5, slope_st=0.3,
     tremor_st=0.05,
 )  # fmt: skip
-"""Standard deviation of a speaker's own manner, emotion aside."""
+"""Standard deviation of the cues over speakers, independent of the emotion."""
 
 CLIP_SPREAD = Cues(
     pitch_st=1.0, range_log2=0.25, rate_log2=0.06, level_db=1.2, tilt_db=0.4, breath_db=1.5, slope_st=0.6,
     tremor_st=0.08, gap=1.0,
 )  # fmt: skip
-"""Standard deviation from clip to clip."""
+"""Standard deviation of the cues over the clips of a speaker."""
 
 NEUTRAL_SPREAD = 0.6
-"""Share of `CLIP_SPREAD` in a neutral sentence, which leaves a speaker less to choose."""
+"""Factor on `CLIP_SPREAD` for neutral sentences, which vary less."""
 
 STRENGTH_SPREAD_SPEAKER = 0.15
 STRENGTH_SPREAD_CLIP = 0.25
 STRENGTH_RANGE = (0.15, 1.8)
-"""How strongly a speaker, and a speaker in one clip, expresses an emotion; 1 is as in `EMOTIONS`."""
+"""Limits of the strength of an emotion. The strength varies over speakers and over clips; 1 is as in `EMOTIONS`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """A speaker's own way: what is there in every clip, and how strongly emotions show."""
+class SpeakerHabit:
+    """Individual properties of a speaker.
 
-    habit: Cues
+    Attributes:
+        cues: cues that are present in every clip.
+        strength: factor on the cues of an emotion.
+    """
+
+    cues: Cues
     strength: float
 
 
-def manner(rng: np.random.Generator) -> Manner:
-    """Draw a speaker."""
-    habit = Cues(**{f.name: getattr(HABIT_SPREAD, f.name) * rng.standard_normal() for f in fields(Cues)})
-    return Manner(habit, float(np.exp(STRENGTH_SPREAD_SPEAKER * rng.standard_normal())))
+def draw_habit(rng: np.random.Generator) -> SpeakerHabit:
+    """Draw the individual properties of a speaker."""
+    cues = Cues(**{f.name: getattr(HABIT_SPREAD, f.name) * rng.standard_normal() for f in fields(Cues)})
+    return SpeakerHabit(cues, float(np.exp(STRENGTH_SPREAD_SPEAKER * rng.standard_normal())))
 
 
-def cues(emotion: str, speaker: Manner, rng: np.random.Generator) -> Cues:
-    """Draw one clip: habit + strength · emotion + chance."""
-    strength = np.clip(speaker.strength * (1 + STRENGTH_SPREAD_CLIP * rng.standard_normal()), *STRENGTH_RANGE)
-    chance = NEUTRAL_SPREAD if emotion == "neutral" else 1.0
+def draw_cues(emotion: str, habit: SpeakerHabit, rng: np.random.Generator) -> Cues:
+    """Draw the cues of one clip: cues of the speaker + strength · cues of the emotion + random variation."""
+    strength = np.clip(habit.strength * (1 + STRENGTH_SPREAD_CLIP * rng.standard_normal()), *STRENGTH_RANGE)
+    spread = NEUTRAL_SPREAD if emotion == "neutral" else 1.0
     drawn = {
         f.name: float(
-            getattr(speaker.habit, f.name)
+            getattr(habit.cues, f.name)
             + strength * getattr(EMOTIONS[emotion], f.name)
-            + chance * getattr(CLIP_SPREAD, f.name) * rng.standard_normal()
+            + spread * getattr(CLIP_SPREAD, f.name) * rng.standard_normal()
         )
         for f in fields(Cues)
     }
@@ -149,57 +154,57 @@ def cues(emotion: str, speaker: Manner, rng: np.random.Generator) -> Cues:
     return Cues(**drawn)
 
 
-def delivery(base: Delivery, drawn: Cues) -> Delivery:
-    """What of the cues espeak-ng does itself: rate, pitch, range and pauses."""
-    pitch = base.pitch + drawn.pitch_st * PITCH_STEPS_PER_SEMITONE
-    return Delivery(
-        rate_wpm=round(base.rate_wpm * 2**drawn.rate_log2),
+def speech_settings(base: SpeechSettings, cues: Cues) -> SpeechSettings:
+    """Return the settings of espeak-ng for the cues that it controls itself: rate, pitch, range and pauses."""
+    pitch = base.pitch + cues.pitch_st * PITCH_STEPS_PER_SEMITONE
+    return SpeechSettings(
+        rate_wpm=round(base.rate_wpm * 2**cues.rate_log2),
         pitch=round(float(np.clip(pitch, 0, PITCH_MAX))),
-        range=round(float(np.clip(base.range * 2**drawn.range_log2, 0, RANGE_MAX))),
-        word_gap=round(base.word_gap + drawn.gap),
+        range=round(float(np.clip(base.range * 2**cues.range_log2, 0, RANGE_MAX))),
+        word_gap=round(base.word_gap + cues.gap),
     )
 
 
-def colour(spoken: Int16Array, rate_hz: int, drawn: Cues, rng: np.random.Generator) -> Samples:
-    """What of the cues is done to the sound: slope and tremor of F0, tilt, breath, level.
+def apply_cues(spoken: Int16Array, rate_hz: int, cues: Cues, rng: np.random.Generator) -> Samples:
+    """Apply the cues that espeak-ng does not control: slope and tremor of F0, tilt, breath and level.
 
     Returns:
-        [samples], -1 to 1, at the rate of `spoken`.
+        [samples], -1 to 1, at the sampling rate of `spoken`.
     """
-    sound = _bend(spoken / 32768.0, rate_hz, drawn, rng)
-    sound = _tilt(sound, rate_hz, VOICE_TILT_DB + drawn.tilt_db) + _breath(sound, rate_hz, drawn.breath_db, rng)
-    sound *= 10 ** ((SPEECH_LEVEL_DBFS + drawn.level_db) / 20) / np.sqrt(np.mean(sound**2))
+    sound = _bend(spoken / 32768.0, rate_hz, cues, rng)
+    sound = _tilt(sound, rate_hz, VOICE_TILT_DB + cues.tilt_db) + _breath(sound, rate_hz, cues.breath_db, rng)
+    sound *= 10 ** ((SPEECH_LEVEL_DBFS + cues.level_db) / 20) / np.sqrt(np.mean(sound**2))
     return np.asarray(sound * min(1.0, PEAK_LIMIT / np.abs(sound).max()), dtype=np.float64)
 
 
-def in_room(sound: Samples, rate_hz: int, lead_s: float, trail_s: float, rng: np.random.Generator) -> Samples:
-    """Silence before and after, and the faint noise of a room throughout."""
+def add_room(sound: Samples, rate_hz: int, lead_s: float, trail_s: float, rng: np.random.Generator) -> Samples:
+    """Add silence before and after the speech, and low background noise throughout."""
     padded = np.pad(sound, (round(lead_s * rate_hz), round(trail_s * rate_hz)))
     return padded + 10 ** (ROOM_LEVEL_DBFS / 20) * rng.standard_normal(len(padded))
 
 
-def _bend(sound: Samples, rate_hz: int, drawn: Cues, rng: np.random.Generator) -> Samples:
-    """Move F0 within the sentence by reading the sound faster and slower; formants move along, a little."""
+def _bend(sound: Samples, rate_hz: int, cues: Cues, rng: np.random.Generator) -> Samples:
+    """Change F0 within the sentence by reading the sound faster and slower; the formants change slightly too."""
     n = len(sound)
     time_s = np.arange(n) / rate_hz
     knots_s = np.arange(0.0, time_s[-1] + 2 * JITTER_S, JITTER_S)
     jitter = np.interp(time_s, knots_s, rng.standard_normal(len(knots_s)))
     tremor = np.sin(2 * np.pi * (TREMOR_HZ * time_s + rng.random()))
-    semitones = drawn.slope_st * np.linspace(-0.5, 0.5, n) + drawn.tremor_st * (tremor + 0.5 * jitter)
+    semitones = cues.slope_st * np.linspace(-0.5, 0.5, n) + cues.tremor_st * (tremor + 0.5 * jitter)
     speed = 2 ** (semitones / 12)
-    read_at = np.cumsum(speed / speed.mean())  # mean speed 1: the sentence keeps its length
+    read_at = np.cumsum(speed / speed.mean())  # the mean speed is 1, so that the length does not change
     return np.asarray(np.interp(read_at - read_at[0], np.arange(n), sound), dtype=np.float64)
 
 
 def _tilt(sound: Samples, rate_hz: int, db_per_octave: float) -> Samples:
-    """Turn the spectrum about its pivot."""
+    """Apply a spectral tilt above `TILT_PIVOT_HZ`."""
     spectrum, hz = _spectrum(sound, rate_hz)
     octaves = np.log2(np.maximum(hz, TILT_PIVOT_HZ) / TILT_PIVOT_HZ)
     return np.fft.irfft(spectrum * 10 ** (db_per_octave * octaves / 20))[: len(sound)]
 
 
 def _breath(sound: Samples, rate_hz: int, level_db: float, rng: np.random.Generator) -> Samples:
-    """High-pass noise that follows the loudness of the sound."""
+    """Return high-pass noise with the envelope of the sound."""
     window = round(ENVELOPE_S * rate_hz)
     total = np.cumsum(np.pad(np.abs(sound), (window, window)))
     envelope = (total[2 * window :] - total[: -2 * window]) / (2 * window)
@@ -210,6 +215,6 @@ def _breath(sound: Samples, rate_hz: int, level_db: float, rng: np.random.Genera
 
 
 def _spectrum(sound: Samples, rate_hz: int) -> tuple[npt.NDArray[np.complex128], Samples]:
-    """Spectrum and its frequencies, over a power of two: the FFT of a prime length takes ten times as long."""
+    """Return the spectrum and its frequencies, Hz. The length is padded to a power of two; prime lengths are slow."""
     size = 1 << (len(sound) - 1).bit_length()
     return np.fft.rfft(sound, size), np.asarray(np.fft.rfftfreq(size, 1 / rate_hz), dtype=np.float64)

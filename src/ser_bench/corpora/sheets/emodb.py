@@ -1,11 +1,11 @@
-"""The Berlin database of emotional speech: ten speakers, ten sentences, seven emotions, German."""
+"""Data sheet of EmoDB, the Berlin database of emotional speech: 10 speakers, 10 sentences, 7 emotions, German."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
-from ser_bench.corpora.data_sheet import Fields, Host, Remote, Sheet
+from ser_bench.corpora.data_sheet import DataSheet, Fields, Host, Remote
 from ser_bench.corpora.labels import ordered
 
 SENTENCES: Mapping[str, str] = {
@@ -41,7 +41,7 @@ SEXES: Mapping[str, str] = {
     "15": "male",
     "16": "female",
 }
-"""The publisher's table of speakers."""
+"""Speaker → sex, from the publisher's table of speakers."""
 
 NAME = re.compile(
     rf"(?P<speaker>{'|'.join(SEXES)})(?P<sentence>{'|'.join(SENTENCES)})(?P<emotion>[{''.join(EMOTIONS)}])[a-z]?"
@@ -49,10 +49,10 @@ NAME = re.compile(
 
 
 def parse(stem: str) -> Fields:
-    """What the name of a clip tells.
+    """Return the fields in the file name of a clip.
 
     Raises:
-        ValueError: the name is not of this corpus.
+        ValueError: if the name does not belong to this corpus.
     """
     match = NAME.fullmatch(stem)
     if match is None:
@@ -67,7 +67,7 @@ def parse(stem: str) -> Fields:
     )
 
 
-SHEET = Sheet(
+SHEET = DataSheet(
     name="emodb",
     title="EmoDB: Berlin Database of Emotional Speech",
     citation=(
@@ -82,7 +82,7 @@ SHEET = Sheet(
     sentences=SENTENCES,
     clips=535,
     speakers=10,
-    per_emotion={
+    clips_per_label={
         "angry": 127,
         "disgust": 46,
         "fearful": 69,
@@ -101,11 +101,11 @@ SHEET = Sheet(
             checksum="md5:9d21362dbc5676ef3ab4745d83ced0db",
             bytes=39_981_818,
         ),
-        # The first publisher states no checksum: the ZIP's own CRCs, the count and a decode of each clip stand in.
+        # The original site publishes no checksum. The CRCs in the ZIP file and each clip are checked.
         Remote(Host.archive, url="http://emodb.bilderbar.info/download/download.zip"),
     ),
     notes=(
-        "Clips run from 1.2 s to 9.0 s. A copy in circulation cuts every clip to 2.00 s at 22,050 Hz: not that one.",
-        "German: English-only recognisers and embedders are refused.",
+        "Clips are 1.2 s to 9.0 s long. Do not use the copies in which every clip is cut to 2.00 s at 22,050 Hz.",
+        "The language is German: speech recognisers and text embedders for English only are refused.",
     ),
 )

@@ -1,0 +1,187 @@
+"""Data sheet of CREMA-D: 91 actors, 12 sentences, 6 emotions, American English, with votes of listeners.
+
+The table of votes, `processedResults/tabulatedVotes.csv`, has three lines per clip. Its first column has no name; its
+value is 100,000 × query type + number of the clip, with query type 1 for voice only, 2 for face only and 3 for both
+(`tabulateVotesV2.r` and the README of the corpus's repository). The columns A D F H N S contain the number of votes per
+emotion, and `fileName` the clip. The authors left out practice clips, repetitions, and answers whose first click came
+more than ten seconds after the clip (`processFinishedResponses.R`). A file `voice_votes.csv` with the same columns, for
+voice only, is also accepted.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ser_bench.corpora.data_sheet import DataSheet, Fields, Host, Remote, Votes
+from ser_bench.corpora.labels import BASIC6
+from ser_bench.errors import CorpusError
+
+DEMOGRAPHICS = "VideoDemographics.csv"
+
+SENTENCES: Mapping[str, str] = {
+    "IEO": "It's eleven o'clock",
+    "TIE": "That is exactly what happened",
+    "IOM": "I'm on my way to the meeting",
+    "IWW": "I wonder what this is about",
+    "TAI": "The airplane is almost full",
+    "MTI": "Maybe tomorrow it will be cold",
+    "IWL": "I would like a new alarm clock",
+    "ITH": "I think I have a doctor's appointment",
+    "DFA": "Don't forget a jacket",
+    "ITS": "I think I've seen this before",
+    "TSI": "The surface is slick",
+    "WSI": "We'll stop in a couple of minutes",
+}
+EMOTIONS: Mapping[str, str] = {
+    "ANG": "angry",
+    "DIS": "disgust",
+    "FEA": "fearful",
+    "HAP": "happy",
+    "NEU": "neutral",
+    "SAD": "sad",
+}
+INTENSITIES: Mapping[str, str] = {"LO": "low", "MD": "medium", "HI": "high", "XX": ""}
+"""XX: no intensity was requested. Only the sentence IEO has intensities."""
+
+VOTE_TABLES = ("voice_votes.csv", "tabulatedVotes.csv", "processedResults/tabulatedVotes.csv")
+"""Tables of votes in the order in which they are searched for; `prepare` writes the second, a clone has the third."""
+VOTE_COLUMNS: Mapping[str, str] = {
+    "A": "angry",
+    "D": "disgust",
+    "F": "fearful",
+    "H": "happy",
+    "N": "neutral",
+    "S": "sad",
+}
+ROW_NAME = ""
+"""Column of row names, as R writes it."""
+CLIPS_PER_QUERY_TYPE = 100_000
+VOICE_ONLY = 1
+
+NAME = re.compile(
+    rf"(?P<actor>\d{{4}})_(?P<sentence>{'|'.join(SENTENCES)})_(?P<emotion>{'|'.join(EMOTIONS)})_(?P<level>LO|MD|HI|XX?)"
+)
+
+
+def parse(stem: str) -> Fields:
+    """Return the fields in the file name of a clip.
+
+    Raises:
+        ValueError: if the name does not belong to this corpus.
+    """
+    match = NAME.fullmatch(stem)
+    if match is None:
+        raise ValueError(stem)
+    level = "XX" if match["level"] == "X" else match["level"]  # 1040_ITH_SAD_XX is called 1040_ITH_SAD_X in some copies
+    return Fields(
+        id=f"{match['actor']}_{match['sentence']}_{match['emotion']}_{level}",
+        emotion=EMOTIONS[match["emotion"]],
+        speaker=match["actor"],
+        sentence=match["sentence"],
+        text=SENTENCES[match["sentence"]],
+        intensity=INTENSITIES[level],
+    )
+
+
+def sexes(root: Path) -> Mapping[str, str]:
+    """Return actor → sex from `VideoDemographics.csv` in `root` or its parent folder; {} if there is no such table.
+
+    Raises:
+        CorpusError: if the table does not have the columns ActorID and Sex.
+    """
+    for path in (root / DEMOGRAPHICS, root.parent / DEMOGRAPHICS):
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                try:
+                    return {row["ActorID"].strip(): row["Sex"].strip().lower() for row in csv.DictReader(file)}
+                except (KeyError, AttributeError, csv.Error, UnicodeDecodeError) as error:
+                    raise CorpusError(
+                        f"{path}: needs the columns ActorID and Sex; download it again or remove it"
+                    ) from error
+    return {}
+
+
+def votes(root: Path) -> Votes:
+    """Return clip id → emotion → number of listeners who chose it, given the voice only.
+
+    The first of `VOTE_TABLES` that exists in `root` or its parent folder is read.
+
+    Raises:
+        CorpusError: if there is no such table, or if it cannot be read.
+    """
+    for path in (folder / name for folder in (root, root.parent) for name in VOTE_TABLES):
+        if path.is_file():
+            try:
+                with path.open(newline="", encoding="utf-8-sig") as file:
+                    rows = csv.DictReader(file)
+                    if missing := {"fileName", *VOTE_COLUMNS} - set(rows.fieldnames or ()):
+                        raise ValueError(f"no column {', '.join(sorted(missing))}")
+                    return {parse(row["fileName"]).id: _vote_counts(row) for row in rows if _is_voice_only(row)}
+            except (TypeError, ValueError, csv.Error) as error:
+                raise CorpusError(
+                    f"{path}: not a table of votes with the columns fileName, {', '.join(VOTE_COLUMNS)} ({error!r}); "
+                    "download it again or remove it"
+                ) from error
+    raise CorpusError(
+        f"{root}: no table of listeners' votes ({VOTE_TABLES[0]} or {VOTE_TABLES[1]}) in this folder or its parent; "
+        "`ser-bench corpora prepare cremad` downloads one with the corpus"
+    )
+
+
+def _is_voice_only(row: Mapping[str, str]) -> bool:
+    return ROW_NAME not in row or int(row[ROW_NAME]) // CLIPS_PER_QUERY_TYPE == VOICE_ONLY
+
+
+def _vote_counts(row: Mapping[str, str]) -> dict[str, int]:
+    return {emotion: int(row[column]) for column, emotion in VOTE_COLUMNS.items()}
+
+
+SHEET = DataSheet(
+    name="cremad",
+    title="CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset",
+    citation=(
+        "Cao, H., Cooper, D. G., Keutmann, M. K., Gur, R. C., Nenkova, A., & Verma, R. (2014). CREMA-D: Crowd-sourced "
+        "Emotional Multimodal Actors Dataset. IEEE Transactions on Affective Computing, 5(4), 377-390."
+    ),
+    doi="10.1109/TAFFC.2014.2336244",
+    licence="ODbL 1.0, contents DbCL 1.0",
+    homepage="https://github.com/CheyneyComputerScience/CREMA-D",
+    language="en",
+    labels=BASIC6,
+    sentences=SENTENCES,
+    clips=7442,
+    speakers=91,
+    clips_per_label={label: 1087 if label == "neutral" else 1271 for label in BASIC6},
+    naming="ACTOR_SENTENCE_EMOTION_LEVEL, such as 1001_DFA_ANG_XX",
+    parse=parse,
+    examples=("1001_DFA_ANG_XX", "1001_IEO_HAP_LO", "1091_WSI_SAD_XX", "1040_ITH_SAD_X"),
+    sexes=sexes,
+    votes=votes,
+    remotes=(
+        Remote(
+            Host.git_lfs,
+            url="https://github.com/CheyneyComputerScience/CREMA-D",
+            archive="https://github.com/CheyneyComputerScience/CREMA-D/archive/refs/heads/master.tar.gz",
+        ),
+        Remote(
+            Host.git_lfs,
+            url="https://gitlab.com/cs-cooper-lab/crema-d-mirror",
+            # By default, GitLab replaces the pointers in an archive by the audio. The pointers contain the checksums.
+            archive=(
+                "https://gitlab.com/api/v4/projects/cs-cooper-lab%2Fcrema-d-mirror/repository/archive.tar.gz"
+                "?include_lfs_blobs=false"
+            ),
+        ),
+    ),
+    lfs_folder="AudioWAV",
+    lfs_tables=(DEMOGRAPHICS, "processedResults/tabulatedVotes.csv", "processedResults/summaryTable.csv"),
+    notes=(
+        "1076_MTI_SAD_XX is silent; it is not left out.",
+        "Three pairs are identical but have different labels: 1006_TIE HAP/NEU, 1013_WSI DIS/SAD, 1017_IWW ANG/FEA.",
+        "The audio is in Git LFS: an archive of the repository contains pointers instead of audio.",
+        "The repository also contains AudioMP3 with the same clips; set corpus.root to AudioWAV.",
+    ),
+)
