@@ -8,3 +8,7 @@
 - `rate_limiter`: requests and tokens per minute; `budget`: prices, and the limit on the cost; `cost_estimate`: tokens,
   cost and time before a run (dry run).
 """
+
+from ser_bench.predictors.llm.llm import Llm, LlmModelConfig
+
+__all__ = ["Llm", "LlmModelConfig"]
