@@ -1,4 +1,4 @@
-"""Heads beside scikit-learn's own answers; what is stored, what is chosen where, and what test rows may not touch."""
+"""Heads against scikit-learn; stored heads; settings chosen on validation rows; absent labels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from sklearn.svm import SVC
 from ser_bench.config import HeadConfig
 from ser_bench.errors import ConfigError, SerBenchError
 from ser_bench.predictors.heads import Head
-from ser_bench.predictors.heads.classifier import Labelled, softmax
-from ser_bench.predictors.heads.hidden_layer import Mlp
-from ser_bench.predictors.heads.svm import Svm, by_class, kernel
+from ser_bench.predictors.heads.classifier import LabelledVectors
+from ser_bench.predictors.heads.hidden_layer import HiddenLayerClassifier
+from ser_bench.predictors.heads.svm import SvmClassifier, rbf_kernel, scores_by_class
+from ser_bench.predictors.probabilities import softmax
 from tests.support.fake_inputs import compose_config
 
 CLASSES, WIDTH = 4, 12
@@ -50,29 +51,29 @@ def head(*members: str, classes: int = CLASSES, seed: int = 0, **changes: Any) -
 
 def uar(probabilities: Any, labels: Any) -> float:
     right = probabilities.argmax(axis=1) == labels
-    return float(np.mean([right[labels == one].mean() for one in np.unique(labels)]))
+    return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
 
 
 @pytest.mark.parametrize("members", [("logistic",), ("svm",), ("mlp",), EVERY])
-def test_a_head_learns_and_comes_back_as_it_was(members: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_head_learns_and_predicts_the_same_after_loading(members: tuple[str, ...], tmp_path: Path) -> None:
     fitted = head(*members)
     facts = fitted.fit(*TRAIN, *VAL)
-    found = fitted.predict_proba(TEST[0])
-    assert found.shape == (200, CLASSES)
-    np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-9)
-    assert uar(found, TEST[1]) > 0.6, "chance is .25, and the clouds overlap"
-    assert abs(facts["fit/val_uar"] - uar(found, TEST[1])) < 0.2 and facts["fit/val_log_loss"] < np.log(CLASSES)
+    predicted = fitted.predict_proba(TEST[0])
+    assert predicted.shape == (200, CLASSES)
+    np.testing.assert_allclose(predicted.sum(axis=1), 1.0, atol=1e-9)
+    assert uar(predicted, TEST[1]) > 0.6, "chance level is .25, and the clouds overlap"
+    assert abs(facts["fit/val_uar"] - uar(predicted, TEST[1])) < 0.2 and facts["fit/val_log_loss"] < np.log(CLASSES)
     fitted.save(tmp_path)
-    np.testing.assert_array_equal(Head.load(tmp_path).predict_proba(TEST[0]), found)
+    np.testing.assert_array_equal(Head.load(tmp_path).predict_proba(TEST[0]), predicted)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
 
 
 def test_members_are_averaged() -> None:
     single = []
     for name in EVERY:
-        one = head(name)
-        one.fit(*TRAIN, *VAL)
-        single.append(one.predict_proba(TEST[0]))
+        fitted = head(name)
+        fitted.fit(*TRAIN, *VAL)
+        single.append(fitted.predict_proba(TEST[0]))
     blend = head(*EVERY)
     blend.fit(*TRAIN, *VAL)
     np.testing.assert_allclose(blend.predict_proba(TEST[0]), np.mean(single, axis=0), atol=1e-9)
@@ -92,36 +93,36 @@ def test_pairwise_decisions_of_the_svm_are_summed_by_class(classes: int) -> None
     x, labels = data(200, 0, classes)
     x = (x - x.mean(axis=0)) / np.where(x.std(axis=0) > 0, x.std(axis=0), 1)
     machine = SVC(C=2.0, gamma=0.1, decision_function_shape="ovo").fit(x, labels)
-    weights, intercepts = by_class(machine.dual_coef_, machine.intercept_, machine.n_support_)
-    scores = kernel(x, machine.support_vectors_, 0.1) @ weights + intercepts
+    weights, intercepts = scores_by_class(machine.dual_coef_, machine.intercept_, machine.n_support_)
+    scores = rbf_kernel(x, machine.support_vectors_, 0.1) @ weights + intercepts
     pairs = machine.decision_function(x).reshape(len(x), -1)
     if classes == 2:  # scikit-learn's positive side is then the second class
         np.testing.assert_allclose(scores, np.stack([-pairs[:, 0], pairs[:, 0]], axis=1), atol=1e-9)
         assert (scores.argmax(axis=1) == machine.predict(x)).all()
         return
-    expected, place = np.zeros((len(x), classes)), 0
+    expected, pair = np.zeros((len(x), classes)), 0
     for i in range(classes):
         for j in range(i + 1, classes):
-            expected[:, i] += pairs[:, place] / (classes - 1)
-            expected[:, j] -= pairs[:, place] / (classes - 1)
-            place += 1
+            expected[:, i] += pairs[:, pair] / (classes - 1)
+            expected[:, j] -= pairs[:, pair] / (classes - 1)
+            pair += 1
     np.testing.assert_allclose(scores, expected, atol=1e-9)
     assert (scores.argmax(axis=1) == machine.predict(x)).mean() > 0.95, (
-        "sums and votes differ where pairs are in a ring"
+        "sums and votes differ if the pairwise decisions are cyclic"
     )
 
 
-def test_the_kernel_is_as_wide_as_the_rows_vary() -> None:
-    """Principal components vary unequally: with 1 / count the kernel would know no neighbour."""
+def test_the_width_of_the_kernel_follows_the_total_variance() -> None:
+    """Principal components have unequal variances: with gamma = 1 / D all similarities would be near 0."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 6)) * np.array([9.0, 5, 3, 2, 1, 1])
-    member = Svm(HeadConfig(svm_gamma=2.0), 2, 0)
-    member.fit(Labelled(x, np.arange(200) % 2), Labelled(x[:0], np.arange(0)))
-    assert member.settings()["gamma"] == pytest.approx(2.0 / x.var(axis=0).sum())
+    classifier = SvmClassifier(HeadConfig(svm_gamma=2.0), 2, 0)
+    classifier.fit(LabelledVectors(x, np.arange(200) % 2), LabelledVectors(x[:0], np.arange(0)))
+    assert classifier.settings()["gamma"] == pytest.approx(2.0 / x.var(axis=0).sum())
 
 
 def test_settings_are_chosen_on_validation_rows_only() -> None:
-    """With training labels that are half noise a strong penalty wins; the choice follows the validation rows."""
+    """Half of the training labels are wrong, so a strong penalty is best; the choice follows the validation rows."""
     x, labels = data(120, 0, spread=3.0)
     noisy = np.where(np.random.default_rng(3).random(120) < 0.5, (labels + 1) % CLASSES, labels)
     choice = head("logistic", logistic_c=[1e4, 1e-3])
@@ -138,25 +139,25 @@ def test_without_validation_rows_the_first_value_is_taken() -> None:
 
 
 @pytest.mark.parametrize("refit", [True, False])
-def test_the_scaler_knows_training_rows_and_with_refit_validation_rows(refit: bool, tmp_path: Path) -> None:
+def test_the_scaler_uses_training_rows_and_with_refit_validation_rows(refit: bool, tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
     fitted = head("logistic", refit=refit)
     fitted.fit(*TRAIN, *VAL)
     fitted.save(tmp_path)
-    known = np.concatenate([TRAIN[0], VAL[0]]) if refit else TRAIN[0]
+    rows = np.concatenate([TRAIN[0], VAL[0]]) if refit else TRAIN[0]
     scaler = load_file(tmp_path / "head.safetensors")
-    np.testing.assert_allclose(scaler["mean"], known.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(scaler["std"][:-1], known.std(axis=0)[:-1], rtol=1e-12)
+    np.testing.assert_allclose(scaler["mean"], rows.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(scaler["std"][:-1], rows.std(axis=0)[:-1], rtol=1e-12)
     assert scaler["std"][-1] == 1.0
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_label_without_training_rows_is_never_answered(name: str, tmp_path: Path) -> None:
+def test_a_label_without_training_rows_has_probability_0(name: str, tmp_path: Path) -> None:
     fitted = head(name, classes=CLASSES + 1)
     fitted.fit(*TRAIN, *VAL)
-    found = fitted.predict_proba(TEST[0])
-    assert found.shape[1] == CLASSES + 1 and (found[:, CLASSES] == 0).all()
+    predicted = fitted.predict_proba(TEST[0])
+    assert predicted.shape[1] == CLASSES + 1 and (predicted[:, CLASSES] == 0).all()
     fitted.save(tmp_path)
     assert (Head.load(tmp_path).predict_proba(TEST[0])[:, CLASSES] == 0).all()
 
@@ -168,10 +169,10 @@ def test_principal_components_keep_what_matters(tmp_path: Path) -> None:
 
     fitted = head("svm", components=6)
     fitted.fit(*TRAIN, *VAL)
-    found = fitted.predict_proba(TEST[0])
-    assert uar(found, TEST[1]) > 0.6
+    predicted = fitted.predict_proba(TEST[0])
+    assert uar(predicted, TEST[1]) > 0.6
     fitted.save(tmp_path)
-    np.testing.assert_array_equal(Head.load(tmp_path).predict_proba(TEST[0]), found)
+    np.testing.assert_array_equal(Head.load(tmp_path).predict_proba(TEST[0]), predicted)
     x = np.random.default_rng(0).normal(size=(200, 9)) @ np.random.default_rng(1).normal(size=(9, 9))
     x -= x.mean(axis=0)
     oracle = PCA(3, svd_solver="full").fit(x).components_
@@ -179,16 +180,16 @@ def test_principal_components_keep_what_matters(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["logistic", "svm"])
-def test_of_fewer_rows_than_components_nothing_is_lost(name: str) -> None:
-    """Rows span as many directions as there are rows; turned into these, penalties and distances are what they were."""
+def test_components_keep_all_information_if_there_are_fewer_rows(name: str) -> None:
+    """N rows span at most N directions; projection on these changes neither penalties nor distances."""
     rng = np.random.default_rng(0)
     x, labels = rng.normal(size=(40, 90)), np.arange(40) % CLASSES
     x[np.arange(40), labels] += 3
-    whole, turned = head(name, refit=False), head(name, refit=False, components=60)
+    whole, projected = head(name, refit=False), head(name, refit=False, components=60)
     whole.fit(x, labels, x[:0], labels[:0])
-    turned.fit(x, labels, x[:0], labels[:0])
+    projected.fit(x, labels, x[:0], labels[:0])
     probe = x + 0.01 * rng.normal(size=x.shape)
-    np.testing.assert_allclose(turned.predict_proba(probe), whole.predict_proba(probe), atol=5e-3)
+    np.testing.assert_allclose(projected.predict_proba(probe), whole.predict_proba(probe), atol=5e-3)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -199,10 +200,10 @@ def test_two_labels_are_enough(name: str) -> None:
     assert uar(fitted.predict_proba(test[0]), test[1]) > 0.75
 
 
-def test_networks_follow_their_seed_and_leave_other_randomness_alone() -> None:
+def test_networks_depend_on_their_seed_and_not_on_the_global_random_state() -> None:
     import torch
 
-    def answers(seed: int) -> Any:
+    def probabilities(seed: int) -> Any:
         fitted = head("mlp", seed=seed)
         fitted.fit(*TRAIN, *VAL)
         return fitted.predict_proba(TEST[0])
@@ -210,22 +211,22 @@ def test_networks_follow_their_seed_and_leave_other_randomness_alone() -> None:
     torch.manual_seed(5)
     untouched = torch.rand(3)
     torch.manual_seed(5)
-    first = answers(0)
+    first = probabilities(0)
     assert torch.equal(torch.rand(3), untouched)
-    np.testing.assert_array_equal(answers(0), first)
-    assert np.abs(answers(1) - first).max() > 1e-3
+    np.testing.assert_array_equal(probabilities(0), first)
+    assert np.abs(probabilities(1) - first).max() > 1e-3
 
 
-def test_the_stored_networks_answer_as_pytorch_does() -> None:
+def test_stored_networks_predict_as_pytorch_does() -> None:
     import torch
 
-    member = Mlp(HeadConfig(hidden=16, epochs=2, seeds=1, dropout=0.0, mixup=0.0), CLASSES, 0)
+    classifier = HiddenLayerClassifier(HeadConfig(hidden=16, epochs=2, seeds=1, dropout=0.0, mixup=0.0), CLASSES, 0)
     x = np.random.default_rng(0).normal(size=(50, WIDTH))
-    member.fit(Labelled(x, np.arange(50) % CLASSES), Labelled(x[:0], np.arange(0)))
-    first, offset, second, last = (torch.from_numpy(array[0]) for array in member.arrays().values())
+    classifier.fit(LabelledVectors(x, np.arange(50) % CLASSES), LabelledVectors(x[:0], np.arange(0)))
+    first, offset, second, last = (torch.from_numpy(array[0]) for array in classifier.arrays().values())
     hidden = torch.relu(torch.from_numpy(x.astype(np.float32)) @ first.T + offset)
     np.testing.assert_allclose(
-        member.predict_proba(x), torch.softmax(hidden @ second.T + last, dim=1).numpy(), atol=1e-6
+        classifier.predict_proba(x), torch.softmax(hidden @ second.T + last, dim=1).numpy(), atol=1e-6
     )
 
 
@@ -234,19 +235,19 @@ def test_softmax_of_minus_infinity_is_zero() -> None:
 
 
 @pytest.mark.parametrize("members", [(), ("forest",), ("svm", "svm")])
-def test_members_that_are_none_are_refused(members: tuple[str, ...]) -> None:
+def test_unknown_and_repeated_members_are_refused(members: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match=r"head\.members"):
         head(*members)
 
 
-def test_misuse_is_said() -> None:
+def test_misuse_raises_an_error() -> None:
     with pytest.raises(SerBenchError, match="not fitted"):
         head("logistic").predict_proba(TEST[0])
     with pytest.raises(ConfigError, match="one label"):
         head("logistic").fit(TRAIN[0], np.zeros(400, dtype=np.int64), *VAL)
     fitted = head("logistic")
     fitted.fit(*TRAIN, *VAL)
-    with pytest.raises(SerBenchError, match="5 numbers a row"):
+    with pytest.raises(SerBenchError, match="5 columns"):
         fitted.predict_proba(TEST[0][:, :5])
 
 
@@ -256,11 +257,11 @@ def test_a_damaged_or_newer_head_is_refused(tmp_path: Path) -> None:
         fitted.save(tmp_path)
     fitted.fit(*TRAIN, *VAL)
     fitted.save(tmp_path)
-    described = json.loads((tmp_path / "head.json").read_text())
-    (tmp_path / "head.json").write_text(json.dumps(described | {"format": 2}))
+    description = json.loads((tmp_path / "head.json").read_text())
+    (tmp_path / "head.json").write_text(json.dumps(description | {"format": 2}))
     with pytest.raises(SerBenchError, match="format 2"):
         Head.load(tmp_path)
-    (tmp_path / "head.json").write_text(json.dumps(described))
+    (tmp_path / "head.json").write_text(json.dumps(description))
     (tmp_path / "member_logistic.safetensors").write_bytes(b"nothing")
     with pytest.raises(SerBenchError, match="force=true"):
         Head.load(tmp_path)
@@ -271,16 +272,16 @@ def test_each_choice_of_head_composes(name: str, members: list[str]) -> None:
     assert compose_config("experiment=none", f"head={name}").head.members == members
 
 
-def test_a_label_of_validation_rows_alone_is_learnt_with_refit() -> None:
+def test_a_label_that_only_validation_rows_have_is_learnt_with_refit() -> None:
     x, y = TRAIN
-    known = y != 3
+    others = y != 3
     fitted = head("logistic", refit=True)
-    fitted.fit(x[known], y[known], *VAL)
+    fitted.fit(x[others], y[others], *VAL)
     assert uar(fitted.predict_proba(TEST[0]), TEST[1]) > 0.6
 
 
-def test_the_search_for_a_penalty_ends_where_it_gets_worse_and_keeps_what_was_best() -> None:
-    """Whatever was tried after it: coefficients, C and figures are those of the best."""
+def test_the_search_for_c_stops_when_the_loss_rises_and_keeps_the_best() -> None:
+    """Coefficients, C and metrics are those of the best value, not of the last one tried."""
     values = [30.0, 1e-4, 0.03, 0.3, 3.0]
     fitted = head("logistic", refit=False, logistic_c=values)
     facts = fitted.fit(*TRAIN, *VAL)

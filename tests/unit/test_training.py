@@ -1,6 +1,9 @@
+"""Training with Lightning: reproducible, resumable, stopped by validation rows only; metrics of epochs."""
+
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -8,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,8 +21,10 @@ from ser_bench.config import TrainerConfig
 from ser_bench.errors import CacheError, ConfigError, InterruptedRunError, SerBenchError
 from ser_bench.predictors.cnn.paper_network import PaperCNN
 from ser_bench.training import lightning_loop
-from ser_bench.training.epoch_report import Tally, spell
+from ser_bench.training.epoch_report import PartMetrics, format_duration
+from ser_bench.training.recipe import PLAIN
 from ser_bench.training.row_data import EpochBatches, RowData
+from ser_bench.training.standardizer import CHUNK_ROWS, Standardizer
 
 CFG = TrainerConfig(name="tiny", max_epochs=4, batch_size=8, learning_rate=1e-2, patience=None, progress=False)
 OnEpoch = Callable[[int, Mapping[str, float]], None]
@@ -30,7 +36,7 @@ def network() -> PaperCNN:
 
 
 def part(rows: int, seed: int = 0, signal: float = 0.0) -> TensorDataset:
-    """Noise, with each class's level `signal` above the one before."""
+    """Noise around the label index times `signal`."""
     x = torch.randn(rows, 24, generator=torch.Generator().manual_seed(seed))
     y = torch.arange(rows) % 3
     return TensorDataset(x + signal * y[:, None], y)
@@ -40,7 +46,7 @@ def data(train: int = 33, **curves: TensorDataset) -> RowData:
     return RowData(part(train), curves, batch_size=8, seed=5)
 
 
-def nothing(epoch: int, metrics: Mapping[str, float]) -> None:
+def ignore(epoch: int, metrics: Mapping[str, float]) -> None:
     pass
 
 
@@ -48,11 +54,11 @@ def weights(net: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
 
-def fit(folder: Path, rows: RowData, cfg: TrainerConfig = CFG, on_epoch: OnEpoch = nothing) -> tuple[Any, Any]:
+def fit(folder: Path, rows: RowData, cfg: TrainerConfig = CFG, on_epoch: OnEpoch = ignore) -> tuple[Any, Any]:
     folder.mkdir(exist_ok=True)
     net = network()
-    outcome = lightning_loop.train(net, rows, 3, cfg, folder, on_epoch)
-    return outcome, weights(net)
+    result = lightning_loop.train(net, rows, 3, cfg, folder, on_epoch)
+    return result, weights(net)
 
 
 def press_ctrl_c_in(epoch: int) -> OnEpoch:
@@ -67,16 +73,16 @@ def test_training_learns_and_reports_each_epoch_from_one(tmp_path: Path) -> None
     seen: dict[int, Mapping[str, float]] = {}
     curves = {"val": part(12, 1, signal=2.0), "test_curve": part(7, 2, signal=2.0)}
     rows = RowData(part(33, signal=2.0), curves, batch_size=8, seed=5)
-    outcome, _ = fit(tmp_path / "w", rows, replace(CFG, max_epochs=8), lambda e, m: seen.__setitem__(e, m))
-    assert list(seen) == list(range(1, 9)) and outcome.epochs == 8
+    result, _ = fit(tmp_path / "w", rows, replace(CFG, max_epochs=8), lambda e, m: seen.__setitem__(e, m))
+    assert list(seen) == list(range(1, 9)) and result.epochs == 8
     assert seen[8]["train/loss"] < 0.7 * seen[1]["train/loss"]
     parts = {f"{name}/{key}" for name in ("val", "test_curve") for key in ("loss", "accuracy", "uar")}
     assert set(seen[1]) == {"train/loss", "train/accuracy", "train/lr", "train/seconds"} | parts
-    assert outcome.best_epoch == min(seen, key=lambda e: seen[e]["val/loss"])
-    assert 0 < sum(m["train/seconds"] for m in seen.values()) == pytest.approx(outcome.seconds)
+    assert result.best_epoch == min(seen, key=lambda e: seen[e]["val/loss"])
+    assert 0 < sum(m["train/seconds"] for m in seen.values()) == pytest.approx(result.seconds)
 
 
-def test_same_seed_same_weights_other_seed_others(tmp_path: Path) -> None:
+def test_the_seed_determines_the_weights(tmp_path: Path) -> None:
     _, first = fit(tmp_path / "a", data())
     _, again = fit(tmp_path / "b", data())
     _, other = fit(tmp_path / "c", RowData(part(33), {}, batch_size=8, seed=6))
@@ -89,13 +95,13 @@ def test_same_seed_same_weights_other_seed_others(tmp_path: Path) -> None:
 def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path, with_val: bool, epoch: int) -> None:
     curves = {"val": part(12, 1)} if with_val else {}
     whole, expected = fit(tmp_path / "whole", data(**curves))
-    with pytest.raises(InterruptedRunError, match="goes on"):
+    with pytest.raises(InterruptedRunError, match="same command"):
         fit(tmp_path / "cut", data(**curves), on_epoch=press_ctrl_c_in(epoch + 1))
     resumed: list[int] = []
-    outcome, found = fit(tmp_path / "cut", data(**curves), on_epoch=lambda e, m: resumed.append(e))
+    result, resumed_weights = fit(tmp_path / "cut", data(**curves), on_epoch=lambda e, m: resumed.append(e))
     assert resumed == list(range(epoch + 1, 5))
-    assert (outcome.epochs, outcome.best_epoch) == (whole.epochs, whole.best_epoch)
-    assert all(torch.equal(expected[k], found[k]) for k in expected)
+    assert (result.epochs, result.best_epoch) == (whole.epochs, whole.best_epoch)
+    assert all(torch.equal(expected[k], resumed_weights[k]) for k in expected)
     ends = [torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"] for name in ("whole", "cut")]
     assert all(torch.equal(ends[0][k], ends[1][k]) for k in ends[0])
 
@@ -111,18 +117,18 @@ def test_every_epoch_has_its_own_order(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(EpochBatches, "__iter__", spy)
     fit(tmp_path / "w", data(train=16))
-    assert len(drawn) == 8 == len(set(drawn))  # two batches in each of four epochs, no two alike
+    assert len(drawn) == 8 == len(set(drawn))  # two batches in each of four epochs, all different
 
 
 def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     _, expected = fit(tmp_path / "w", data())
     calls: list[int] = []
-    outcome, found = fit(tmp_path / "w", data(), on_epoch=lambda e, m: calls.append(e))
-    assert calls == [] and outcome.epochs == 4
-    assert all(torch.equal(expected[k], found[k]) for k in expected)
+    result, resumed_weights = fit(tmp_path / "w", data(), on_epoch=lambda e, m: calls.append(e))
+    assert calls == [] and result.epochs == 4
+    assert all(torch.equal(expected[k], resumed_weights[k]) for k in expected)
 
 
-def test_ctrl_c_keeps_the_last_finished_epoch_and_gives_settings_back(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_the_last_finished_epoch_and_restores_settings(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(InterruptedRunError, match="epoch 3"):
         fit(tmp_path / "w", data(), on_epoch=press_ctrl_c_in(3))
@@ -132,12 +138,12 @@ def test_ctrl_c_keeps_the_last_finished_epoch_and_gives_settings_back(tmp_path: 
 
 def test_early_stopping_needs_validation_rows(tmp_path: Path) -> None:
     cfg = replace(CFG, max_epochs=30, patience=2, learning_rate=0.05)
-    stopped, kept = fit(tmp_path / "val", data(val=part(12, 1)), cfg)
+    stopped, best_weights = fit(tmp_path / "val", data(val=part(12, 1)), cfg)
     assert stopped.epochs < 30 and stopped.best_epoch == stopped.epochs - 2
     best = torch.load(tmp_path / "val" / "best.ckpt", weights_only=True)
-    assert torch.equal(best["state_dict"]["network.layers.conv1.weight"], kept["layers.conv1.weight"])
+    assert torch.equal(best["state_dict"]["network.layers.conv1.weight"], best_weights["layers.conv1.weight"])
     again, _ = fit(tmp_path / "val", data(val=part(12, 1)), cfg)
-    assert again == stopped  # not one epoch more
+    assert again == stopped  # no further epoch is trained
     whole, _ = fit(tmp_path / "none", data(test_curve=part(12, 1)), replace(cfg, max_epochs=9))
     assert (whole.epochs, whole.best_epoch) == (9, 9)
     assert not (tmp_path / "none" / "best.ckpt").exists()
@@ -174,7 +180,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_raises_a_cache_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -189,14 +195,16 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
     ({"precision": "12-bit"}, "trainer=tiny: .*12-bit"),
     ({"accelerator": "abacus"}, "trainer=tiny: .*abacus"),
     pytest.param({"accelerator": "gpu"}, "use trainer=cpu",
-                 marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")),
+                 marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")),
 ])  # fmt: skip
-def test_what_cannot_be_trained_is_said_before(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_configurations_that_cannot_be_trained_are_refused(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         fit(tmp_path / "w", data(), replace(CFG, **change))
 
 
-def test_one_log_line_an_epoch_and_none_of_lightnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_log_line_per_epoch_and_none_of_lightning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         fit(tmp_path / "w", data(val=part(12, 1)), replace(CFG, max_epochs=2))
     lines = [record.getMessage() for record in caplog.records]
@@ -216,24 +224,78 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     def order(seed: int | None, epoch: int) -> list[int]:
         sampler = EpochBatches(50, 8, seed)
         sampler.set_epoch(epoch)
-        found: list[int] = torch.cat(list(sampler)).tolist()
-        return found
+        indices: list[int] = torch.cat(list(sampler)).tolist()
+        return indices
 
     assert order(0, 2) == order(0, 2)
     assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
     assert order(None, 3) == list(range(50))
-    assert len(EpochBatches(17, 8, None)) == 3  # a lone row is no trouble where nothing is trained
+    assert len(EpochBatches(17, 8, None)) == 3  # without training, a batch of one row is allowed
 
 
-def test_tally_by_hand() -> None:
-    tally = Tally(3)
+def test_part_metrics_by_hand() -> None:
+    metrics = PartMetrics(3)
     logits = torch.tensor([[2.0, 0, 0], [2.0, 0, 0], [0, 2.0, 0], [0, 2.0, 0]])
-    tally.add(logits, torch.tensor([0, 0, 0, 1]), torch.tensor(0.5))  # class 2 never occurs
-    tally.add(logits[:1], torch.tensor([1]), torch.tensor(3.0))
-    assert tally.accuracy == pytest.approx(3 / 5)
-    assert tally.uar == pytest.approx((2 / 3 + 1 / 2) / 2)
-    assert tally.loss == pytest.approx((4 * 0.5 + 3.0) / 5)
+    metrics.update(logits, torch.tensor([0, 0, 0, 1]), torch.tensor(0.5))  # label 2 does not occur
+    metrics.update(logits[:1], torch.tensor([1]), torch.tensor(3.0))
+    assert metrics.accuracy == pytest.approx(3 / 5)
+    assert metrics.uar == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert metrics.loss == pytest.approx((4 * 0.5 + 3.0) / 5)
 
 
-def test_times_are_readable() -> None:
-    assert [spell(s) for s in (14.2, 150, 11_160)] == ["14 s", "2 min", "3.1 h"]
+@pytest.mark.parametrize("occurring", [[0, 1, 2, 3, 4], [0, 2, 4]])
+def test_part_metrics_equal_counts_in_python_to_the_last_bit(occurring: list[int]) -> None:
+    """Labels that do not occur are predicted all the same; they must not lower the UAR."""
+    generator = torch.Generator().manual_seed(0)
+    metrics = PartMetrics(5)
+    for repetition in range(2):
+        metrics.reset()  # the second time, so that nothing of the first remains
+        loss_sum = torch.zeros((), dtype=torch.float64)
+        confusion = torch.zeros(5, 5, dtype=torch.int64)
+        for rows in (32, 32, 7):
+            logits = torch.randn(rows, 5, generator=generator)
+            labels = torch.tensor(occurring)[torch.randint(len(occurring), (rows,), generator=generator)]
+            shares = 0.6 * nn.functional.one_hot(labels, 5) + 0.08
+            loss = torch.rand((), generator=generator)
+            metrics.update(logits, shares if repetition else labels, loss)
+            loss_sum += loss.double() * rows
+            for label, predicted in zip(labels.tolist(), logits.argmax(dim=1).tolist(), strict=True):
+                confusion[label, predicted] += 1
+        recalls = torch.stack([confusion[label, label] / confusion[label].sum().double() for label in occurring])
+        assert confusion[:, 1].sum() > 0, "label 1 is predicted, whether it occurs or not"
+        assert metrics.loss == float(loss_sum / 71)
+        assert metrics.accuracy == int(confusion.trace()) / 71
+        assert metrics.uar == float(recalls.mean())
+
+
+def test_a_loss_that_is_not_a_number_is_not_dropped() -> None:
+    metrics = PartMetrics(2)
+    metrics.update(torch.zeros(2, 2), torch.tensor([0, 1]), torch.tensor(float("nan")))
+    assert math.isnan(metrics.loss)
+
+
+def test_metrics_follow_the_device_and_are_not_in_checkpoints() -> None:
+    module = lightning_loop.TrainingModule(network(), 3, ("val",), CFG, seed=0, recipe=PLAIN)
+    assert all(name.startswith("network.") for name in module.state_dict())
+    module.to("meta")  # a device that every machine has
+    for metrics in module.part_metrics.values():
+        assert metrics.confmat.device.type == metrics.loss_sum.device.type == "meta"
+        assert metrics.loss_sum.dtype == torch.float64
+
+
+def test_durations_are_readable() -> None:
+    assert [format_duration(s) for s in (14.2, 150, 11_160)] == ["14 s", "2 min", "3.1 h"]
+
+
+@pytest.mark.parametrize("rows", [1, 10, 2 * CHUNK_ROWS + 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_statistics_are_those_of_numpy_to_the_last_bit(rows: int, dtype: Any) -> None:
+    features = (100 + 3 * np.random.default_rng(0).normal(size=(rows, 7))).astype(np.float32)
+    features[:, -1] = 7.0
+    standardizer = Standardizer.fit(features, dtype)
+    std = features.std(axis=0, dtype=np.float64)
+    np.testing.assert_array_equal(standardizer.mean, features.mean(axis=0, dtype=np.float64).astype(dtype))
+    np.testing.assert_array_equal(standardizer.std, np.where(std == 0, 1, std).astype(dtype))
+    assert standardizer.std[-1] == 1 and (standardizer(features)[:, -1] == 0).all()
+    for precision in (np.float32, np.float64):
+        assert standardizer(features.astype(precision)).dtype == precision

@@ -1,6 +1,7 @@
-"""Training of networks: the Lightning loop, its data, its recipe, and what it reports.
+"""Training of networks.
 
-- `lightning_loop`: seeded, resumable training with early stopping; `recipe`: loss, optimiser and schedule;
+- `lightning_loop`: training with Lightning, with early stopping, which can be resumed; `recipe`: loss and optimiser;
 - `row_data`: rows in memory as batches; `epoch_report`: metrics and progress of each epoch;
-- `fixed_epochs`: training of a light network over vectors; `standardizer`: standardisation by training rows.
+- `fixed_epochs`: training of light networks for a fixed number of epochs;
+- `standardizer`: standardisation by the training rows.
 """

@@ -1,4 +1,4 @@
-"""What is measured and shown while a network is trained: one tally a part, one line or one bar step an epoch."""
+"""Metrics and progress of a training, reported after every epoch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor, nn
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
 from tqdm import tqdm
 
 from ser_bench.types import EpochLog
@@ -19,77 +20,97 @@ from ser_bench.types import EpochLog
 log = logging.getLogger(__name__)
 
 
-class Tally(nn.Module):
-    """Loss and confusion counts of the rows seen since the last reset; a module, to follow the network's device.
+class PartMetrics(MulticlassConfusionMatrix):
+    """Loss, accuracy and UAR of the rows of one part since the last `reset`.
 
-    Its buffers are not persistent: a checkpoint holds no counts.
+    It is torchmetrics' confusion matrix with a sum of losses. Like every metric of torchmetrics, it follows the device
+    of the module that holds it, and is not part of a checkpoint.
+
+    Args:
+        classes: number of labels C.
     """
 
     loss_sum: Tensor
-    counts: Tensor
 
     def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.register_buffer("loss_sum", torch.zeros((), dtype=torch.float64), persistent=False)
-        self.register_buffer("counts", torch.zeros(classes, classes, dtype=torch.int64), persistent=False)
+        super().__init__(classes, validate_args=False)
+        # Not MeanMetric or SumMetric: torchmetrics 1.9 casts their values to float32 when they are moved to a device,
+        # and either drops a loss that is not a number or (`nan_strategy="disable"`) ignores the weights of a mean.
+        self.add_state("loss_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
-    def reset(self) -> None:
-        """Forget all rows."""
-        self.loss_sum.zero_()
-        self.counts.zero_()
+    def update(self, logits: Tensor, targets: Tensor, loss: Tensor) -> None:  # type: ignore[override]
+        """Add one batch.
 
-    def add(self, logits: Tensor, truth: Tensor, loss: Tensor) -> None:
-        """Count one batch: logits [N, C], truth [N] or shares of it [N, C], and the batch's mean loss."""
-        classes = len(self.counts)
-        truth = truth.argmax(dim=1) if truth.ndim > 1 else truth
-        cells = truth * classes + logits.argmax(dim=1)
-        self.counts += torch.bincount(cells, minlength=classes * classes).view(classes, classes)
-        self.loss_sum += loss.double() * len(truth)
+        Args:
+            logits: [N, C].
+            targets: label indices [N], or shares of the labels [N, C], of which the largest counts as the label.
+            loss: mean loss of the batch.
+        """
+        labels = targets.argmax(dim=1) if targets.ndim > 1 else targets
+        super().update(logits, labels)
+        self.loss_sum += loss.double() * len(labels)
+
+    @property
+    def counts(self) -> Tensor:
+        """Confusion counts [C, C], int64: the true label by row, the predicted label by column."""
+        counts: Tensor = self.compute()
+        return counts
 
     @property
     def loss(self) -> float:
-        """Mean cross-entropy, nats."""
+        """Mean loss per row, in nats for cross-entropy."""
         return float(self.loss_sum / self.counts.sum())
 
     @property
     def accuracy(self) -> float:
-        """Share of rows whose most probable label is the true one, in [0, 1]."""
-        return int(self.counts.trace()) / int(self.counts.sum())
+        """Share of rows whose most probable label is the true label, in [0, 1]."""
+        counts = self.counts
+        return int(counts.trace()) / int(counts.sum())
 
     @property
     def uar(self) -> float:
-        """Mean over the classes that occur of the share of their rows found, in [0, 1]: for curves, not for results."""
-        support = self.counts.sum(dim=1).double()
-        return float((self.counts.diagonal()[support > 0] / support[support > 0]).mean())
+        """Mean recall of the labels that occur, in [0, 1]; for the curves of a training, not for results.
+
+        `MulticlassRecall(average="macro")` would count a recall of 0 for a label that is predicted but does not occur.
+        """
+        counts = self.counts
+        support = counts.sum(dim=1).double()
+        return float((counts.diagonal()[support > 0] / support[support > 0]).mean())
 
 
 class EpochReport(Callback):
-    """Hands each epoch's metrics to `on_epoch`, and shows a bar on a terminal, else one log line an epoch.
+    """Passes the metrics of each epoch to `on_epoch`, and shows a progress bar, or one log line per epoch.
 
-    Metrics: `train/loss`, `train/accuracy` (in training mode, over the epoch, as Keras gives them), `train/lr`,
-    `train/seconds`, and `<part>/loss`, `<part>/accuracy`, `<part>/uar` of each other part.
+    Metrics: `train/loss` and `train/accuracy` (in training mode, averaged over the epoch, as in Keras), `train/lr`,
+    `train/seconds`, and `<part>/loss`, `<part>/accuracy` and `<part>/uar` of each other part.
+
+    Args:
+        metrics: name of each part → its metrics, which the training module updates.
+        max_epochs: epochs at most.
+        progress: whether to show a progress bar, if the standard error stream is a terminal.
+        on_epoch: function of the epoch, counted from 1, and its metrics.
     """
 
-    def __init__(self, tallies: Mapping[str, Tally], max_epochs: int, progress: bool, on_epoch: EpochLog) -> None:
-        self.tallies = tallies
+    def __init__(self, metrics: Mapping[str, PartMetrics], max_epochs: int, progress: bool, on_epoch: EpochLog) -> None:
+        self.metrics = metrics
         self.max_epochs = max_epochs
         self.show_bar = progress and sys.stderr.isatty()
         self.on_epoch = on_epoch
         self.seconds = 0.0
-        """Spent on finished epochs, those of earlier, interrupted runs included."""
+        """Time of all finished epochs, including those of earlier, interrupted runs."""
         self._started = 0.0
         self._bar: tqdm[Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Return what is stored in a checkpoint."""
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the count of seconds."""
+        """Restore the time of finished epochs from a checkpoint."""
         self.seconds = float(state_dict["seconds"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open the bar where an interrupted run stopped."""
+        """Open the progress bar, at the step where an interrupted run stopped."""
         steps = int(trainer.num_training_batches)
         self._bar = tqdm(
             total=self.max_epochs * steps,
@@ -100,35 +121,35 @@ class EpochReport(Callback):
         )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the epoch's clock."""
+        """Start to measure the time of the epoch."""
         self._started = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar."""
+        """Advance the progress bar."""
         if self._bar is not None:
             self._bar.update()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report; validation is over by now, and no checkpoint of this epoch is written yet."""
+        """Report the epoch: after validation, and before the checkpoint of this epoch is written."""
         seconds = time.perf_counter() - self._started
         self.seconds += seconds
         epoch = trainer.current_epoch + 1
         metrics = {"train/lr": float(trainer.optimizers[0].param_groups[0]["lr"]), "train/seconds": seconds}
-        for name, tally in self.tallies.items():
-            metrics |= {f"{name}/loss": tally.loss, f"{name}/accuracy": tally.accuracy}
+        for name, part in self.metrics.items():
+            metrics |= {f"{name}/loss": part.loss, f"{name}/accuracy": part.accuracy}
             if name != "train":
-                metrics[f"{name}/uar"] = tally.uar
+                metrics[f"{name}/uar"] = part.uar
         self._show(epoch, metrics)
         self.on_epoch(epoch, metrics)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Close the bar."""
+        """Close the progress bar."""
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Close the bar, so that the error stands on its own line."""
+        """Close the progress bar, so that the error message begins on a new line."""
         self._close()
 
     def _close(self) -> None:
@@ -136,20 +157,25 @@ class EpochReport(Callback):
             self._bar.close()
 
     def _show(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        seen = {"train loss": metrics["train/loss"]}
+        figures = {"train loss": metrics["train/loss"]}
         if "val/uar" in metrics:
-            seen |= {"val loss": metrics["val/loss"], "val UAR": metrics["val/uar"]}
+            figures |= {"val loss": metrics["val/loss"], "val UAR": metrics["val/uar"]}
         if self.show_bar and self._bar is not None:
-            shown = {"epoch": f"{epoch}/{self.max_epochs}"} | {k: f"{v:.3f}" for k, v in seen.items()}
-            self._bar.set_postfix(shown)
+            values = {name: f"{value:.3f}" for name, value in figures.items()}
+            self._bar.set_postfix({"epoch": f"{epoch}/{self.max_epochs}"} | values)
             return
-        figures = "  ".join(f"{name} {value:.3f}" for name, value in seen.items())
-        took, left = spell(metrics["train/seconds"]), spell((self.max_epochs - epoch) * self.seconds / epoch)
-        log.info("epoch %d/%d  %s  %s, %s left", epoch, self.max_epochs, figures, took, left)
+        text = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+        duration = format_duration(metrics["train/seconds"])
+        remaining = format_duration((self.max_epochs - epoch) * self.seconds / epoch)
+        log.info("epoch %d/%d  %s  %s, %s left", epoch, self.max_epochs, text, duration, remaining)
 
 
-def spell(seconds: float) -> str:
-    """A length of time to be read, not computed with: "14 s", "2 min", "3.1 h"."""
+def format_duration(seconds: float) -> str:
+    """Return a duration as text.
+
+    >>> format_duration(14.2), format_duration(150), format_duration(11_160)
+    ('14 s', '2 min', '3.1 h')
+    """
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""Training of a light network over vectors in memory: AdamW on a cosine, a fixed number of epochs, no early stop."""
+"""Training of a light network on rows in memory, for a fixed number of epochs, with AdamW and a cosine schedule."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ser_bench.config import FixedEpochsConfig
 
 
 def train(network: nn.Module, rows: int, cfg: FixedEpochsConfig, loss_of: Callable[[Tensor], Tensor]) -> None:
-    """Train `network` in place.
+    """Train `network` in place; the order of the rows comes from PyTorch's global random state.
 
     Args:
-        network: whose parameters are trained.
-        rows: how many rows there are.
-        cfg: epochs, rows in a step, learning rate, weight decay.
-        loss_of: places [B] of one batch's rows → its mean loss.
+        network: the network; all its parameters are trained.
+        rows: number of training rows.
+        cfg: epochs, batch size, learning rate at the start, weight decay.
+        loss_of: function of row indices [B] of one batch that returns their mean loss.
     """
     optimiser = torch.optim.AdamW(network.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay)
     steps = -(-rows // cfg.batch_size)

@@ -1,7 +1,7 @@
-"""Training of a network with Lightning: seeded, resumable to the bit, and stopped by validation rows alone.
+"""Training of a network with Lightning: seeded, resumable, with early stopping on validation rows only.
 
-`work_dir` holds `last.ckpt`, written after every epoch, and `best.ckpt`, the epoch of lowest validation loss. Where
-`last.ckpt` exists, `train` goes on from it and ends with the weights that an uninterrupted run would have.
+`work_dir` holds `last.ckpt`, written after every epoch, and `best.ckpt`, the epoch with the lowest validation loss. If
+`last.ckpt` exists, `train` resumes from it, and ends with exactly the weights of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from ser_bench.config import TrainerConfig
 from ser_bench.errors import CacheError, ConfigError, InterruptedRunError, SerBenchError
-from ser_bench.training.epoch_report import EpochReport, Tally
+from ser_bench.training.epoch_report import EpochReport, PartMetrics
 from ser_bench.training.recipe import PLAIN, Recipe
 from ser_bench.training.row_data import RowData, epoch_seed
 from ser_bench.types import EpochLog
@@ -35,21 +35,39 @@ from ser_bench.types import EpochLog
 VAL, TEST_CURVE = "val", "test_curve"
 MONITOR = "val/loss"
 Batch = tuple[Tensor, Tensor]
-"""Features, and places of the labels [N] or their shares [N, C]: cross-entropy takes both."""
+"""Features, and label indices [N] or shares of the labels [N, C]; cross-entropy accepts both."""
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What training did: epochs trained, the epoch whose weights are kept (both from 1), seconds in all resumptions."""
+class TrainingResult:
+    """The result of `train`.
+
+    Attributes:
+        epochs: number of trained epochs.
+        best_epoch: the epoch whose weights the network has, counted from 1.
+        seconds: time of all epochs, including those before interruptions.
+    """
 
     epochs: int
     best_epoch: int
     seconds: float
 
 
-class Training(pl.LightningModule):
-    """A network under a recipe; tallies of the epoch in `tallies`, by name of the part."""
+class TrainingModule(pl.LightningModule):
+    """A network that is trained by a recipe.
+
+    Args:
+        network: the network, features → logits [N, C].
+        classes: number of labels C.
+        curves: names of the parts that are evaluated after each epoch, in the order of their loaders.
+        cfg: the group `trainer`.
+        seed: seed of dropout.
+        recipe: loss and optimiser.
+
+    Attributes:
+        part_metrics: "train" and each name in `curves` → its metrics in the present epoch.
+    """
 
     def __init__(
         self, network: nn.Module, classes: int, curves: tuple[str, ...], cfg: TrainerConfig, seed: int, recipe: Recipe
@@ -60,32 +78,33 @@ class Training(pl.LightningModule):
         self.curves = curves
         self.cfg = cfg
         self.seed = seed
-        self.tallies = {name: Tally(classes) for name in ("train", *curves)}
-        self._follow_device = nn.ModuleList(self.tallies.values())  # a ModuleDict takes no key called "train"
+        self.part_metrics = {name: PartMetrics(classes) for name in ("train", *curves)}
+        # Registered as submodules, to follow the device. A ModuleDict cannot have the key "train".
+        self._registered_metrics = nn.ModuleList(self.part_metrics.values())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam as Keras sets it up, or what the recipe makes of it."""
+        """Return the optimiser of the recipe, and its schedule."""
         cfg = self.cfg
-        chosen: OptimizerLRScheduler = self.recipe.optimizer(
+        optimizer: OptimizerLRScheduler = self.recipe.optimizer(
             self.network, cfg.learning_rate, cfg.adam_eps, cfg.max_epochs
         )
-        return chosen
+        return optimizer
 
     def on_train_epoch_start(self) -> None:
-        """Make dropout of this epoch depend on the epoch alone, and forget the last epoch's tallies."""
+        """Seed dropout by the epoch only, so that it does not depend on resuming, and reset all metrics."""
         torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
-        for tally in self.tallies.values():
-            tally.reset()
+        for metrics in self.part_metrics.values():
+            metrics.reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch.
+        """Return the loss of one batch.
 
         Raises:
             SerBenchError: the loss is not finite.
         """
         x, y = batch
         logits, loss = self.recipe.step(self.network, x, y)
-        self.tallies["train"].add(logits.detach(), y, loss.detach())
+        self.part_metrics["train"].update(logits.detach(), y, loss.detach())
         if not torch.isfinite(loss):
             raise SerBenchError(
                 f"the training loss became {loss.item()} in epoch {self.current_epoch + 1}; lower "
@@ -94,15 +113,15 @@ class Training(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Tally one batch of a curve."""
+        """Add one batch of a curve to its metrics."""
         x, y = batch
         logits = self.network(x).float()
-        self.tallies[self.curves[dataloader_idx]].add(logits, y, functional.cross_entropy(logits, y))
+        self.part_metrics[self.curves[dataloader_idx]].update(logits, y, functional.cross_entropy(logits, y))
 
     def on_validation_epoch_end(self) -> None:
-        """Give early stopping and the choice of checkpoint the validation loss, and nothing of the test rows."""
-        if VAL in self.tallies:
-            self.log(MONITOR, self.tallies[VAL].loss)
+        """Log the validation loss for early stopping and the choice of checkpoint; no metric of test rows is logged."""
+        if VAL in self.part_metrics:
+            self.log(MONITOR, self.part_metrics[VAL].loss)
 
 
 def train(
@@ -113,39 +132,48 @@ def train(
     work_dir: Path,
     on_epoch: EpochLog,
     recipe: Recipe = PLAIN,
-) -> Outcome:
-    """Train `network` in place, or finish what `work_dir` holds the start of.
+) -> TrainingResult:
+    """Train `network` in place, or resume the training whose checkpoints are in `work_dir`.
 
-    With validation rows, the weights of the epoch of lowest validation loss are kept, and training stops after
-    `cfg.patience` epochs without a lower one; without, every epoch is trained and the last one kept. `on_epoch` gets
-    epochs counted from 1.
+    With validation rows, the network gets the weights of the epoch with the lowest validation loss, and training stops
+    after `cfg.patience` epochs without a lower one. Without validation rows, it gets the weights of the last epoch.
+
+    Args:
+        network: the network, features → logits [N, C].
+        data: training rows, and the rows of the curves; those named `VAL` are the validation rows.
+        classes: number of labels C.
+        cfg: the group `trainer`.
+        work_dir: existing folder of the checkpoints.
+        on_epoch: function of the epoch, counted from 1, and its metrics.
+        recipe: loss and optimiser.
 
     Raises:
-        InterruptedRunError: Ctrl-C; the last finished epoch stays in `work_dir`.
-        ConfigError: a device that is not there, or a training part that cannot be trained on.
+        InterruptedRunError: Ctrl-C; the checkpoint of the last finished epoch stays in `work_dir`.
+        ConfigError: the device is not available, or there are too few training rows.
         SerBenchError: the loss is not finite, or a checkpoint cannot be read.
+        CacheError: a checkpoint cannot be written.
     """
     _check(data, cfg)
     has_val = VAL in data.curves
     last, best = work_dir / "last.ckpt", work_dir / "best.ckpt"
     stopping = EarlyStopping(MONITOR, patience=cfg.patience) if has_val and cfg.patience is not None else None
-    module = Training(network, classes, tuple(data.curves), cfg, data.seed, recipe)
-    report = EpochReport(module.tallies, cfg.max_epochs, cfg.progress, on_epoch)
+    module = TrainingModule(network, classes, tuple(data.curves), cfg, data.seed, recipe)
+    report = EpochReport(module.part_metrics, cfg.max_epochs, cfg.progress, on_epoch)
     if not (last.exists() and _finished(_read(last), cfg, stopping)):
         callbacks: list[Callback] = [report, *([stopping] if stopping else [])]
         callbacks += [_checkpoint(work_dir, "best")] if has_val else []
-        callbacks += [_checkpoint(work_dir, "last")]  # after "best": it stores what that one knows
-        with _settings_given_back():
+        callbacks += [_checkpoint(work_dir, "last")]  # after "best": it stores the state of that callback
+        with _settings_restored():
             _fit(_trainer(cfg, work_dir, callbacks, bool(data.curves)), module, data, last if last.exists() else None)
-    end = _read(last)
-    kept = _read(best) if has_val else end
-    prefix = "network."
-    network.load_state_dict({k.removeprefix(prefix): v for k, v in kept["state_dict"].items() if k.startswith(prefix)})
-    seconds = float(end["callbacks"][report.state_key]["seconds"])
-    return Outcome(epochs=end["epoch"] + 1, best_epoch=kept["epoch"] + 1, seconds=seconds)
+    last_stored = _read(last)
+    best_stored = _read(best) if has_val else last_stored
+    prefix, state = "network.", best_stored["state_dict"]
+    network.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    seconds = float(last_stored["callbacks"][report.state_key]["seconds"])
+    return TrainingResult(epochs=last_stored["epoch"] + 1, best_epoch=best_stored["epoch"] + 1, seconds=seconds)
 
 
-def _fit(trainer: pl.Trainer, module: Training, data: RowData, checkpoint: Path | None) -> None:
+def _fit(trainer: pl.Trainer, module: TrainingModule, data: RowData, checkpoint: Path | None) -> None:
     try:
         with _quiet():
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -154,24 +182,27 @@ def _fit(trainer: pl.Trainer, module: Training, data: RowData, checkpoint: Path 
             raise
         # Lightning turned KeyboardInterrupt into SystemExit(1).
         raise InterruptedRunError(
-            f"interrupted in epoch {trainer.current_epoch + 1}; the same command goes on from the last finished epoch"
+            f"interrupted in epoch {trainer.current_epoch + 1}; run the same command again to resume from the last "
+            "finished epoch"
         ) from error
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
         folder = trainer.default_root_dir
-        raise CacheError(f"{folder}: no checkpoint can be written ({error}); free space there") from error
+        raise CacheError(
+            f"{folder}: the checkpoint cannot be written ({error}); free disk space, or set another cache_dir"
+        ) from error
 
 
 def _trainer(cfg: TrainerConfig, work_dir: Path, callbacks: list[Callback], curves: bool) -> pl.Trainer:
-    # On CUDA, max pooling's backward pass has no deterministic form: there the setting is a wish, not a condition.
+    # On CUDA, the backward pass of max pooling has no deterministic implementation, so "warn" instead of an error.
     deterministic: Any = cfg.deterministic and (True if cfg.accelerator == "cpu" else "warn")
     try:
         with _quiet():
             return pl.Trainer(
                 accelerator=cfg.accelerator,
                 devices=1,
-                precision=cfg.precision,  # type: ignore[arg-type]  # a Literal there, any string in a configuration
+                precision=cfg.precision,  # type: ignore[arg-type]  # Lightning has a Literal here
                 deterministic=deterministic,
                 max_epochs=cfg.max_epochs,
                 callbacks=callbacks,
@@ -201,35 +232,37 @@ def _checkpoint(work_dir: Path, name: str) -> ModelCheckpoint:
 def _read(path: Path) -> dict[str, Any]:
     try:
         stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can break the reader anywhere
-        raise SerBenchError(f"{path}: not a readable checkpoint; delete it, or run again with force=true") from error
+    except Exception as error:  # a damaged file can raise any exception
+        raise SerBenchError(
+            f"{path}: the checkpoint cannot be read; delete it, or run again with force=true"
+        ) from error
     return stored
 
 
 def _finished(stored: Mapping[str, Any], cfg: TrainerConfig, stopping: EarlyStopping | None) -> bool:
-    """Whether the run was cut after its training had ended: one more epoch would change what is kept."""
-    patient = stopping is None or stored["callbacks"][stopping.state_key]["wait_count"] < stopping.patience
-    return not patient or stored["epoch"] + 1 >= cfg.max_epochs
+    """Return whether the stored training has ended, so that no further epoch may be trained."""
+    stopped = stopping is not None and stored["callbacks"][stopping.state_key]["wait_count"] >= stopping.patience
+    return stopped or stored["epoch"] + 1 >= cfg.max_epochs
 
 
 def _check(data: RowData, cfg: TrainerConfig) -> None:
     if cfg.devices != 1:
         raise ConfigError(
-            f"trainer.devices={cfg.devices}: a network is trained on one device; to use more, run folds side by side "
-            "with hydra/launcher=joblib"
+            f"trainer.devices={cfg.devices}: a network is trained on one device; to use several, run the folds in "
+            "parallel with hydra/launcher=joblib"
         )
     if cfg.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"trainer.accelerator={cfg.accelerator}: PyTorch sees no GPU here; use trainer=cpu")
+        raise ConfigError(f"trainer.accelerator={cfg.accelerator}: PyTorch finds no GPU; use trainer=cpu")
     if len(data.train) < 2 or cfg.batch_size < 2:
         raise ConfigError(
             f"{len(data.train)} training rows in batches of {cfg.batch_size}: batch normalisation needs at least two "
-            "rows a batch; check split and trainer.batch_size"
+            "rows per batch; check split and trainer.batch_size"
         )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's remarks on devices, on loader workers (rows are in memory), on a folder it resumes in."""
+    """Suppress Lightning's messages about devices, loader workers (rows are in memory) and existing checkpoints."""
     logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -247,13 +280,13 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _settings_given_back() -> Iterator[None]:
-    """Undo what Lightning leaves behind: deterministic algorithms, and a Ctrl-C that is ignored once it was pressed."""
+def _settings_restored() -> Iterator[None]:
+    """Restore what Lightning changes: deterministic algorithms and, after Ctrl-C, the handler of SIGINT."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     memory: Any = torch.utils.deterministic
     fill = memory.fill_uninitialized_memory
     handler = signal.getsignal(signal.SIGINT)
-    # When deterministic, PyTorch also fills all new memory with NaN, which takes time; nothing here reads memory unset.
+    # In deterministic mode PyTorch also fills new memory with NaN. This takes time, and no code here reads such memory.
     memory.fill_uninitialized_memory = False
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a network's training does beyond cross-entropy and a constant learning rate; the paper's does none of it."""
+"""The training recipe: mixup, label smoothing, weight decay and learning-rate schedule. The paper uses none of them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a batch becomes a loss, and how steps become smaller.
+    """How the loss of a batch is computed, and how the optimiser is set up.
 
     Attributes:
-        mixup: parameters of the Beta distribution of mixing weights (Zhang et al. 2018, arXiv 1710.09412); 0: off.
-        label_smoothing: share of a target that is spread over all labels.
-        weight_decay: decoupled, as AdamW has it; 0: Adam.
-        cosine: the learning rate falls to 0 along half a cosine over `trainer.max_epochs`.
+        mixup: parameter α of the distribution Beta(α, α) of mixing weights (Zhang et al. 2018, arXiv 1710.09412);
+            0: no mixup.
+        label_smoothing: share of a target that is spread over all labels, in [0, 1].
+        weight_decay: decoupled weight decay of AdamW; 0: Adam.
+        cosine: whether the learning rate falls to 0 along half a cosine over `trainer.max_epochs`.
     """
 
     mixup: float = 0.0
@@ -27,31 +28,31 @@ class Recipe:
     cosine: bool = False
 
     def step(self, network: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """(logits [N, C], mean loss) of one training batch; the logits of a mixed batch are those of the mixture."""
+        """Return logits [N, C] and mean loss of one training batch; with mixup, the logits are those of mixed rows."""
         if not self.mixup:
             logits = network(x).float()
             return logits, self._loss(logits, y)
         share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
-        share = max(share, 1.0 - share)  # so that y is the larger part, and training accuracy means something
-        other = torch.randperm(len(x), device=x.device)
-        logits = network(share * x + (1.0 - share) * x[other]).float()
-        return logits, share * self._loss(logits, y) + (1.0 - share) * self._loss(logits, y[other])
+        share = max(share, 1.0 - share)  # y is the label with the larger share, so that training accuracy has a meaning
+        partner = torch.randperm(len(x), device=x.device)
+        logits = network(share * x + (1.0 - share) * x[partner]).float()
+        return logits, share * self._loss(logits, y) + (1.0 - share) * self._loss(logits, y[partner])
 
     def optimizer(self, network: nn.Module, learning_rate: float, eps: float, epochs: int) -> Any:
-        """What Lightning's `configure_optimizers` returns."""
+        """Return the optimiser, with its schedule if there is one, as Lightning's `configure_optimizers` does."""
         if self.weight_decay:
-            made: torch.optim.Optimizer = torch.optim.AdamW(
+            optimizer: torch.optim.Optimizer = torch.optim.AdamW(
                 network.parameters(), learning_rate, eps=eps, weight_decay=self.weight_decay
             )
         else:
-            made = torch.optim.Adam(network.parameters(), lr=learning_rate, eps=eps)
+            optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, eps=eps)
         if not self.cosine:
-            return made
-        return {"optimizer": made, "lr_scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(made, epochs)}
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)}
 
     def _loss(self, logits: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
 
 
 PLAIN = Recipe()
-"""The paper's: cross-entropy, Adam, a constant learning rate."""
+"""The recipe of the paper: cross-entropy, Adam, a constant learning rate."""

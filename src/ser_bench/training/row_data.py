@@ -1,4 +1,4 @@
-"""Rows in memory, cut into whole batches whose order depends on the seed and the epoch alone."""
+"""Rows in memory as batches, whose order depends on the seed and the epoch only."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """Seed of one epoch's order and dropout: a resumed epoch draws what an uninterrupted one would have drawn."""
+    """Return the seed of row order and dropout in one epoch, which is the same in a resumed run."""
     return seed * 1_000_003 + epoch
 
 
 class EpochBatches(Sampler[Tensor]):
-    """Indices of whole batches, in a new order every epoch, or in the given order where `seed` is None.
+    """Row indices of whole batches, in a new random order in every epoch, or in order if `seed` is None.
 
-    Batches are sliced from one tensor; collating them row by row costs more than a small network's step. A last batch
-    of one row joins the batch before it in training: BatchNorm has no variance over a single row, and dropping the row
-    would leave the epoch short of it.
+    Whole batches are sliced from one tensor: collating single rows takes longer than a training step of a small
+    network. In training, a last batch of one row is joined to the batch before it, because batch normalisation has no
+    variance over a single row, and every row is used once per epoch.
     """
 
     def __init__(self, rows: int, batch_size: int, seed: int | None) -> None:
@@ -30,13 +30,13 @@ class EpochBatches(Sampler[Tensor]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this at the start of every epoch."""
+        """Set the epoch, counted from 0; Lightning calls this at the start of every epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         full, rest = divmod(self.rows, self.batch_size)
-        alone = self.seed is not None and rest == 1 and full > 0
-        return full + (rest > 0) - alone
+        joined = self.seed is not None and rest == 1 and full > 0
+        return full + (rest > 0) - joined
 
     def __iter__(self) -> Iterator[Tensor]:
         if self.seed is None:
@@ -48,7 +48,14 @@ class EpochBatches(Sampler[Tensor]):
 
 
 class RowData(pl.LightningDataModule):
-    """Training rows, and rows that are only looked at (`curves`), each held in memory as two tensors."""
+    """Training rows and rows that are only evaluated (`curves`), each held in memory as two tensors.
+
+    Args:
+        train: features and targets of the training rows.
+        curves: name → features and targets of rows whose metrics are computed after each epoch.
+        batch_size: rows per batch.
+        seed: seed of the order of the training rows.
+    """
 
     def __init__(self, train: TensorDataset, curves: Mapping[str, TensorDataset], batch_size: int, seed: int) -> None:
         super().__init__()
@@ -58,15 +65,15 @@ class RowData(pl.LightningDataModule):
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Shuffled batches."""
+        """Return a loader of shuffled batches."""
         return self._loader(self.train, self.seed)
 
     def val_dataloader(self) -> list[DataLoader[tuple[Tensor, ...]]]:
-        """One loader a curve."""
+        """Return one loader per curve."""
         return [self._loader(rows, None) for rows in self.curves.values()]
 
     def _loader(self, rows: TensorDataset, seed: int | None) -> DataLoader[tuple[Tensor, ...]]:
-        # A generator of its own: a DataLoader without one draws from the global state that dropout reads.
+        # A DataLoader without a generator draws from the global random state, and would change dropout.
         batches = EpochBatches(len(rows), self.batch_size, seed)
         return DataLoader(rows, sampler=batches, batch_size=None, generator=_generator(0))
 

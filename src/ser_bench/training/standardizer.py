@@ -1,15 +1,18 @@
-"""Standardisation of feature columns by the training rows' statistics."""
+"""Standardisation of feature columns by the statistics of the training rows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
-from ser_bench.types import FloatArray
+Array = npt.NDArray[Any]
 
 CHUNK_ROWS = 1024
+CONSTANT = 1e-6
+"""A column whose standard deviation is at most this share of its mean is treated as constant."""
 
 
 @dataclass(frozen=True)
@@ -17,26 +20,38 @@ class Standardizer:
     """x → (x − mean) / std, column by column.
 
     Attributes:
-        mean: [D], of the rows it was fitted to.
-        std: [D], population standard deviation of the same; 1 where a column does not vary.
+        mean: [D], means of the rows it was fitted to.
+        std: [D], their population standard deviations; 1 for a constant column.
     """
 
-    mean: FloatArray
-    std: FloatArray
+    mean: Array
+    std: Array
 
     @classmethod
-    def fit(cls, features: FloatArray) -> Self:
-        """Statistics of [N, D] features; N is at least 1."""
-        # Sums of many float32 values lose digits: accumulate in float64, chunk by chunk to keep the copies small.
-        mean = features.mean(axis=0, dtype=np.float64)
-        chunks = (features[start : start + CHUNK_ROWS] for start in range(0, len(features), CHUNK_ROWS))
-        std = np.sqrt(sum(np.square(chunk - mean).sum(axis=0) for chunk in chunks) / len(features))
-        # A constant column may show a spread of rounding errors, which dividing would blow up into noise.
-        constant = std <= 1e-6 * np.maximum(np.abs(mean), 1e-6)
-        return cls(mean.astype(np.float32), np.where(constant, 1.0, std).astype(np.float32))
+    def fit(cls, features: Array, dtype: npt.DTypeLike = np.float32) -> Self:
+        """Return the standardisation by the statistics of `features`.
 
-    def __call__(self, features: FloatArray) -> FloatArray:
-        """[N, D] standardised, in a new array."""
-        scaled: FloatArray = features - self.mean
-        scaled /= self.std
+        The statistics are computed in float64, because sums of many float32 values lose digits. They equal
+        `numpy.mean` and `numpy.std` with `dtype=float64` to the last bit, but squares are held for a few rows only.
+
+        Args:
+            features: [N, D], N ≥ 1.
+            dtype: type of the stored statistics.
+        """
+        mean = features.mean(axis=0, dtype=np.float64)
+        total = np.zeros_like(mean)
+        for start in range(0, len(features), CHUNK_ROWS):
+            squares = np.square(features[start : start + CHUNK_ROWS] - mean)
+            squares[0] += total  # so that the rows are added one after the other, whatever the size of a chunk
+            total = squares.sum(axis=0)
+        std = np.sqrt(total / len(features))
+        # The deviation of a constant column is 0 or a rounding error. Division by it would amplify noise.
+        constant = std <= CONSTANT * np.maximum(np.abs(mean), CONSTANT)
+        return cls(mean.astype(dtype), np.where(constant, 1.0, std).astype(dtype))
+
+    def __call__(self, features: Array) -> Array:
+        """Return [N, D] standardised features in a new array, of the precision of `features`, float32 or float64."""
+        dtype = np.promote_types(features.dtype, np.float32)
+        scaled: Array = features - self.mean.astype(dtype)
+        scaled /= self.std.astype(dtype)
         return scaled

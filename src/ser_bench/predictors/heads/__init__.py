@@ -1,14 +1,17 @@
-"""Light classifiers over fixed vectors [N, D]: standardise by training rows, fit, give probabilities.
+"""Light classifiers over fixed vectors [N, D]: standardise by the training rows, fit, give probabilities.
 
-    head = heads.Head(cfg.head, classes=len(labels), seed=cfg.seed)
+    head = Head(cfg.head, classes=len(labels), seed=cfg.seed)
     facts = head.fit(x_train, y_train, x_val, y_val)
     probabilities = head.predict_proba(x)
-    head.save(folder); heads.Head.load(folder)
+    head.save(folder)
+    head = Head.load(folder)
 
-- `logistic`: multinomial logistic regression; `svm`: support vectors with an RBF kernel; `mlp`: one hidden layer.
-- `head`: the scaler in front, one or several of these behind, whose probabilities are averaged.
+- `head`: standardisation, principal components, one or several classifiers whose probabilities are averaged;
+- `classifier`: the interface of these classifiers;
+- `logistic`: multinomial logistic regression; `svm`: support vector machine with an RBF kernel;
+- `hidden_layer`: networks with one hidden layer (`head=mlp`).
 
-What is stored are numbers (safetensors) and settings (JSON): nothing is executed when a head is read back.
+A head is stored as numbers (safetensors) and settings (JSON). Reading it executes no code.
 """
 
 from ser_bench.predictors.heads.head import Head

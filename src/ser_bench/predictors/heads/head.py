@@ -1,10 +1,9 @@
-"""One head: the scaler, its members, and the mean of their probabilities."""
+"""A head: standardisation, principal components, and the mean of the probabilities of its classifiers."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,46 +11,53 @@ import numpy as np
 
 from ser_bench.config import HeadConfig
 from ser_bench.errors import ConfigError, SerBenchError
-from ser_bench.predictors.heads.classifier import Array, Labelled, Labels, Member, log_loss
-from ser_bench.predictors.heads.hidden_layer import Mlp
-from ser_bench.predictors.heads.logistic import Logistic
-from ser_bench.predictors.heads.svm import Svm
+from ser_bench.predictors.heads.classifier import HeadClassifier, LabelledVectors
+from ser_bench.predictors.heads.hidden_layer import HiddenLayerClassifier
+from ser_bench.predictors.heads.logistic import LogisticClassifier
+from ser_bench.predictors.heads.svm import SvmClassifier
+from ser_bench.predictors.probabilities import Array, Labels, validation_metrics
+from ser_bench.predictors.stored_model import read_description, reading
+from ser_bench.training.standardizer import Standardizer
 
-MEMBERS: dict[str, type[Member]] = {"logistic": Logistic, "svm": Svm, "mlp": Mlp}
-"""What `head.members` may name."""
+CLASSIFIERS: dict[str, type[HeadClassifier]] = {
+    "logistic": LogisticClassifier,
+    "svm": SvmClassifier,
+    "mlp": HiddenLayerClassifier,
+}
+"""The names that `head.members` may contain."""
 HEAD_FILE = "head.json"
 SCALER_FILE = "head.safetensors"
-"""First of the safetensors files by name where members are `member_….safetensors`: the audit reads the scaler in it."""
+"""It precedes the files `member_….safetensors` in alphabetical order: the audit reads the first file with a scaler."""
 FORMAT = 1
 EXACT_COLUMNS = 1_024
 SVD_PASSES = 1
-"""Power iterations: the last of the directions are not exact, and need not be; validation rows know no difference."""
-CONSTANT = 1e-6
-"""A column whose deviation is below this share of its mean does not vary, and is not divided."""
+"""Power iterations of the randomised SVD. More of them made no difference on validation rows."""
 
 
 class Head:
-    """Standardises [N, D] vectors by their training rows and averages the probabilities of its members.
+    """Classifiers over vectors [N, D] that are standardised by the training rows.
 
     Args:
         cfg: the group `head`.
-        classes: how many labels; a label without training rows gets probability 0.
-        seed: of whatever is random in a member.
+        classes: number of labels C; a label without training rows gets probability 0.
+        seed: seed of all random numbers.
 
     Raises:
-        ConfigError: `head.members` is empty, or names what is no member.
+        ConfigError: `head.members` is empty, or contains an unknown or repeated name.
     """
 
     def __init__(self, cfg: HeadConfig, classes: int, seed: int = 0) -> None:
-        unknown = [name for name in cfg.members if name not in MEMBERS]
+        unknown = [name for name in cfg.members if name not in CLASSIFIERS]
         if unknown or not cfg.members or len(set(cfg.members)) != len(cfg.members):
-            raise ConfigError(f"head.members={list(cfg.members)}: name each of {', '.join(MEMBERS)} once at most")
+            raise ConfigError(
+                f"head.members={list(cfg.members)}: list one or more of {', '.join(CLASSIFIERS)}, each at most once"
+            )
         self._cfg = cfg
         self._classes = classes
         self._seed = seed
-        self._scaler: tuple[Array, Array] | None = None
+        self._standardizer: Standardizer | None = None
         self._axes: Array | None = None
-        self._members: dict[str, Member] = {}
+        self._classifiers: dict[str, HeadClassifier] = {}
 
     def fit(
         self,
@@ -61,137 +67,135 @@ class Head:
         y_val: Labels,
         shares: tuple[Array, Array] | None = None,
     ) -> dict[str, float]:
-        """Choose on validation rows, fit on training rows; with `head.refit`, then fit on both at what was chosen.
+        """Choose settings on validation rows and fit on training rows; with `head.refit`, fit again on both.
 
         Args:
-            x_train: [N, D] vectors as they are, not standardised.
-            y_train: [N] places of the labels, 0 to classes − 1.
-            x_val: [M, D]; M may be 0: then the first of the values listed in the configuration is taken.
-            y_val: [M].
-            shares: soft targets [N, C] and [M, C] of both; `logistic` and `mlp` learn from these in place of the
-                labels, which `svm` cannot. Settings are chosen by the labels in any case.
+            x_train: vectors [N, D], not standardised.
+            y_train: label indices [N].
+            x_val: vectors [M, D]; without validation rows (M = 0) the first of the listed settings is used.
+            y_val: label indices [M].
+            shares: soft targets of both, [N, C] and [M, C]. `logistic` and `mlp` are fitted to them, `svm` to the
+                labels. Settings are always chosen by the labels.
 
         Returns:
-            Facts to log: `fit/seconds`, `fit/val_uar`, `fit/val_log_loss` (both of validation rows, before the
-            refit; absent where there are none), `params/total`, and what each member chose, as `head/<member>_<what>`.
+            Values to log: `fit/seconds`, `fit/val_uar` and `fit/val_log_loss` (before the second fit; absent without
+            validation rows), `params/total`, `params/trainable`, and the chosen settings as `head/<member>_<setting>`.
 
         Raises:
-            ConfigError: the training rows have one label only.
+            ConfigError: all training rows have the same label.
         """
         if len(np.unique(y_train)) < 2:
-            raise ConfigError("all training rows have one label; a classifier needs two to tell apart")
+            raise ConfigError(
+                "all training rows have one label; a classifier needs two or more: check split and corpus"
+            )
         started = time.perf_counter()
         self._axes = None
-        train, val = self._scaled(x_train, y_train, x_val, y_val, None if shares is None else shares[0])
+        train, val = self._fit_standardizer(x_train, y_train, x_val, y_val, None if shares is None else shares[0])
         if self._cfg.components is not None and self._cfg.components < x_train.shape[1]:
-            # Fewer rows than that span fewer directions, and along these nothing of them is lost.
+            # N rows span at most N directions. Projection on N directions preserves them exactly.
             self._axes = principal_axes(train.x, min(self._cfg.components, len(x_train)), self._seed)
-            train, val = self._turned(train), self._turned(val)
-        self._members = {name: MEMBERS[name](self._cfg, self._classes, self._seed) for name in self._cfg.members}
+            train, val = self._projected(train), self._projected(val)
+        self._classifiers = {
+            name: CLASSIFIERS[name](self._cfg, self._classes, self._seed) for name in self._cfg.members
+        }
         facts: dict[str, float] = {}
-        for name, member in self._members.items():
-            facts |= {f"head/{name}_{what}": value for what, value in member.fit(train, val).items()}
+        for name, classifier in self._classifiers.items():
+            facts |= {f"head/{name}_{setting}": value for setting, value in classifier.fit(train, val).items()}
         if len(y_val):
-            facts |= judged(self.predict_proba(x_val), y_val)
+            facts |= validation_metrics(self.predict_proba(x_val), y_val)
         if len(y_val) and self._cfg.refit:
-            both, labels = np.concatenate([x_train, x_val]), np.concatenate([y_train, y_val])
-            soft = None if shares is None else np.concatenate(shares)
-            train = self._turned(self._scaled(both, labels, x_val[:0], y_val[:0], soft)[0])
-            for member in self._members.values():
-                member.refit(train)
-        parameters = float(sum(array.size for member in self._members.values() for array in member.arrays().values()))
+            x_both, y_both = np.concatenate([x_train, x_val]), np.concatenate([y_train, y_val])
+            shares_both = None if shares is None else np.concatenate(shares)
+            both = self._projected(self._fit_standardizer(x_both, y_both, x_val[:0], y_val[:0], shares_both)[0])
+            for classifier in self._classifiers.values():
+                classifier.refit(both)
+        parameters = float(sum(array.size for c in self._classifiers.values() for array in c.arrays().values()))
         facts |= {"params/total": parameters, "params/trainable": parameters}
         return facts | {"fit/seconds": time.perf_counter() - started}
 
     def predict_proba(self, x: Array) -> Array:
-        """Probabilities [N, C] of vectors [N, D]; rows sum to 1.
+        """Return probabilities [N, C] of vectors [N, D]; rows sum to 1.
 
         Raises:
-            SerBenchError: not fitted, or vectors of another length than those it was fitted on.
+            SerBenchError: not fitted, or vectors of another length than those of the fit.
         """
-        scaled = self._turned(Labelled(self._standardised(x.astype(np.float64)), np.zeros(0, dtype=np.int64))).x
-        mean: Array = np.mean([member.predict_proba(scaled) for member in self._members.values()], axis=0)
+        standardised = self._standardised(x.astype(np.float64))
+        vectors = self._projected(LabelledVectors(standardised, np.zeros(0, dtype=np.int64))).x
+        mean: Array = np.mean([c.predict_proba(vectors) for c in self._classifiers.values()], axis=0)
         return mean
 
     def save(self, folder: Path) -> None:
-        """Write settings and numbers.
+        """Write settings and arrays to `folder`.
 
         Raises:
             SerBenchError: not fitted.
         """
         from safetensors.numpy import save_file
 
-        if self._scaler is None:
+        if self._standardizer is None:
             raise SerBenchError("this head is not fitted; call fit before save")
         folder.mkdir(parents=True, exist_ok=True)
-        mean, std = self._scaler
-        save_file({"mean": mean, "std": std} | self._stored_axes(), folder / SCALER_FILE)
-        described: dict[str, Any] = {"format": FORMAT, "classes": self._classes, "members": {}}
-        for name, member in self._members.items():
-            arrays = {key: np.ascontiguousarray(array) for key, array in member.arrays().items()}
+        scaler = {"mean": self._standardizer.mean, "std": self._standardizer.std}
+        axes = {} if self._axes is None else {"axes": np.ascontiguousarray(self._axes)}
+        save_file(scaler | axes, folder / SCALER_FILE)
+        description: dict[str, Any] = {"format": FORMAT, "classes": self._classes, "members": {}}
+        for name, classifier in self._classifiers.items():
+            arrays = {key: np.ascontiguousarray(array) for key, array in classifier.arrays().items()}
             save_file(arrays, folder / f"member_{name}.safetensors")
-            described["members"][name] = member.settings()
-        (folder / HEAD_FILE).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+            description["members"][name] = classifier.settings()
+        (folder / HEAD_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """A fitted head from what `save` wrote; whatever the present configuration says, it answers as it did.
+        """Return the fitted head that `save` wrote; its predictions do not depend on the present configuration.
 
         Raises:
             SerBenchError: a file is missing or cannot be read.
         """
-        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        try:
-            described: Mapping[str, Any] = json.loads((folder / HEAD_FILE).read_text(encoding="utf-8"))
-            if described["format"] != FORMAT:
-                raise SerBenchError(f"{folder}: head stored in format {described['format']}, but {FORMAT} is read here")
-            head = cls(HeadConfig(members=list(described["members"])), int(described["classes"]))
+        description = read_description(folder / HEAD_FILE, FORMAT)
+        with reading(folder):
+            head = cls(HeadConfig(members=list(description["members"])), int(description["classes"]))
             scaler = load_file(folder / SCALER_FILE)
-            head._scaler, head._axes = (scaler["mean"], scaler["std"]), scaler.get("axes")
-            for name, settings in described["members"].items():
+            head._standardizer, head._axes = Standardizer(scaler["mean"], scaler["std"]), scaler.get("axes")
+            for name, settings in description["members"].items():
                 arrays = load_file(folder / f"member_{name}.safetensors")
-                head._members[name] = MEMBERS[name].restored(settings, arrays, head._classes)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise SerBenchError(f"{folder}: no readable stored head ({error}); run again with force=true") from error
+                head._classifiers[name] = CLASSIFIERS[name].restored(settings, arrays, head._classes)
         return head
 
-    def _scaled(
+    def _fit_standardizer(
         self, x_train: Array, y_train: Labels, x_val: Array, y_val: Labels, shares: Array | None
-    ) -> tuple[Labelled, Labelled]:
-        """Fit the scaler on the first pair; both pairs standardised by it."""
-        mean, std = x_train.mean(axis=0, dtype=np.float64), x_train.std(axis=0, dtype=np.float64)
-        self._scaler = mean, np.where(std > CONSTANT * np.maximum(np.abs(mean), CONSTANT), std, 1.0)
-        # Single precision to learn from: a member passes over all rows a hundred times, and waits for memory.
+    ) -> tuple[LabelledVectors, LabelledVectors]:
+        """Compute the statistics of the training rows, and return both sets of rows standardised by them, float32."""
+        self._standardizer = Standardizer.fit(x_train, np.float64)
+        # Single precision: a fit reads all rows a hundred times, and memory limits its speed.
         train, val = (self._standardised(x).astype(np.float32, copy=False) for x in (x_train, x_val))
-        return Labelled(train, y_train, shares), Labelled(val, y_val)
+        return LabelledVectors(train, y_train, shares), LabelledVectors(val, y_val)
 
-    def _turned(self, rows: Labelled) -> Labelled:
-        """Standardised rows along the principal axes, where there are such."""
+    def _projected(self, rows: LabelledVectors) -> LabelledVectors:
+        """Return the rows projected on the principal axes, if there are any."""
         if self._axes is None:
             return rows
         return rows._replace(x=rows.x @ self._axes.astype(rows.x.dtype))
 
-    def _stored_axes(self) -> dict[str, Array]:
-        return {} if self._axes is None else {"axes": np.ascontiguousarray(self._axes)}
-
     def _standardised(self, x: Array) -> Array:
-        if self._scaler is None:
+        if self._standardizer is None:
             raise SerBenchError("this head is not fitted; call fit, or load a stored run")
-        mean, std = self._scaler
-        if x.shape[1:] != mean.shape:
+        if x.shape[1:] != self._standardizer.mean.shape:
             raise SerBenchError(
-                f"{x.shape[-1]} numbers a row, but the head was fitted on {len(mean)}; use the settings of its run"
+                f"the vectors have {x.shape[-1]} columns, but the head was fitted to {len(self._standardizer.mean)}; "
+                "use the settings of its run"
             )
-        scaled: Array = (x - mean.astype(x.dtype)) / std.astype(x.dtype)
-        return scaled
+        return self._standardizer(x)
 
 
 def principal_axes(x: Array, count: int, seed: int) -> Array:
-    """[D, count] float32, orthonormal: the directions in which standardised rows [N, D] vary most.
+    """Return the directions of largest variance [D, count], orthonormal, float32, of standardised rows [N, D].
 
-    From the covariance where that is small, which is faster and exact; else by a randomised SVD.
+    With few columns they are exact, from the covariance; with many, a randomised SVD is faster. This is not
+    scikit-learn's `PCA`, which would subtract the mean of each column again, although it is 0 already: predictions
+    would change in their last digits, and that mean would have to be stored as well.
     """
     from sklearn.utils.extmath import randomized_svd
 
@@ -199,13 +203,6 @@ def principal_axes(x: Array, count: int, seed: int) -> Array:
         _, ascending = np.linalg.eigh((x.T @ x).astype(np.float64))
         exact: Array = ascending[:, : -count - 1 : -1].astype(np.float32)
         return exact
-    _, _, axes = randomized_svd(x.astype(np.float32, copy=False), count, n_iter=SVD_PASSES, random_state=seed)
-    found: Array = np.asarray(axes.T, dtype=np.float32)
-    return found
-
-
-def judged(probabilities: Array, truth: Labels) -> dict[str, float]:
-    """UAR and log-loss of validation rows: what settings may be chosen by."""
-    right = probabilities.argmax(axis=1) == truth
-    recalls = [right[truth == label].mean() for label in np.unique(truth)]
-    return {"fit/val_uar": float(np.mean(recalls)), "fit/val_log_loss": log_loss(probabilities, truth)}
+    _, _, components = randomized_svd(x.astype(np.float32, copy=False), count, n_iter=SVD_PASSES, random_state=seed)
+    axes: Array = np.asarray(components.T, dtype=np.float32)
+    return axes
