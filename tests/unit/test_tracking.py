@@ -20,7 +20,9 @@ import pytest
 from ser_bench import redaction, tracking
 from ser_bench.config import Config, TrackingConfig
 from ser_bench.errors import InterruptedRunError, RunNotFoundError, TrackingError
-from ser_bench.tracking import code_version, mlflow_store, run_description
+from ser_bench.predictors import HasNetwork
+from ser_bench.tracking import mlflow_store, run_description
+from ser_bench.tracking.run_writer import rounded
 from ser_bench.types import Corpus, Predictions, Split
 from tests.support.tracked_runs import LABELS, compose_config, make_corpus, make_split
 
@@ -166,7 +168,7 @@ def test_a_finished_run_holds_everything(cfg, key):
               "size": "eighth", "experiment": "demo", "synthetic": "true", "partition": split.partition,
               "rows": split.rows, "corpus_digest": corpus.digest, "labels": "angry neutral sad"}  # fmt: skip
     assert wanted.items() <= run.tags.items()
-    assert run.tags["commit"] == code_version.commit()["commit"]
+    assert run.tags["commit"] == run_description.code_version()["commit"]
     names = {"predictions.parquet", "split.json", "confusion.png", "confusion.json", "report.txt", "report.json",
              "learning_curves.png", "config.yaml", "corpus.json"}  # fmt: skip
     assert {path.name for path in run.artifact("").iterdir()} == names
@@ -192,10 +194,10 @@ def test_pages_of_mlflow_say_what_matters_first(cfg, key):
     assert page.startswith(f"http://127.0.0.1:5000/#/experiments/{run.info.experiment_id}/runs?")
 
 
-def test_digits_that_nobody_can_read_are_not_logged():
-    assert run_description.readable(1 / 3) == 0.333333 and run_description.readable(7_192_710.0) == 7_192_710.0
-    assert run_description.readable(1.23456789e-5) == 1.235e-5 and run_description.readable(0.0) == 0.0
-    assert np.isnan(run_description.readable(float("nan")))
+def test_metrics_are_rounded():
+    assert rounded(1 / 3) == 0.333333 and rounded(7_192_710.0) == 7_192_710.0
+    assert rounded(1.23456789e-5) == 1.235e-5 and rounded(0.0) == 0.0
+    assert np.isnan(rounded(float("nan")))
 
 
 def test_what_is_read_back_is_what_was_logged(cfg, key):
@@ -411,8 +413,10 @@ def test_the_advice_for_a_deleted_experiment_restores_it(cfg):
 # ---- the model
 
 
-class TinyNetwork:
-    """A predictor with a network, as `cnn` is one."""
+class TinyNetwork(HasNetwork):
+    """A predictor with a network, under the name of one that is registered with this capability."""
+
+    name = "cnn"
 
     def __init__(self) -> None:
         import torch
@@ -426,6 +430,10 @@ class TinyNetwork:
 
     def torch_module(self):
         return self.module, self.example
+
+    @classmethod
+    def untrained_network(cls, cfg, classes):
+        raise NotImplementedError
 
 
 @pytest.mark.slow
@@ -561,21 +569,23 @@ def test_the_commit_and_whether_the_code_was_changed(tmp_path):
         done = subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
         return done.stdout.decode().strip()
 
-    assert code_version.commit(tmp_path) == {"commit": "unknown", "dirty": "unknown"}
+    assert run_description.code_version(tmp_path) == {"commit": "unknown", "dirty": "unknown"}
     git("init", "-q")
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a.py").write_text("a = 1\n")
     git("add", "-A")
     git("commit", "-q", "-m", "first")
     head = git("rev-parse", "HEAD")
-    assert code_version.commit(tmp_path) == {"commit": head, "dirty": "false"}
+    assert run_description.code_version(tmp_path) == {"commit": head, "dirty": "false"}
     (tmp_path / "my_clips.csv").write_text("path\n")  # no code
-    assert code_version.commit(tmp_path)["dirty"] == "false"
+    assert run_description.code_version(tmp_path)["dirty"] == "false"
     (tmp_path / "src" / "b.py").write_text("b = 1\n")
-    assert code_version.commit(tmp_path)["dirty"] == "true"
-    assert code_version.commit(tmp_path / "src")["commit"] == "unknown"  # installed inside somebody else's checkout
+    assert run_description.code_version(tmp_path)["dirty"] == "true"
+    assert (
+        run_description.code_version(tmp_path / "src")["commit"] == "unknown"
+    )  # installed inside somebody else's checkout
 
 
 def test_a_machine_without_git(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert code_version.commit() == {"commit": "unknown", "dirty": "unknown"}
+    assert run_description.code_version() == {"commit": "unknown", "dirty": "unknown"}

@@ -1,21 +1,23 @@
-"""Everything that is kept of a run, in MLflow: the only package that imports mlflow.
+"""Runs in MLflow: how they are written and read back. The only package that imports mlflow.
 
-- `store`: which store, and whether it answers, before anything long begins;
-- `run`: one run being carried out, `parent`: the run above the runs of a sweep;
-- `stored`: finding and reading what was kept; `evidence`: what an audit reads and writes;
-- `facts`: what is said of a run in tags, parameters and inputs; `source`: the commit; `secrets`: what must not be said;
-- `prompts`: MLflow's prompt registry; `traces`: requests to a language model;
-- `torch_model`: a network as an MLflow model; `memory`: the peak of a run.
+- `mlflow_store`: which store, and whether it can be reached, before a run computes anything;
+- `active_run`: a run in progress, from creation to its final status; `sweep_run`: the parent run of a sweep;
+- `run_description`: name, tags, code version, parameters and inputs of a run;
+- `run_writer`: tags, metrics and artifacts are written here; `epoch_metrics`: metrics per epoch;
+- `stored_runs`: runs are found and read back here; `audit_records`: the table of clips and the result of an audit;
+- `prompt_registry`, `traces`: prompts of a language model and requests to it;
+- `torch_model`: a network as an MLflow model; `peak_memory`: the peak memory of a run.
 
-MLflow's active run is never used, and its global tracking URI only by `traces`, for as long as requests are made: every
-other call names its store and its run, so that threads and parallel processes cannot log into each other's runs.
+Every call names its store and its run, so that threads and parallel processes cannot log to each other's runs. MLflow's
+active run is never used. Its global tracking URI is set only by `traces`, while requests are made.
 """
 
 from ser_bench.tracking.active_run import ActiveRun, start
 from ser_bench.tracking.audit_records import log_audit, log_clips, stored_clips
 from ser_bench.tracking.mlflow_store import open_store, results_page
+from ser_bench.tracking.run_writer import describe_run, log_files, log_text
 from ser_bench.tracking.stored_runs import StoredRun, find_finished, load_run, newest, search
-from ser_bench.tracking.sweep_run import adopt, describe_run, end_parent, log_files, log_text, start_parent
+from ser_bench.tracking.sweep_run import adopt, end_parent, start_parent
 from ser_bench.tracking.traces import traced
 
 __all__ = [

@@ -1,11 +1,10 @@
-"""One run being carried out: created or resumed, filled, and closed with its true status."""
+"""A run in progress: created or resumed, logged to, and closed with its status."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,10 +21,19 @@ from ser_bench.evaluation.metrics import confusion, score
 from ser_bench.predictors import HasNetwork, HasPrompt, has_capability, require_capability
 from ser_bench.redaction import redact
 from ser_bench.tracking import peak_memory, run_description
-from ser_bench.tracking.epoch_metrics import EpochLog, log_metrics
+from ser_bench.tracking.epoch_metrics import EpochMetricLog
 from ser_bench.tracking.mlflow_store import client, errors, experiment_id, tracking_dir
 from ser_bench.tracking.prompt_registry import register_prompt
-from ser_bench.tracking.sweep_run import NOTE_TAG, PARENT_TAG, describe_run, log_text
+from ser_bench.tracking.run_writer import (
+    NOTE_TAG,
+    describe_run,
+    log_metrics,
+    log_tags,
+    log_text,
+    log_written_file,
+    log_written_folder,
+)
+from ser_bench.tracking.sweep_run import PARENT_TAG
 from ser_bench.tracking.torch_model import log_torch_model
 from ser_bench.types import Clip, Corpus, Predictions, Predictor, Split
 
@@ -35,46 +43,36 @@ if TYPE_CHECKING:
 
 RUN_FILE = "run_id"
 ERROR_CHARACTERS = 500
-SYNTHETIC_NOTE = "SYNTHETIC speech, generated: these figures say that the chain works, and nothing about people."
+SYNTHETIC_NOTE = "SYNTHETIC speech, generated: these figures show that the software works, and nothing about people."
 PARAMS_PER_BATCH = 100
 """MLflow's limit."""
 
 
 class ActiveRun:
-    """What a run that is under way may log to.
+    """A run in progress, and what is logged to it.
 
     Attributes:
         run_id: MLflow's id.
-        work_dir: folder for checkpoints; kept when the run fails or is interrupted, removed when it is finished.
-        resumed: whether an interrupted run of the same key goes on.
-        log_epoch: an `types.EpochLog`.
+        work_dir: folder for checkpoints; removed when the run is finished, kept when it fails or is interrupted.
+        resumed: whether an interrupted run with the same key continues.
+        log_epoch: logs the metrics of one epoch.
     """
 
     def __init__(self, cfg: Config, run_id: str, work_dir: Path, resumed: bool, title: str) -> None:
         self.run_id, self.work_dir, self.resumed = run_id, work_dir, resumed
         self._cfg, self._title = cfg.tracking, title
-        self.log_epoch = EpochLog(cfg.tracking, run_id, work_dir / "epochs.jsonl")
+        self.log_epoch = EpochMetricLog(cfg.tracking, run_id, work_dir / "epochs.jsonl")
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Log figures that are not per epoch, in one request."""
-        from mlflow.entities import Metric
-
-        now_ms = time.time_ns() // 1_000_000
-        named = {
-            run_description.metric_name(name): run_description.readable(float(value)) for name, value in metrics.items()
-        }
-        log_metrics(self._cfg, self.run_id, [Metric(name, value, now_ms, 0) for name, value in named.items()])
+        """Log metrics that have one value per run."""
+        log_metrics(self._cfg, self.run_id, metrics)
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
-        """What the run can be looked up by that is known only once it is under way."""
-        from mlflow.entities import RunTag
-
-        with errors(self._cfg):
-            named = [RunTag(name, redact(value)) for name, value in tags.items()]
-            client(self._cfg).log_batch(self.run_id, tags=named)
+        """Set tags whose values are known only after the run has started."""
+        log_tags(self._cfg, self.run_id, tags)
 
     def log_split(self, split: Split) -> None:
-        """Keep every row of the split as `split.json`."""
+        """Log every row of the split as `split.json`."""
         content = {
             "protocol": split.protocol,
             "fold": split.fold,
@@ -88,16 +86,15 @@ class ActiveRun:
         self._log_text(json.dumps(content, ensure_ascii=False), "split.json")
 
     def log_predictions(self, predictions: Predictions, clips: Mapping[str, Clip]) -> None:
-        """Keep the predictions, and what is drawn and counted from them.
+        """Log the predictions, and the figures and reports that are computed from them.
 
-        `predictions.parquet`, `confusion.png` and `.json`, `report.txt` and `.json`, `learning_curves.png` where there
-        were epochs; the report also heads the run's page.
+        Artifacts: `predictions.parquet`, `confusion.png` and `.json`, `report.txt` and `.json`, and
+        `learning_curves.png` if the predictor was trained by epochs. The report is also the run's description.
         """
         report = report_text(predictions)
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / "predictions.parquet"
-            tables.save(predictions, clips, path)
-            self._log_file(path)
+        log_written_file(
+            self._cfg, self.run_id, "predictions.parquet", lambda path: tables.save(predictions, clips, path)
+        )
         self._log_text(report, "report.txt")
         self._log_text(json.dumps(report_dict(predictions), indent=1, ensure_ascii=False), "report.json")
         self._log_text(json.dumps(_confusion_json(predictions), indent=1, ensure_ascii=False), "confusion.json")
@@ -110,10 +107,7 @@ class ActiveRun:
 
     def log_predictor(self, predictor: Predictor) -> None:
         """Log the files of the predictor under `predictor/`, its network as an MLflow model, and its prompt."""
-        with tempfile.TemporaryDirectory() as scratch:
-            predictor.save(Path(scratch))
-            with errors(self._cfg):
-                client(self._cfg).log_artifacts(self.run_id, scratch, "predictor")
+        log_written_folder(self._cfg, self.run_id, "predictor", predictor.save)
         if has_capability(predictor.name, HasNetwork) and self._cfg.log_model:
             module, example = require_capability(predictor, HasNetwork).torch_module()
             log_torch_model(self._cfg, self.run_id, module, example)
@@ -122,10 +116,6 @@ class ActiveRun:
 
     def _log_text(self, text: str, name: str) -> None:
         log_text(self._cfg, self.run_id, text, name)
-
-    def _log_file(self, path: Path) -> None:
-        with errors(self._cfg):
-            client(self._cfg).log_artifact(self.run_id, str(path))
 
     def _log_figure(self, figure: Figure, name: str) -> None:
         with errors(self._cfg):
@@ -136,14 +126,22 @@ class ActiveRun:
 def start(
     cfg: Config, corpus: Corpus, split: Split, key: str, groups: Sequence[str], parent: str | None
 ) -> Iterator[ActiveRun]:
-    """Carry out one run inside `with`.
+    """Start or resume a run for the length of a `with` block.
 
-    An interrupted, failed or dead run of the same key, whose work is still in `tracking.dir`/work, is resumed under its
-    own id. On leaving: FINISHED; KILLED after Ctrl-C (also when Lightning swallowed it: `InterruptedRunError`); FAILED
-    with the tag `error` after anything else. What was raised goes on.
+    A run with the same key that was interrupted, failed or was killed is resumed under its id, if its files are still
+    in `tracking.dir`/work. At the end the status is FINISHED; KILLED after Ctrl-C, also if Lightning caught it
+    (`InterruptedRunError`); FAILED with the tag `error` after any other exception. Exceptions are raised again.
+
+    Args:
+        cfg: the composed configuration.
+        corpus: the corpus.
+        split: the rows.
+        key: the run key (`pipeline.run_key`).
+        groups: the configuration groups that the predictor uses.
+        parent: id of the sweep's parent run, or None.
 
     Raises:
-        TrackingError: the store refuses, or another process is carrying out the same run.
+        TrackingError: the store cannot be written, or another process is carrying out the same run.
     """
     work_dir = tracking_dir(cfg.tracking) / "work" / key
     with _alone(work_dir):
@@ -192,7 +190,7 @@ def _create_or_resume(cfg: Config, name: str, key: str, work_dir: Path, parent: 
 
 
 def _resumable(mlflow: MlflowClient, run_id: str, key: str) -> bool:
-    """Whether the run exists, is of this key and not finished. It cannot be alive: we hold the lock of its work."""
+    """Whether the run exists, has this key and is not finished. No process works on it, because we hold its lock."""
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
@@ -200,27 +198,27 @@ def _resumable(mlflow: MlflowClient, run_id: str, key: str) -> bool:
         run = mlflow.get_run(run_id)
     except MlflowException as error:
         if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-            return False  # another store, or somebody cleaned up
+            return False  # the store is another one, or the run was deleted
         raise
-    alive = run.info.lifecycle_stage == "active"
-    return alive and run.data.tags.get("key") == key and run.info.status != "FINISHED"
+    exists = run.info.lifecycle_stage == "active"
+    return exists and run.data.tags.get("key") == key and run.info.status != "FINISHED"
 
 
 def _describe(cfg: Config, corpus: Corpus, split: Split, key: str, groups: Sequence[str], run_id: str) -> None:
-    """Log all that is known before anything is computed. A resumed run keeps the parameters it began with."""
-    from mlflow.entities import Param, RunTag
+    """Log what is known before the run computes anything. A resumed run keeps its first parameters."""
+    from mlflow.entities import Param
 
     mlflow = client(cfg.tracking)
     with errors(cfg.tracking):
-        known = mlflow.get_run(run_id).data.params
-        new = [Param(name, value) for name, value in run_description.params(cfg).items() if name not in known]
+        logged = mlflow.get_run(run_id).data.params
+        new = [Param(name, value) for name, value in run_description.params(cfg).items() if name not in logged]
         for first in range(0, len(new), PARAMS_PER_BATCH):
             mlflow.log_batch(run_id, params=new[first : first + PARAMS_PER_BATCH])
-        tags = run_description.tags(cfg, corpus, split, key, groups)
-        mlflow.log_batch(run_id, tags=[RunTag(name, redact(value)) for name, value in tags.items()])
         mlflow.log_inputs(run_id, datasets=run_description.inputs(corpus, split))
-        mlflow.log_text(run_id, run_description.config_yaml(cfg), "config.yaml")
-        mlflow.log_text(run_id, redact(run_description.corpus_json(corpus)), "corpus.json")
+    log_tags(cfg.tracking, run_id, run_description.tags(cfg, corpus, split, key, groups))
+    log_text(cfg.tracking, run_id, run_description.config_yaml(cfg), "config.yaml")
+    log_text(cfg.tracking, run_id, run_description.corpus_json(corpus), "corpus.json")
+    with errors(cfg.tracking):
         if corpus.synthetic:
             _mark_synthetic(mlflow, mlflow.get_run(run_id).info.experiment_id)
         if corpus.skipped:
@@ -229,13 +227,13 @@ def _describe(cfg: Config, corpus: Corpus, split: Split, key: str, groups: Seque
 
 
 def _mark_synthetic(mlflow: MlflowClient, experiment: str) -> None:
-    """Head the experiment's page with what its speech is, unless somebody wrote something there."""
+    """Set the description of the experiment to a note on its generated speech, unless it has a description."""
     if NOTE_TAG not in mlflow.get_experiment(experiment).tags:
         mlflow.set_experiment_tag(experiment, NOTE_TAG, SYNTHETIC_NOTE)
 
 
 def _close_broken(cfg: Config, run_id: str, error: BaseException) -> None:
-    """Mark the run; a store that fails as well must not hide what went wrong first."""
+    """Close the run as KILLED or FAILED; if the store fails too, a note is added to the first error."""
     stopped = isinstance(error, (KeyboardInterrupt, InterruptedRunError, SystemExit, GeneratorExit))
     first_line = next(iter(redact(str(error)).splitlines()), "")
     text = f"{type(error).__name__}: {first_line}"[:ERROR_CHARACTERS]
@@ -245,26 +243,26 @@ def _close_broken(cfg: Config, run_id: str, error: BaseException) -> None:
                 client(cfg.tracking).set_tag(run_id, "error", text)
             client(cfg.tracking).set_terminated(run_id, status="KILLED" if stopped else "FAILED")
     except TrackingError as second:
-        error.add_note(f"besides, run {run_id} could not be closed: {second}")
+        error.add_note(f"run {run_id} could not be closed either: {second}")
 
 
 @contextlib.contextmanager
 def _alone(work_dir: Path) -> Iterator[None]:
-    """Hold the lock of a key, which the system lets go of when a process dies; the folder exists inside."""
+    """Create the folder of a key and hold its lock, which the system releases when the process ends."""
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
         lock = FileLock(work_dir.with_suffix(".lock"))
         lock.acquire(timeout=0)
     except Timeout as timeout:
         raise TrackingError(
-            f"{work_dir}: another process is carrying out this very run; wait for it, or change something (seed=1)"
+            f"{work_dir}: another process is carrying out the same run; wait for it, or change a setting (seed=1)"
         ) from timeout
     except OSError as error:
         raise TrackingError(f"{work_dir}: cannot write here ({error.strerror}); choose another tracking.dir") from error
     try:
         yield
     finally:
-        if not work_dir.exists():  # finished: nothing is left to guard
+        if not work_dir.exists():  # the run is finished
             Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 

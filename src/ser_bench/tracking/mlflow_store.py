@@ -1,4 +1,4 @@
-"""Which MLflow store a run goes to, and whether it can take it: SQLite in `tracking.dir`, or any tracking server."""
+"""The MLflow store: SQLite in `tracking.dir`, or any tracking server; opened and checked before a run starts."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from ser_bench.redaction import without_credentials
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# Read by MLflow when it is imported, which is why nothing here imports it at the top.
+# MLflow reads these when it is imported, so it is imported in functions only.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 SQLITE = "sqlite:///"
 UI_ADDRESS = "http://127.0.0.1:5000"
-"""Where `make ui` listens."""
+"""Address of `make ui`."""
 RESULTS_VIEW = {
     "searchFilter": "tags.kind = 'run'",
-    # By protocol: figures of different protocols do not compete. Sorted so, runs are not folded into their sweeps.
+    # Sorted by protocol, because figures of different protocols are not comparable. Runs in a sorted list are not
+    # folded into their sweeps.
     "orderByKey": "tags.`protocol`",
     "orderByAsc": True,
     "selectedColumns": [
@@ -39,28 +40,28 @@ RESULTS_VIEW = {
     ],
 }
 EXPERIMENT_TAGS = {
-    # Without it MLflow's pages take every experiment for traces of a chat application.
+    # Without this tag MLflow shows every experiment in its view for chat applications.
     "mlflow.experimentKind": "custom_model_development",
-    # A saved view of the list of runs, whose columns are figures; see `results_page`.
+    # A saved view of the list of runs with columns of metrics; see `results_page`.
     "mlflow.sharedViewState.results": json.dumps(RESULTS_VIEW),
 }
 MIGRATION_TIMEOUT_S = 300.0
-"""How long a process waits for another one to create the schema of a cold store (about ten seconds)."""
+"""Time to wait for another process to create the schema of a new store, which takes about ten seconds."""
 
 
 def tracking_dir(cfg: TrackingConfig) -> Path:
-    """Absolute folder of the local store, of artifacts, and of unfinished work."""
+    """Return the absolute folder of the local store, the artifacts, and the files of unfinished runs."""
     return Path(cfg.dir).expanduser().absolute()
 
 
 def tracking_uri(cfg: TrackingConfig) -> str:
-    """Absolute URI of the store.
+    """Return the absolute URI of the store.
 
-    A relative SQLite path is taken from the working directory, once, here: MLflow would take it from wherever each
-    process happens to stand.
+    A relative SQLite path is resolved here, against the working directory of this process. MLflow would resolve it
+    against the working directory of each process that uses it.
 
     Raises:
-        TrackingError: the URI is that of MLflow's retired file store.
+        TrackingError: the URI names MLflow's retired file store.
     """
     if cfg.uri is None:
         return f"{SQLITE}{tracking_dir(cfg) / 'mlflow.db'}"
@@ -75,21 +76,21 @@ def tracking_uri(cfg: TrackingConfig) -> str:
 
 
 def client(cfg: TrackingConfig) -> MlflowClient:
-    """A client of the store; no connection is made yet."""
+    """Return a client of the store; it does not connect yet."""
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=tracking_uri(cfg))
 
 
 def open_store(cfg: TrackingConfig) -> str:
-    """Make the store ready and return its URI; call before anything long begins.
+    """Prepare the store and return its URI. Call this before anything that takes long.
 
-    A cold SQLite store gets its schema here, behind a lock, because several processes that meet a cold store all fail
-    on its migration. A server is asked one question.
+    A new SQLite store gets its schema here. A lock makes parallel processes wait, because they would all fail if they
+    created the schema at the same time. A server is sent one request.
 
     Raises:
-        TrackingError: the folder cannot be written, the store is damaged or of an older MLflow, or the server does not
-            answer within `cfg.timeout_s`.
+        TrackingError: the folder cannot be written, the store is damaged or was written by another version of MLflow,
+            or the server does not answer within `cfg.timeout_s`.
     """
     uri = tracking_uri(cfg)
     folder = tracking_dir(cfg)
@@ -105,16 +106,19 @@ def open_store(cfg: TrackingConfig) -> str:
                 f"end it, or remove {folder / '.migration.lock'}"
             ) from timeout
     else:
-        with _impatient(cfg.timeout_s), errors(cfg):
+        with _short_timeout(cfg.timeout_s), errors(cfg):
             client(cfg).search_experiments(max_results=1)
     return uri
 
 
 def experiment_id(cfg: TrackingConfig, name: str) -> str:
-    """Id of the experiment, created where it is not there yet.
+    """Return the id of an experiment, which is created if it does not exist.
 
-    Artifacts of a SQLite store go to an absolute folder: MLflow's default is the working directory. A server decides
-    for itself.
+    The artifacts of a SQLite store are written to an absolute folder, because MLflow's default is the working
+    directory. A server chooses the location itself.
+
+    Raises:
+        TrackingError: the experiment was deleted, or the store cannot be written.
     """
     from mlflow.exceptions import MlflowException
 
@@ -127,7 +131,7 @@ def experiment_id(cfg: TrackingConfig, name: str) -> str:
             try:
                 return str(mlflow.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
             except MlflowException:
-                found = mlflow.get_experiment_by_name(name)  # a parallel run was faster
+                found = mlflow.get_experiment_by_name(name)  # a parallel run has created it
                 if found is None:
                     raise
     if found.lifecycle_stage != "active":
@@ -140,7 +144,7 @@ def experiment_id(cfg: TrackingConfig, name: str) -> str:
 
 
 def results_page(cfg: TrackingConfig) -> str:
-    """Address of the experiment's runs with their figures: on the server, or where `make ui` shows a local store."""
+    """Return the address of the list of runs with their metrics: on the server, or of `make ui` for a local store."""
     base = UI_ADDRESS if tracking_uri(cfg).startswith(SQLITE) else without_credentials(tracking_uri(cfg)).rstrip("/")
     experiment = experiment_id(cfg, cfg.experiment)
     return f"{base}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=results"
@@ -148,9 +152,9 @@ def results_page(cfg: TrackingConfig) -> str:
 
 @contextlib.contextmanager
 def errors(cfg: TrackingConfig) -> Iterator[None]:
-    """Turn whatever the store complains of into one line with its address."""
+    """Convert errors of the store to a `TrackingError` of one line that names the store."""
     from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError  # MLflow lets those of a damaged database through
+    from sqlalchemy.exc import SQLAlchemyError  # MLflow does not convert the errors of a damaged database
 
     try:
         yield
@@ -167,7 +171,9 @@ def _explain(error: Exception, where: str) -> str:
     if "Max retries" in text or "API request to" in text or "timed out" in text:
         return "the tracking server does not answer; start it, or log to SQLite with tracking.uri=null"
     if "error code 401" in text or "error code 403" in text:
-        return "the tracking server refuses us; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or a token"
+        return (
+            "the tracking server denies access; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or a token"
+        )
     return f"{text[:300]} (choose another store with tracking.dir=FOLDER or tracking.uri=...)"
 
 
@@ -183,11 +189,11 @@ def _check_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _impatient(timeout_s: float) -> Iterator[None]:
-    """Ask a server once, for so long: MLflow's own patience is seven retries of two minutes.
+def _short_timeout(timeout_s: float) -> Iterator[None]:
+    """Make MLflow send each request once, with this timeout; its default is seven retries of two minutes.
 
-    MLflow has environment variables for it and nothing else; they are put back, since during training patience is
-    right.
+    MLflow reads both settings from environment variables only. They are restored afterwards, because during a run
+    retries are wanted.
     """
     settings = {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, round(timeout_s))),

@@ -1,4 +1,4 @@
-"""The peak of resident memory of one run."""
+"""Peak of the resident memory of one run."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 
 KIB_PER_MIB = 1024
 RESET_PEAK = "5"
-"""What Linux wants written to clear_refs to start VmHWM anew; see proc(5)."""
+"""Text that resets VmHWM when it is written to /proc/self/clear_refs; see proc(5)."""
 
 
 def forget_peak() -> None:
-    """Start measuring anew, where the system can (Linux): runs of one sweep share a process, and its peak."""
+    """Reset the peak where the system allows it (Linux), because the runs of a sweep share one process."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text(RESET_PEAK)
 
 
 def peak_mib() -> float:
-    """Highest resident memory since `forget_peak`, or since the process began where that is not known; MiB."""
+    """Return the highest resident memory since `forget_peak` in MiB; outside Linux, since the process started."""
     try:
         status = Path("/proc/self/status").read_text()
-        found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+        match = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
     except OSError:
-        found = None
-    if found:
-        return int(found[1]) / KIB_PER_MIB
+        match = None
+    if match:
+        return int(match[1]) / KIB_PER_MIB
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / KIB_PER_MIB**2 if sys.platform == "darwin" else peak / KIB_PER_MIB

@@ -1,34 +1,33 @@
-"""What is said of a run before it starts: its name, tags, parameters, and the data it will see."""
+"""Description of a run before it starts: name, title, tags, code version, parameters, and inputs (data sets)."""
 
 from __future__ import annotations
 
 import json
-import re
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser_bench import __version__
-from ser_bench.config import Config, to_plain
+from ser_bench.config import PROJECT_ROOT, Config, to_plain
 from ser_bench.redaction import redact
-from ser_bench.tracking import code_version
 from ser_bench.types import Corpus, Row, Split, digest_of
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
-NOT_IN_METRIC_NAMES = re.compile(r"[^\w.\- :/]")
-"""What MLflow refuses in the name of a metric; a label of one's own corpus may hold anything."""
-
-
-SMALL = 1e-2
+UNKNOWN = "unknown"
+GIT_TIMEOUT_S = 10.0
+CODE = ("src", "conf", "experiments", "run.py", "pyproject.toml")
+"""Files and folders that can change a result; a run is dirty if one of them was changed since the commit."""
 
 
 def model_name(cfg: Config, groups: Sequence[str]) -> str:
-    """The predictor's name; adapted to the speaker it answers another question, and so has another name.
+    """Return the predictor's name, followed by its adaptation to the speakers, if there is one.
 
-    "whisper_probe+speaker_stats" has no limit on the clips it learns a speaker from, "…_10" ten of them.
+    Adapted predictors have a name of their own because they use unlabelled clips of the tested speakers:
+    "whisper_probe+speaker_stats" uses all clips of a speaker, "whisper_probe+speaker_stats_10" ten enrolment clips.
     """
     if "adapt" not in groups or cfg.adapt.name == "none":
         return str(cfg.model.name)
@@ -38,28 +37,27 @@ def model_name(cfg: Config, groups: Sequence[str]) -> str:
 
 
 def run_name(model: str, cfg: Config, split: Split) -> str:
-    """For example "cnn speaker fold 0", or "cnn paper" where there is one fold."""
+    """Return the name of a run: "cnn speaker fold 0", or "cnn paper" if there is only one fold."""
     fold = f" fold {split.fold}" if split.folds > 1 else ""
     seed = f" seed {cfg.seed}" if cfg.seed else ""
     return f"{model} {split.protocol}{fold}{seed}{' shuffled labels' if cfg.shuffle_labels else ''}"
 
 
 def title(model: str, corpus: str, synthetic: bool, protocol: str, fold: int, folds: int) -> str:
-    """Heading of pictures and descriptions; a generated corpus is called SYNTHETIC wherever it appears."""
+    """Return the heading of figures and descriptions, which calls a generated corpus SYNTHETIC."""
     of = f", fold {fold} of {folds}" if folds > 1 else ""
     return f"{model} on {corpus}{' (SYNTHETIC speech)' if synthetic else ''}: split {protocol}{of}"
 
 
 def headline(scores: Mapping[str, float]) -> str:
-    """The figures that head a run's page: "UAR 0.306 · accuracy 0.306 · … · 72 rows"."""
+    """Return the figures at the top of a run's page: "UAR 0.306 · accuracy 0.306 · … · 72 rows"."""
     shown = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss", "ece": "ECE"}
     parts = [f"{label} {scores[name]:.3f}" for name, label in shown.items() if name in scores]
     return " · ".join([*parts, f"{scores['rows']:,.0f} rows"])
 
 
 def tags(cfg: Config, corpus: Corpus, split: Split, key: str, groups: Sequence[str]) -> dict[str, str]:
-    """What runs are looked up and told apart by. No host, no user, no path."""
-    git = code_version.commit()
+    """Return the tags by which runs are found and grouped. They name no host, no user and no path."""
     return {
         "kind": "run",
         "corpus": corpus.measured,
@@ -80,31 +78,46 @@ def tags(cfg: Config, corpus: Corpus, split: Split, key: str, groups: Sequence[s
         "key": key,
         "key_groups": " ".join(groups),
         "version": __version__,
-        **git,
-        **source_tags(git["commit"]),
+        **source_tags(),
     }
 
 
-def source_tags(commit: str) -> dict[str, str]:
-    """MLflow's own names for where a run came from, which its pages show; without the machine's folders."""
-    known = {"mlflow.source.git.commit": commit} if commit != code_version.UNKNOWN else {}
-    return {"mlflow.source.type": "LOCAL", "mlflow.source.name": Path(sys.argv[0]).name or "python"} | known
+def source_tags() -> dict[str, str]:
+    """Return the tags of the code: `commit`, `dirty`, and MLflow's own names for them without the machine's folders."""
+    version = code_version()
+    git = {"mlflow.source.git.commit": version["commit"]} if version["commit"] != UNKNOWN else {}
+    program = Path(sys.argv[0]).name or "python"
+    return version | {"mlflow.source.type": "LOCAL", "mlflow.source.name": program} | git
+
+
+def code_version(root: Path = PROJECT_ROOT) -> dict[str, str]:
+    """Return the `commit` (40 hexadecimal digits) of the code and whether it is `dirty` ("true" or "false").
+
+    Both are "unknown" without git, without a checkout, or if `root` is not the top folder of its checkout.
+    """
+    top = _git(root, "rev-parse", "--show-toplevel")
+    # An installed package may lie in a checkout of another project, whose commit does not describe it.
+    if top is None or Path(top).resolve() != root.resolve():
+        return {"commit": UNKNOWN, "dirty": UNKNOWN}
+    head = _git(root, "rev-parse", "HEAD")
+    changed = _git(root, "status", "--porcelain", "--", *(name for name in CODE if (root / name).exists()))
+    return {"commit": head or UNKNOWN, "dirty": UNKNOWN if changed is None else str(bool(changed)).lower()}
 
 
 def params(cfg: Config) -> dict[str, str]:
-    """The whole composed configuration, one parameter a leaf ("features.pitch.floor_hz"), secrets hidden."""
+    """Return the composed configuration as one redacted parameter per leaf ("features.pitch.floor_hz")."""
     return {name: redact(_text(value)) for name, value in _leaves(to_plain(cfg))}
 
 
 def config_yaml(cfg: Config) -> str:
-    """The same as YAML, readable by `StoredRun.config`."""
+    """Return the composed configuration as YAML, which `StoredRun.config` reads."""
     from omegaconf import OmegaConf
 
-    return redact(OmegaConf.to_yaml(OmegaConf.create(to_plain(cfg))))
+    return OmegaConf.to_yaml(OmegaConf.create(to_plain(cfg)))
 
 
 def corpus_json(corpus: Corpus) -> str:
-    """What was measured on: counts, labels, warnings, and every file that was skipped with its reason."""
+    """Return the corpus as JSON: counts, labels, warnings, and every skipped file with the reason."""
     by_label = {label: sum(clip.emotion == label for clip in corpus.clips) for label in corpus.labels}
     return json.dumps(
         {
@@ -125,38 +138,26 @@ def corpus_json(corpus: Corpus) -> str:
 
 
 def inputs(corpus: Corpus, split: Split) -> list[DatasetInput]:
-    """The corpus and the three parts of the split as MLflow data sets: name, digest, size, what each is used for."""
+    """Return the corpus and the parts of the split as MLflow data sets with name, digest, size and use."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     known = {"corpus": corpus.measured, "corpus_digest": corpus.digest, "partition": split.partition}
     where = json.dumps({"tags": known})
 
-    def one(name: str, digest: str, profile: Mapping[str, Any], context: str) -> DatasetInput:
+    def dataset_input(name: str, digest: str, profile: Mapping[str, Any], context: str) -> DatasetInput:
         dataset = Dataset(name=name, digest=digest, source_type="code", source=where, profile=json.dumps(profile))
         return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
 
     parts = {"training": split.train, "validation": split.val, "test": split.test}
-    whole = one(corpus.measured, corpus.digest, {"clips": len(corpus.clips), "labels": list(corpus.labels)}, "corpus")
+    whole = dataset_input(
+        corpus.measured, corpus.digest, {"clips": len(corpus.clips), "labels": list(corpus.labels)}, "corpus"
+    )
     label = f"{corpus.measured} {split.protocol} {split.fold}/{split.folds}"
     return [whole] + [
-        one(f"{label} {name}", digest_of(sorted(rows)), _profile(rows), name) for name, rows in parts.items() if rows
+        dataset_input(f"{label} {name}", digest_of(sorted(rows)), _profile(rows), name)
+        for name, rows in parts.items()
+        if rows
     ]
-
-
-def readable(value: float) -> float:
-    """Six decimals, or four digits where it is small: MLflow's pages show every digit that they are given.
-
-    Exact figures are computed from the predictions, never from logged metrics.
-
-    >>> readable(1 / 3), readable(7192710.0), readable(0.00001234567)
-    (0.333333, 7192710.0, 1.235e-05)
-    """
-    return round(value, 6) if abs(value) >= SMALL else float(f"{value:.4g}")
-
-
-def metric_name(name: str) -> str:
-    """The name with what MLflow refuses replaced."""
-    return NOT_IN_METRIC_NAMES.sub("_", name)
 
 
 def _profile(rows: Sequence[Row]) -> dict[str, Any]:
@@ -172,7 +173,18 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _text(value: Any) -> str:
-    """As one would type it on the command line."""
+    """Return a value as it is written in an override: null, true, 0.5."""
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """Return the output of a git command, or None if it fails."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""Reading back what was kept of runs."""
+"""Find runs in the store and read them back: tags, metrics, configuration, artifacts."""
 
 from __future__ import annotations
 
@@ -37,10 +37,12 @@ class StoredRun:
         name: for example "cnn speaker fold 0".
         status: FINISHED, FAILED, KILLED or RUNNING.
         start_time: milliseconds since 1970.
-        tags: what `facts.tags` said, MLflow's own `mlflow.*` tags left out.
+        tags: those of `run_description.tags` and later ones, without MLflow's own `mlflow.*` tags.
         metrics: the latest value of each.
-        params: the composed configuration, one string a leaf.
-        parent: id of the sweep's run, or None.
+        params: the composed configuration, one string per leaf.
+        parent: id of the sweep's parent run, or None.
+        artifact_uri: folder or address of the artifacts.
+        tracking: the store.
     """
 
     run_id: str
@@ -55,10 +57,10 @@ class StoredRun:
     tracking: TrackingConfig = field(repr=False)
 
     def artifact(self, path: str) -> Path:
-        """A local copy of an artifact (file or folder); artifacts of a local store are not copied.
+        """Return the local path of an artifact (file or folder); artifacts of a server are downloaded first.
 
         Raises:
-            TrackingError: the run has no such artifact, or the server cannot give it.
+            TrackingError: the run has no such artifact, or the server cannot deliver it.
         """
         uri = urlparse(self.artifact_uri)
         if uri.scheme in ("", "file"):
@@ -71,30 +73,30 @@ class StoredRun:
         return found
 
     def predictions(self) -> Predictions:
-        """What the run predicted, row by row."""
+        """Return the predictions of the test rows."""
         return tables.load(self.artifact("predictions.parquet"))
 
     def frame(self) -> pd.DataFrame:
-        """The same as a table, with what is known of each clip."""
+        """Return the predictions as a table, with the speaker and other attributes of each clip."""
         return pd.read_parquet(self.artifact("predictions.parquet"))
 
     def split(self) -> Split:
-        """The rows that trained, validated and tested."""
+        """Return the training, validation and test rows."""
         content = json.loads(self.artifact("split.json").read_text(encoding="utf-8"))
         parts = {part: tuple(Row(*row) for row in content[part]) for part in ("train", "val", "test")}
         return Split(content["protocol"], content["fold"], content["folds"], **parts)
 
     def history(self, metric: str) -> dict[int, float]:
-        """Epoch → value of a metric that was logged once an epoch; {} where it never was."""
+        """Return epoch → value of a metric that was logged per epoch; empty if it was not."""
         with errors(self.tracking):
             points = client(self.tracking).get_metric_history(self.run_id, metric)
         return {point.step: point.value for point in sorted(points, key=lambda point: point.step)}
 
     def config(self) -> Config:
-        """The composed configuration, typed.
+        """Return the composed configuration.
 
         Raises:
-            TrackingError: it was written by a version whose keys are not this one's.
+            TrackingError: it was written by another version of this package, which had other keys.
         """
         plain = OmegaConf.load(self.artifact("config.yaml"))
         version = self.tags.get("version", "unknown")
@@ -103,37 +105,37 @@ class StoredRun:
             composed = OmegaConf.merge(OmegaConf.structured(Config), plain)
             assert isinstance(composed, DictConfig)  # for mypy: two mappings merge into a mapping
             return to_config(composed)
-        except Exception as error:  # omegaconf has no common base for these
+        except Exception as error:  # the errors of OmegaConf have no common base class
             raise TrackingError(
                 f"run {self.run_id} was configured by ser_bench {version}, whose keys this version does not know: "
                 f"{str(error).splitlines()[0]}"
             ) from error
 
     def members(self) -> list[StoredRun]:
-        """The runs that a fusion combines, in its order; [] of any other run.
+        """Return the runs that a fusion combines, in its order; empty for any other run.
 
         Raises:
-            RunNotFoundError: one of them is no longer in the store.
+            RunNotFoundError: a member is no longer in the store.
         """
-        found = []
+        members = []
         for run_id in self.tags.get("members", "").split():
             try:
-                found.append(load_run(self.tracking, run_id))
+                members.append(load_run(self.tracking, run_id))
             except RunNotFoundError as error:
                 raise RunNotFoundError(
                     f"run {self.run_id} ({self.name}) combines run {run_id}, which is no longer in this store; "
                     "make the fusion again with force=true"
                 ) from error
-        return found
+        return members
 
     @cached_property
     def _scratch(self) -> tempfile.TemporaryDirectory[str]:
-        """Where artifacts of a server are downloaded to; goes with this object."""
+        """Folder for artifacts that are downloaded from a server; deleted with this object."""
         return tempfile.TemporaryDirectory(prefix="ser_bench_run_")
 
 
 def find_finished(cfg: Config, key: str) -> StoredRun | None:
-    """The newest finished run of this key in the experiment, or None."""
+    """Return the newest finished run with this key in the experiment, or None."""
     runs = _search(
         cfg.tracking, f"tags.key = '{key}' and attributes.status = 'FINISHED'", cfg.tracking.experiment, limit=1
     )
@@ -141,33 +143,37 @@ def find_finished(cfg: Config, key: str) -> StoredRun | None:
 
 
 def newest(cfg: TrackingConfig, **tags: str) -> list[StoredRun]:
-    """Finished runs of the experiment with these tags (free of quotes: names and digests), newest first."""
+    """Return the finished runs of the experiment with these tags, newest first; values must not contain quotes."""
     query = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
     return _search(cfg, f"{query} and attributes.status = 'FINISHED'", cfg.experiment, RUNS_PER_PAGE)
 
 
 def load_run(cfg: TrackingConfig, run_id: str) -> StoredRun:
-    """The run with this id, or the only one whose id begins so.
+    """Return the run whose id is, or begins with, `run_id`.
 
     Raises:
-        RunNotFoundError: there is none, or there are several.
+        RunNotFoundError: no run matches, or several do.
     """
     digits = run_id.strip().lower()
-    found = _search(cfg, f"attributes.run_id LIKE '{digits}%'", None, limit=3) if digits.isalnum() else []
-    if not found:
-        raise RunNotFoundError(f"no run {run_id!r} in {cfg.uri or cfg.dir}; list runs with `ser-bench compare --help`")
-    if len(found) > 1 and len(digits) < FULL_RUN_ID:
-        ids = ", ".join(run.run_id for run in found)
-        raise RunNotFoundError(f"several runs begin with {run_id!r} ({ids}…): give more digits")
-    return found[0]
+    matches = _search(cfg, f"attributes.run_id LIKE '{digits}%'", None, limit=3) if digits.isalnum() else []
+    if not matches:
+        raise RunNotFoundError(f"no run {run_id!r} in {cfg.uri or cfg.dir}; `make ui` shows the runs and their ids")
+    if len(matches) > 1 and len(digits) < FULL_RUN_ID:
+        ids = ", ".join(run.run_id for run in matches)
+        raise RunNotFoundError(f"the ids of several runs begin with {run_id!r} ({ids}…): give more digits")
+    return matches[0]
 
 
 def search(
     cfg: TrackingConfig, experiment: str | None = None, parent: str | None = None, limit: int = 1000
 ) -> list[StoredRun]:
-    """Runs (not sweeps), newest first; of one experiment, or below one parent, or all.
+    """Return runs (not sweeps), newest first.
 
-    Below a parent are the runs that it started and those that it adopted because they were finished before.
+    Args:
+        cfg: the store.
+        experiment: only runs of this MLflow experiment.
+        parent: only the children of this parent run, including those that it adopted (`adopt`).
+        limit: the largest number of runs.
     """
     query = "tags.kind = 'run'" + (f" and tags.`{PARENT_TAG}` = '{parent}'" if parent else "")
     runs = _search(cfg, query, experiment, limit)
@@ -175,16 +181,15 @@ def search(
         with errors(cfg):
             tags = client(cfg).get_run(parent).data.tags
         adopted = [load_run(cfg, tag.removeprefix(ADOPTED)) for tag in tags if tag.startswith(ADOPTED)]
-        known = {run.run_id for run in runs}
-        runs += [run for run in adopted if run.run_id not in known]
+        ids = {run.run_id for run in runs}
+        runs += [run for run in adopted if run.run_id not in ids]
     return sorted(runs, key=lambda run: -run.start_time)[:limit]
 
 
 def _search(cfg: TrackingConfig, query: str, experiment: str | None, limit: int) -> list[StoredRun]:
     mlflow = client(cfg)
     with errors(cfg):
-        found = [e for e in mlflow.search_experiments() if experiment in (None, e.name)]
-        ids = [e.experiment_id for e in found]
+        ids = [e.experiment_id for e in mlflow.search_experiments() if experiment in (None, e.name)]
         runs: list[Run] = []
         token = None
         while ids and len(runs) < limit:

@@ -1,4 +1,4 @@
-"""A network as an MLflow model: `torch.export`'s pt2 format, without pickled code, with signature and example."""
+"""A network as an MLflow model in `torch.export`'s pt2 format: no pickled code, with signature and input example."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ REQUIREMENTS = ("mlflow", "torch", "numpy")
 
 
 def log_torch_model(cfg: TrackingConfig, run_id: str, module: torch.nn.Module, example: FloatArray) -> str:
-    """Log `module` as the run's MLflow model "model"; return its id.
+    """Log `module` as the run's MLflow model "model" and return the id of the model.
 
-    Loadable with `mlflow.pytorch.load_model("runs:/<run>/model")` and `mlflow.pyfunc.load_model`. Done call by call and
-    not with `mlflow.pytorch.log_model`, which needs MLflow's global active run.
+    It can be loaded with `mlflow.pytorch.load_model("runs:/<run>/model")` and with `mlflow.pyfunc.load_model`.
+    `mlflow.pytorch.log_model` is not used because it needs MLflow's global active run.
 
     Args:
         cfg: the store.
         run_id: the run.
         module: on the CPU, in evaluation mode; [N, D] → [N, C].
-        example: [N, D] float32, N ≥ 2; with one row the exporter would freeze the batch size to one.
+        example: [N, D] float32, N ≥ 2: with one row the exporter would fix the batch size to one.
 
     Raises:
         ValueError: the example has fewer than two rows.
-        TrackingError: the store refused the model.
+        TrackingError: the store cannot be written.
     """
     import torch
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
     if len(example) < 2:
-        raise ValueError("the input example of a network needs two rows or more: one freezes the batch size")
+        raise ValueError("the input example of a network needs at least two rows: one row fixes the batch size to one")
     module.eval()
     with torch.no_grad():
         answer = module(torch.from_numpy(example)).numpy()
@@ -68,7 +68,7 @@ def _save(folder: Path, described: Any, module: torch.nn.Module, example: FloatA
     from mlflow.models import infer_signature
 
     with warnings.catch_warnings():
-        # A GRU keeps its weights in a second list, which the exporter takes for new attributes; they are parameters.
+        # A GRU has a second list of its weights, which the exporter takes for attributes that are not parameters.
         warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
         mlflow.pytorch.save_model(
             module,
@@ -77,6 +77,6 @@ def _save(folder: Path, described: Any, module: torch.nn.Module, example: FloatA
             signature=infer_signature(example, answer),
             input_example=example,
             serialization_format="pt2",
-            # Stated, or MLflow would load the model in a new process only to see what it imports.
+            # Without this MLflow loads the model in a new process to find out what it imports.
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
         )
