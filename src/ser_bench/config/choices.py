@@ -21,7 +21,7 @@ class Target(Enum):
 
 
 class Protocol(Enum):
-    """What is split; see docs and `splits.py`."""
+    """What is split; see docs/protocols.md and `splits/protocols.py`."""
 
     speaker = "speaker"
     loso = "loso"
