@@ -197,7 +197,7 @@ def test_a_restored_fusion_answers_the_same_of_its_own_members(tmp_path: Path) -
     assert again.facts() == fusion.facts()
     with pytest.raises(SerBenchError, match="keeps no training vectors"):
         again.without_each(TEST)  # type: ignore[attr-defined]
-    with pytest.raises(SerBenchError, match="of the runs knowing-run, noise-run, not of knowing-run"):
+    with pytest.raises(SerBenchError, match="knowing-run, noise-run, not of knowing-run"):
         predictors.load(tmp_path, CFG, LABELS, FakeInputsWithMembers(KNOWING)).predict(TEST)
     (tmp_path / "attention.safetensors").write_bytes(b"12345678nothing")
     with pytest.raises(SerBenchError, match="force=true"):
@@ -211,7 +211,7 @@ def test_vectors_of_another_length_are_refused(tmp_path: Path) -> None:
 
     made(FakeInputsWithMembers(KNOWING, NOISE)).save(tmp_path)
     other = predictors.load(tmp_path, CFG, LABELS, FakeInputsWithMembers(KNOWING, Grown("noise", 0)))
-    with pytest.raises(SerBenchError, match=r"vectors of \[4, 9\] numbers a member, but .* on \[4, 4\]"):
+    with pytest.raises(SerBenchError, match=r"\[4, 9\] .*\[4, 4\]"):
         other.predict(TEST)
 
 
@@ -228,10 +228,10 @@ def test_a_member_without_vectors_stops_it() -> None:
     ("values", "train", "said"),
     [
         ({}, tuple(row for row in TRAIN if row.clip_id.startswith("fear")), "one label"),
-        ({}, tuple(Row(row.clip_id, "noise") for row in TRAIN), "learns from clean rows"),
-        ({"seeds": 0}, TRAIN, "model.seeds=0: give 1 or more"),
-        ({"width": -1}, TRAIN, "model.width=-1: give 1 or more"),
-        ({"member_dropout": 1.0}, TRAIN, "model.member_dropout=1.0 is a share"),
+        ({}, tuple(Row(row.clip_id, "noise") for row in TRAIN), "clean rows"),
+        ({"seeds": 0}, TRAIN, "model.seeds=0"),
+        ({"width": -1}, TRAIN, "model.width=-1"),
+        ({"member_dropout": 1.0}, TRAIN, "model.member_dropout=1.0"),
     ],
 )
 def test_what_trains_nothing_is_refused(values: dict[str, float], train: tuple[Row, ...], said: str) -> None:

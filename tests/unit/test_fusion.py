@@ -154,7 +154,7 @@ def test_a_member_that_leaves_out_rows_is_named() -> None:
         def predict(self, rows: Sequence[Row]) -> Predictions:
             return super().predict(rows[:5])
 
-    with pytest.raises(SerBenchError, match=r"lazy-run \(lazy\) answered 5 of 60 rows"):
+    with pytest.raises(SerBenchError, match=r"lazy-run \(lazy\) .*5 of 60 rows"):
         made(FakeInputsWithMembers(FakeMember("ear", 1.0), Lazy("lazy", 1.0)))
 
 
@@ -163,7 +163,7 @@ def test_a_stored_fusion_answers_with_its_own_members_only(tmp_path: Path) -> No
     other = predictors.load(
         tmp_path, STACK, LABELS, FakeInputsWithMembers(FakeMember("ear", 1.5), FakeMember("nose", 0.8))
     )
-    with pytest.raises(SerBenchError, match="of the runs ear-run, eye-run, not of ear-run, nose-run"):
+    with pytest.raises(SerBenchError, match="ear-run, eye-run, not of ear-run, nose-run"):
         other.predict(TEST)
 
 

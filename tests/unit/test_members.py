@@ -111,7 +111,7 @@ def test_a_run_of_something_else_is_named_with_the_difference(compose, tag: str)
 def test_what_is_no_member_is_told(compose) -> None:
     prior = finished(compose("model=prior"))
     for names, said in (
-        ("prior,svm", "'svm' is no run id, and no model"),
+        ("prior,svm", "'svm' is neither a run id nor a model"),
         ("prior,fusion", "by its run id"),
         (f"prior,{prior[:12]}", f"names run {prior} .* twice"),
         ("prior,ffffffff", "no run 'ffffffff'"),
@@ -131,7 +131,7 @@ def test_a_run_that_answered_some_clips_only_is_refused(compose, monkeypatch: py
     limited = finished(compose("model=majority", "llm.limit=3"))
     monkeypatch.setattr(predictors.predictor_class("majority"), "groups", ("llm",))
     finished(compose("model=prior"))
-    with pytest.raises(NotComparableError, match=f"run {limited} .*3 clips at most.*llm.limit=null"):
+    with pytest.raises(NotComparableError, match=f"run {limited} .* 3 clips.*llm.limit=null"):
         stored_predictors.resolve(fusion(compose), CORPUS, SPLIT)
 
 

@@ -93,7 +93,7 @@ def test_the_crnns_layers_add_up_and_stay_below_a_million() -> None:
 
 
 def test_a_predictor_without_layers_has_no_table() -> None:
-    with pytest.raises(ConfigError, match="model=cnn"):
+    with pytest.raises(ConfigError, match="cnn_text, crnn"):
         layer_table(compose_config("experiment=none", "model=llm"), 6)
 
 

@@ -229,7 +229,7 @@ def test_attention_finds_the_moment_that_tells(tmp_path: Path) -> None:
     again = WhisperProbe.load(tmp_path, attentive._cfg, LABELS, FakeInputs())
     np.testing.assert_array_equal(again.predict(TEST).probabilities, found.probabilities)
     (tmp_path / "pooling_0.safetensors").write_bytes(b"nothing")
-    with pytest.raises(SerBenchError, match="no readable stored attention"):
+    with pytest.raises(SerBenchError, match="no readable stored model"):
         WhisperProbe.load(tmp_path, attentive._cfg, LABELS, FakeInputs())
 
 

@@ -64,9 +64,9 @@ def register(
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all predictors."""
+    """Return the names of all predictors, sorted."""
     _discover()
-    return tuple(_REGISTERED)
+    return tuple(sorted(_REGISTERED))
 
 
 def config_classes() -> dict[str, type[ModelConfig]]:
