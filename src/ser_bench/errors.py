@@ -1,65 +1,65 @@
-"""Errors meant for the person at the keyboard: what is wrong, in which file, what to do next.
+"""Errors that users can cause and correct.
 
-`run.py` and `ser-bench` print `str(error)` alone and exit with status 2; any other exception is a bug and keeps
-its traceback.
+The message states what is wrong, in which file or configuration key, and what to do next. `run.py` and `ser-bench`
+print only the message and exit with status 2. Any other exception is a bug and is shown with its traceback.
 """
 
 
 class SerBenchError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base class of all errors that users can cause and correct."""
 
 
 class ConfigError(SerBenchError):
-    """A configuration that cannot be carried out."""
+    """A configuration is invalid or cannot be run."""
 
 
 class CorpusError(SerBenchError):
-    """A corpus that is absent, empty or not what its data sheet says."""
+    """A corpus is missing, empty, or does not agree with its data sheet."""
 
 
 class BadClipError(CorpusError):
-    """One audio file that cannot be used; the message starts with its path."""
+    """An audio file cannot be used. The message starts with its path."""
 
 
 class DownloadError(CorpusError):
-    """A download that no mirror could complete."""
+    """No host could deliver all files of a download."""
 
 
 class SplitError(SerBenchError):
-    """A split that cannot be made, or that breaks the promise of its protocol."""
+    """A split is impossible on a corpus, or violates its protocol."""
 
 
 class WeightsError(SerBenchError):
-    """Pretrained weights that are missing, or whose sha256 is not the expected one."""
+    """Pretrained weights are missing, or their sha256 is wrong."""
 
 
 class LanguageError(SerBenchError):
-    """A recogniser or an embedder that does not know the language of the corpus."""
+    """A speech recogniser or a text embedder does not support the language of the corpus."""
 
 
 class LLMError(SerBenchError):
-    """A language-model service that cannot be used: no key, wrong key, unknown model, unreachable server."""
+    """A language-model service cannot be used: missing or wrong key, unknown model, or unreachable server."""
 
 
 class LLMStoppedError(LLMError):
-    """A run that a budget or a deadline stopped: what was answered is kept, and the same command goes on."""
+    """A budget or a deadline stopped a run. Its responses are cached, and the same command continues it."""
 
 
 class TrackingError(SerBenchError):
-    """A tracking store that cannot be reached or written."""
+    """A tracking store cannot be reached or written."""
 
 
 class RunNotFoundError(TrackingError):
-    """No stored run matches what was asked for."""
+    """No stored run matches a request."""
 
 
 class NotComparableError(SerBenchError):
-    """Runs that were not measured on the same clips, or not over the same labels."""
+    """Runs were not measured on the same clips, or not with the same labels."""
 
 
 class CacheError(SerBenchError):
-    """A cache folder that cannot be written: full disk, or read-only."""
+    """A cache folder cannot be written (full disk, or read-only)."""
 
 
 class InterruptedRunError(SerBenchError):
-    """The user pressed Ctrl-C. The run is marked KILLED and the same command resumes it."""
+    """The user pressed Ctrl-C. The run is marked KILLED, and the same command resumes it."""

@@ -1,4 +1,4 @@
-"""Predictions as a table: one line a row, with what is known of its clip; stored with every run as Parquet."""
+"""Conversion of predictions to a table and back; every run stores this table as Parquet."""
 
 from __future__ import annotations
 
@@ -11,11 +11,21 @@ import pandas as pd
 from ser_bench.types import Clip, Predictions, Row
 
 PROBABILITY = "p_"
+"""Prefix of the probability columns."""
 CLIP_COLUMNS = ("speaker", "sex", "sentence", "intensity", "duration_s")
+"""Attributes of the clip that the table contains."""
 
 
 def to_frame(predictions: Predictions, clips: Mapping[str, Clip]) -> pd.DataFrame:
-    """One line a row: clip_id, variant, speaker … truth, predicted, abstained, p_<label> …, latency_s, cost_usd."""
+    """Return predictions as a table with one line per row.
+
+    The columns are clip_id, variant, `CLIP_COLUMNS`, truth, predicted, abstained, p_<label> for each label, latency_s,
+    cost_usd and note; `attrs["source"]` is the source of the probabilities.
+
+    Args:
+        predictions: N rows.
+        clips: clip id → clip, for every row.
+    """
     frame = pd.DataFrame(
         {"clip_id": [r.clip_id for r in predictions.rows], "variant": [r.variant for r in predictions.rows]}
     )
@@ -34,7 +44,7 @@ def to_frame(predictions: Predictions, clips: Mapping[str, Clip]) -> pd.DataFram
 
 
 def from_frame(frame: pd.DataFrame) -> Predictions:
-    """The inverse of `to_frame`; the label order is the order of the probability columns."""
+    """Return the predictions in a table of `to_frame`. The order of the labels is that of the probability columns."""
     columns = [name for name in frame.columns if name.startswith(PROBABILITY)]
     return Predictions(
         rows=tuple(Row(str(c), str(v)) for c, v in zip(frame["clip_id"], frame["variant"], strict=True)),
@@ -49,31 +59,34 @@ def from_frame(frame: pd.DataFrame) -> Predictions:
     )
 
 
-def joined(one: Predictions, other: Predictions) -> Predictions:
-    """Rows of both, first those of `one`; probabilities of two kinds are no better than one-hot ones. No notes.
+def concatenate(first: Predictions, second: Predictions) -> Predictions:
+    """Return the rows of `first`, followed by the rows of `second`, without notes.
+
+    `source` is "one_hot" if the probabilities come from two different sources, so that log-loss and ECE are not
+    computed.
 
     Raises:
-        ValueError: the labels differ, or a row is in both.
+        ValueError: if the labels differ, or if a row is in both.
     """
-    if one.labels != other.labels:
-        raise ValueError(f"predictions over {one.labels} cannot be joined with those over {other.labels}")
+    if first.labels != second.labels:
+        raise ValueError(f"predictions over {first.labels} cannot be concatenated with those over {second.labels}")
     return Predictions(
-        rows=one.rows + other.rows,
-        truth=one.truth + other.truth,
-        labels=one.labels,
-        probabilities=np.concatenate([one.probabilities, other.probabilities]),
-        abstained=np.concatenate([one.abstained, other.abstained]),
-        latency_s=np.concatenate([one.latency_s, other.latency_s]),
-        cost_usd=np.concatenate([one.cost_usd, other.cost_usd]),
-        source=one.source if one.source == other.source else "one_hot",
+        rows=first.rows + second.rows,
+        truth=first.truth + second.truth,
+        labels=first.labels,
+        probabilities=np.concatenate([first.probabilities, second.probabilities]),
+        abstained=np.concatenate([first.abstained, second.abstained]),
+        latency_s=np.concatenate([first.latency_s, second.latency_s]),
+        cost_usd=np.concatenate([first.cost_usd, second.cost_usd]),
+        source=first.source if first.source == second.source else "one_hot",
     )
 
 
 def save(predictions: Predictions, clips: Mapping[str, Clip], path: Path) -> None:
-    """Write `to_frame` as Parquet (attributes travel in the file's metadata)."""
+    """Write the table of `to_frame` as Parquet. Its `attrs` are in the metadata of the file."""
     to_frame(predictions, clips).to_parquet(path, index=False)
 
 
 def load(path: Path) -> Predictions:
-    """Read what `save` wrote."""
+    """Read a file of `save`."""
     return from_frame(pd.read_parquet(path))

@@ -16,7 +16,7 @@ from ser_bench.config import Config, run_here
 from ser_bench.errors import ConfigError, NotComparableError, RunNotFoundError
 from ser_bench.evaluation.contributions import contributions
 from ser_bench.features.feature_store import Features
-from ser_bench.predictions import joined
+from ser_bench.predictions import concatenate
 from ser_bench.predictors import CombinesRuns, GivesVectors
 from ser_bench.predictors.fusion import Combine, Fusion, FusionConfig
 from ser_bench.tracking import StoredRun
@@ -63,7 +63,7 @@ class RestoredMember:
         if not known or self.answers is None:
             return self._predictor.predict(rows)
         new = self._predictor.predict([row for row in rows if row not in index])
-        both = joined(self.answers.take([index[row] for row in known]), new)
+        both = concatenate(self.answers.take([index[row] for row in known]), new)
         order = {row: i for i, row in enumerate(both.rows)}
         return both.take([order[row] for row in rows])
 

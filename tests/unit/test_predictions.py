@@ -1,4 +1,4 @@
-"""Predictions survive the trip through Parquet, attributes included, and refuse to be inconsistent."""
+"""Storage of predictions as Parquet, and checks of their consistency."""
 
 from __future__ import annotations
 
@@ -41,6 +41,16 @@ def test_parquet_round_trip(tmp_path: Path) -> None:
         assert getattr(restored, name) == getattr(original, name), name
     np.testing.assert_array_equal(restored.probabilities, original.probabilities)
     np.testing.assert_array_equal(restored.abstained, original.abstained)
+
+
+def test_concatenated_predictions_have_the_rows_of_both() -> None:
+    whole = make()
+    both = predictions.concatenate(whole.take([2]), whole.take([0, 1]))
+    assert both.rows == (Row("c"), Row("a"), Row("b", "noise")) and both.truth == ("happy", "sad", "angry")
+    assert both.abstained.tolist() == [True, False, False] and both.source == "logprobs" and both.notes == ()
+    assert predictions.concatenate(whole.take([0]), make("votes").take([1])).source == "one_hot"
+    with pytest.raises(ValueError, match="twice"):
+        predictions.concatenate(whole, whole.take([0]))
 
 
 def test_take_keeps_rows_together() -> None:

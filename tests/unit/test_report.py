@@ -1,7 +1,8 @@
-"""The report says what the figures say, in every form, and opens in a browser without a fault."""
+"""The content of a report in every form, and its page in a browser."""
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -13,23 +14,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ser_bench.comparison import (
-    Report,
-    across_protocols,
-    claims,
-    report_figures,
-    report_tables,
-    verdict,
-)
-from ser_bench.comparison.html_page import as_html, short_share
-from ser_bench.comparison.markdown import as_markdown_table
-from ser_bench.comparison.paired import Comparison, Line, compare
+from ser_bench.comparison import Report, claims, report_figures, report_tables, verdict
+from ser_bench.comparison.paired import Comparison, GroupResult, compare
+from ser_bench.comparison.report_html import as_html, short_share
+from ser_bench.comparison.report_markdown import as_markdown_table, as_text
 from ser_bench.errors import ConfigError, NotComparableError
-from ser_bench.types import Predictions
+from ser_bench.evaluation.metrics import METRICS
+from ser_bench.types import Predictions, Row
 from tests.support.stored_runs import LABELS, make_clips, predict, store
 
-CLIPS = make_clips(20)
 MAX_BYTES = 8_000_000
+LONG_NAMES = (
+    *("cnn", "cnn_text", "listeners", "majority", "llm", "whisper_probe", "whisper_probe+speaker_stats_10"),
+    *("ssl_probe+speaker_stats", "fusion model.members=cnn_text,whisper_probe+speaker_stats_10"),
+    "attention_fusion head.members=svm,logistic,hidden_layer",
+)
 
 
 def comparison(folder: Path, skills: dict[str, float], speakers: int = 20, **tags: str) -> Comparison:
@@ -39,120 +38,129 @@ def comparison(folder: Path, skills: dict[str, float], speakers: int = 20, **tag
     )
 
 
-def with_price(found: Comparison, prices: dict[str, float]) -> Comparison:
-    def priced(line: object) -> object:
-        cost = np.full(len(found.clips), prices[line.series.name] / 1000, np.float32)  # type: ignore[attr-defined]
-        return replace(line, by_seed=tuple(replace(p, cost_usd=cost) for p in line.by_seed))  # type: ignore[attr-defined, type-var]
+def with_price(unpriced: Comparison, prices: dict[str, float]) -> Comparison:
+    def priced(result: GroupResult) -> GroupResult:
+        cost = np.full(len(unpriced.clips), prices[result.name] / 1000, np.float32)
+        return replace(result, by_seed=tuple(replace(p, cost_usd=cost) for p in result.by_seed))
 
-    return replace(found, lines=tuple(priced(line) for line in found.lines))  # type: ignore[arg-type]
+    return replace(unpriced, results=tuple(priced(result) for result in unpriced.results))
+
+
+def sentences(of: Comparison) -> list[str]:
+    """The verdict, which must consist of three sentences."""
+    three = verdict.verdict(of)
+    assert len(three) == 3
+    for sentence in three:
+        assert sentence.endswith(".") and not re.search(r"[.!?] +[A-Z]", sentence), sentence
+    return three
 
 
 def test_the_verdict_on_a_clear_difference(tmp_path: Path) -> None:
-    best, differences, advice = verdict.verdict(comparison(tmp_path, {"cnn": 0.5, "cnn_text": 0.9}))
-    assert best.startswith("Of 2 predictors cnn_text is highest, with UAR 0.")
-    assert "guessing reaches 0.333" in best
-    assert re.search(
-        r"cnn_text is better than cnn: \+[\d.]+ points UAR, 95 % interval \+.* p < 0.001, 20 speakers", differences
+    highest, differences, recommendation = sentences(comparison(tmp_path, {"cnn": 0.5, "cnn_text": 0.9}))
+    assert re.match(r"Of 2 predictors, cnn_text has the highest UAR: 0\.\d{3} \(95 % interval", highest)
+    assert "chance level is 0.333" in highest
+    assert re.match(
+        r"cnn_text is better than cnn \(\+[\d.]+ UAR points, 95 % interval \+.*, p < 0.001, 20 speakers\)", differences
     )
-    assert advice.startswith("Use cnn_text: none that is cheaper, faster or smaller is as good")
-    assert "nothing known leaks" in advice
+    assert recommendation.startswith("Use cnn_text: ") and "no known leakage (split=speaker)" in recommendation
 
 
-def test_many_differences_are_sorted_into_one_sentence(tmp_path: Path) -> None:
+def test_many_differences_are_listed_by_outcome(tmp_path: Path) -> None:
     skills = {"cnn": 0.6, "low": 0.34, "best": 0.95, "same": 0.61, "lower": 0.3, "good": 0.85}
-    said = verdict.verdict(comparison(tmp_path / "many", skills))[1]
-    assert re.fullmatch(
-        r"Against cnn, in points UAR, better: best \+\d\d\.\d, good \+\d\d\.\d; not distinguishable: same [+−]\d\.\d; "
-        r"worse: low −\d\d\.\d, lower −\d\d\.\d \(5 % level, Holm over all pairs\)\.",
-        said,
-    ), said
-    few = verdict.verdict(comparison(tmp_path / "few", skills, speakers=4))[1]
-    assert "too few speakers to test: best" in few and "better" not in few and "level" not in few
+    text = sentences(comparison(tmp_path / "many", skills))[1]
+    assert re.search(
+        r"cnn, in UAR points, better: best \+\d\d\.\d, good \+\d\d\.\d; not distinguishable: same [+−]\d\.\d; "
+        r"worse: low −\d\d\.\d, lower −\d\d\.\d \(5 % level, Holm",
+        text,
+    ), text
+    few = sentences(comparison(tmp_path / "few", skills, speakers=4))[1]
+    assert "too few speakers for a test: best" in few and "better" not in few and "level" not in few
 
 
-def test_the_verdict_on_no_difference_takes_the_cheaper(tmp_path: Path) -> None:
-    found = with_price(comparison(tmp_path, {"cnn": 0.60, "llm": 0.61}), {"cnn": 0.0, "llm": 2.5})
-    _, differences, advice = verdict.verdict(found)
+def test_without_a_significant_difference_the_cheaper_predictor_is_recommended(tmp_path: Path) -> None:
+    priced = with_price(comparison(tmp_path, {"cnn": 0.60, "llm": 0.61}), {"cnn": 0.0, "llm": 2.5})
+    _, differences, recommendation = sentences(priced)
     assert "llm is not distinguishable from cnn" in differences
-    assert verdict.to_use(found).series.name == "cnn"
-    assert "Use cnn: llm is not measurably better, and cnn is cheaper" in advice
+    assert verdict.recommended(priced).name == "cnn"
+    assert "Use cnn: llm is not measurably better, and cnn is cheaper" in recommendation
 
 
-def test_of_equal_price_the_clearly_faster_then_the_smaller(tmp_path: Path) -> None:
-    found = comparison(tmp_path, {"cnn": 0.60, "big": 0.62})
+def test_of_equal_price_the_much_faster_then_the_smaller_predictor_is_recommended(tmp_path: Path) -> None:
+    measured = comparison(tmp_path, {"cnn": 0.60, "big": 0.62})
 
-    def line(name: str, parameters: float, clips_per_second: float) -> Line:
-        one = found.line(name)
-        return replace(one, parameters=parameters, scores={**one.scores, "clips_per_second": clips_per_second})
+    def result(name: str, parameters: float, clips_per_second: float) -> GroupResult:
+        scores = {**measured.result(name).scores, "clips_per_second": clips_per_second}
+        return replace(measured.result(name), parameters=parameters, scores=scores)
 
-    nearly = replace(found, lines=(line("cnn", 100, 300), line("big", 200, 550)))
-    assert "Use cnn: big is not measurably better, and cnn is smaller" in verdict.verdict(nearly)[2]
-    slow = replace(found, lines=(line("cnn", 100, 30), line("big", 200, 550)))
-    assert "Use big" in verdict.verdict(slow)[2]
-    fast = replace(found, lines=(line("cnn", 900, 550), line("big", 200, 30)))
-    assert "Use cnn: big is not measurably better, and cnn is more than twice as fast" in verdict.verdict(fast)[2]
+    nearly = replace(measured, results=(result("cnn", 100, 300), result("big", 200, 550)))
+    assert "Use cnn: big is not measurably better, and cnn is smaller" in sentences(nearly)[2]
+    slow = replace(measured, results=(result("cnn", 100, 30), result("big", 200, 550)))
+    assert "Use big" in sentences(slow)[2]
+    fast = replace(measured, results=(result("cnn", 900, 550), result("big", 200, 30)))
+    assert "Use cnn: big is not measurably better, and cnn is more than twice as fast" in sentences(fast)[2]
 
 
-def test_the_verdict_on_guessing_on_few_speakers_and_on_leaks(tmp_path: Path) -> None:
-    assert "Use none of them" in verdict.verdict(comparison(tmp_path / "a", {"cnn": 1 / 3, "llm": 1 / 3}))[2]
-    few = verdict.verdict(comparison(tmp_path / "b", {"cnn": 0.9, "llm": 0.5}, speakers=4))
-    assert "4 speakers are too few for a test" in few[1] and "too few to be certain" in few[2]
+def test_the_verdict_at_chance_level_with_few_speakers_and_alone(tmp_path: Path) -> None:
+    assert "Use none of them" in sentences(comparison(tmp_path / "a", {"cnn": 1 / 3, "llm": 1 / 3}))[2]
+    few = sentences(comparison(tmp_path / "b", {"cnn": 0.9, "llm": 0.5}, speakers=4))
+    assert "4 speakers are too few for a test" in few[1] and "4 speakers are too few" in few[2]
     assert "p =" not in few[1] and "p <" not in few[1]
-    leaky = verdict.verdict(comparison(tmp_path / "c", {"cnn": 0.9, "llm": 0.5}, protocol="paper"))
-    assert "Do not expect these figures on new people" in leaky[2]
-    synthetic = verdict.verdict(comparison(tmp_path / "d", {"cnn": 0.9, "llm": 0.5}, synthetic="true"))
-    assert "SYNTHETIC" in synthetic[0] and "nothing about people" in synthetic[2]
-    convicted = verdict.verdict(comparison(tmp_path / "e", {"cnn": 0.9, "llm": 0.5}, audit="leaks: speaker"))
-    assert "Do not believe these figures: the audit convicted 2" in convicted[2]
-    alone = verdict.verdict(comparison(tmp_path / "f", {"cnn": 0.9}))
-    assert alone[0].startswith("cnn reaches UAR") and "nothing to set it against" in alone[1]
+    alone = sentences(comparison(tmp_path / "f", {"cnn": 0.9}))
+    assert alone[0].startswith("cnn has UAR") and "no second predictor" in alone[1]
+    synthetic = sentences(comparison(tmp_path / "d", {"cnn": 0.9, "llm": 0.5}, synthetic="true"))
+    assert "SYNTHETIC" in synthetic[0] and "nothing about human speech" in synthetic[2]
 
 
-def test_belief_is_what_the_audit_gives(tmp_path: Path) -> None:
-    unaudited = verdict.verdict(comparison(tmp_path / "a", {"cnn": 0.9, "llm": 0.5}))[2]
-    assert "not all runs are audited" in unaudited and "deserves belief" not in unaudited
-    assert "deserves belief" in verdict.verdict(comparison(tmp_path / "b", {"cnn": 0.9, "llm": 0.5}, audit="clean"))[2]
+def test_the_verdict_states_the_known_leakage(tmp_path: Path) -> None:
     skills = {"cnn": 0.9, "llm": 0.5}
-    convicted = verdict.verdict(comparison(tmp_path / "c", skills, audit="leaks: scaler", synthetic="true"))[2]
-    assert "Do not believe" in convicted
+    leaky = sentences(comparison(tmp_path / "paper", skills, protocol="paper"))[2]
+    assert "known leakage under split=paper" in leaky and "new speakers" in leaky
+    unaudited = sentences(comparison(tmp_path / "a", skills))[2]
+    assert "not all runs are audited" in unaudited and "found none" not in unaudited
+    assert "the audits found none" in sentences(comparison(tmp_path / "b", skills, audit="clean"))[2]
+    found = sentences(comparison(tmp_path / "c", skills, audit="leaks: scaler", synthetic="true"))[2]
+    assert "leakage found by the audits of 2 of 2 runs" in found and "not valid" in found
 
 
-def test_who_heard_the_speaker_before_answers_another_question(tmp_path: Path) -> None:
-    found = comparison(tmp_path / "both", {"probe": 0.6, "probe+speaker_stats_10": 0.9})
-    assert "probe+speaker_stats_10 is highest" in verdict.verdict(found)[0]
-    assert verdict.to_use(found).series.name == "probe"
-    assert "probe+speaker_stats_10 heard clips of the tested speakers, without labels" in verdict.verdict(found)[2]
+def test_adapted_predictors_are_marked_and_not_recommended_beside_others(tmp_path: Path) -> None:
+    both = comparison(tmp_path / "both", {"probe": 0.6, "probe+speaker_stats_10": 0.9})
+    assert "probe+speaker_stats_10 has the highest" in sentences(both)[0]
+    assert verdict.recommended(both).name == "probe"
+    assert "probe+speaker_stats_10 uses unlabelled clips of the tested speakers" in sentences(both)[2]
     plain = comparison(tmp_path / "plain", {"probe": 0.6, "cnn": 0.3})
-    assert "another question" not in " ".join(verdict.verdict(plain))
-    alone = comparison(tmp_path / "alone", {"probe+speaker_stats_0": 0.3, "probe+speaker_stats": 0.9})
-    assert verdict.to_use(alone).series.name == "probe+speaker_stats"
-    assert "2 of the rows" in verdict.verdict(alone)[2]
+    assert "unlabelled" not in " ".join(sentences(plain))
+    adapted = comparison(tmp_path / "adapted", {"probe+speaker_stats_0": 0.3, "probe+speaker_stats": 0.9})
+    assert verdict.recommended(adapted).name == "probe+speaker_stats"
+    assert "2 predictors" in sentences(adapted)[2]
 
 
-def test_nobody_is_told_to_use_listeners(tmp_path: Path) -> None:
-    found = comparison(tmp_path, {"cnn": 0.6, "listeners": 0.9})
-    assert "listeners is highest" in verdict.verdict(found)[0]
-    assert verdict.to_use(found).series.name == "cnn" and "Use cnn" in verdict.verdict(found)[2]
+def test_listeners_are_never_recommended(tmp_path: Path) -> None:
+    with_listeners = comparison(tmp_path, {"cnn": 0.6, "listeners": 0.9})
+    assert "listeners has the highest" in sentences(with_listeners)[0]
+    assert verdict.recommended(with_listeners).name == "cnn" and "Use cnn" in sentences(with_listeners)[2]
 
 
-def test_too_few_speakers_get_no_p_of_any_kind(tmp_path: Path) -> None:
+def test_with_too_few_speakers_there_is_no_p_value_of_any_kind(tmp_path: Path) -> None:
     frame = report_tables.as_frame(
         *report_tables.main_table(comparison(tmp_path, {"cnn": 0.9, "llm": 0.3}, speakers=4))
     )
     assert frame["p (Holm)"][1] == "too few speakers" and frame["p (McNemar)"][1] == "n/a"
 
 
-def test_leak_statements_tell_audited_from_believed(tmp_path: Path) -> None:
-    run = comparison(tmp_path, {"cnn": 0.9}).lines[0].series.all[0]
-    assert "not audited (ser-bench audit" in verdict.leak_statement(run)
+def test_leakage_statements_distinguish_audited_runs(tmp_path: Path) -> None:
+    run = comparison(tmp_path, {"cnn": 0.9}).results[0].group.all[0]
+    assert f"not audited (to audit: ser-bench audit {run.run_id[:8]})" in verdict.leakage_statement(run)
     audited = replace(run, tags=run.tags | {"audit": "clean"}, metrics={"leak/speaker": 0.0, "leak/sentence": 1.0})
-    said = verdict.leak_statement(audited)
-    assert "audited: clean; of the test rows 100.0 % share a sentence with training." in said
+    statement = verdict.leakage_statement(audited)
+    assert "no leakage found" in statement and "100.0 % of the test rows share a sentence with training" in statement
+    assert "speaker with training" not in statement
+    leaky = replace(run, tags=run.tags | {"audit": "leaks: speaker"})
+    assert "leakage found: speaker" in verdict.leakage_statement(leaky)
 
 
 def test_reliability_and_risk_by_hand() -> None:
     p = Predictions(
-        rows=tuple((f"c{i}", "clean") for i in range(4)),  # type: ignore[arg-type]
+        rows=tuple(Row(f"c{i}") for i in range(4)),
         truth=("angry", "angry", "happy", "sad"),
         labels=LABELS,
         probabilities=np.array([[0.95, 0.05, 0], [0.92, 0.08, 0], [0.5, 0.3, 0.2], [1 / 3] * 3], np.float32),
@@ -170,28 +178,31 @@ def test_reliability_and_risk_by_hand() -> None:
 
 
 def test_risk_at_full_coverage_is_the_error_rate_whatever_the_ties(tmp_path: Path) -> None:
-    line = comparison(tmp_path, {"cnn": 0.7}).lines[0]
-    curve = report_tables.risk_coverage(line.predictions)
-    assert curve["risk"].iloc[-1] == pytest.approx(1 - line.accuracy.value)
-    one_hot = replace(
-        line.predictions, probabilities=np.eye(3, dtype=np.float32)[line.predictions.probabilities.argmax(1)]
-    )
+    result = comparison(tmp_path, {"cnn": 0.7}).results[0]
+    curve = report_tables.risk_coverage(result.predictions)
+    assert curve["risk"].iloc[-1] == pytest.approx(1 - result.accuracy.value)
+    answers = result.predictions.probabilities.argmax(axis=1)
+    one_hot = replace(result.predictions, probabilities=np.eye(3, dtype=np.float32)[answers])
     assert len(report_tables.risk_coverage(one_hot)) == 1
 
 
-def test_groups_add_up_and_unknown_columns_are_left_out(tmp_path: Path) -> None:
-    found = comparison(tmp_path, {"cnn": 0.7, "llm": 0.5})
+def test_scores_by_emotion_and_by_group_of_clips(tmp_path: Path) -> None:
+    both = comparison(tmp_path, {"cnn": 0.7, "llm": 0.5})
     for column in ("speaker", "sex", "sentence"):
-        frame = report_tables.by_group(found, column)
-        assert frame is not None and frame["clips"].sum() == len(found.clips)
+        frame = report_tables.by_clip_group(both, column)
+        assert frame is not None and frame["clips"].sum() == len(both.clips)
         assert frame["cnn"].between(0, 1).all()
-    assert report_tables.by_group(found, "intensity") is None
+    assert report_tables.by_clip_group(both, "intensity") is None
+    recall = report_tables.by_class(both, "recall")
+    assert list(recall.columns) == ["predictor", *LABELS] and list(recall["predictor"]) == ["cnn", "llm"]
+    assert recall.loc[0, list(LABELS)].mean() == pytest.approx(both.results[0].uar.value)
+    assert np.diagonal(report_tables.confusion_shares(both.results[0])) == pytest.approx(recall.loc[0, list(LABELS)])
 
 
 def test_disagreements_are_sorted_and_differ(tmp_path: Path) -> None:
-    found = comparison(tmp_path, {"cnn": 0.7, "llm": 0.5})
-    frame = report_tables.disagreements(found, count=5)
-    p, q = (line.predictions for line in found.lines)
+    both = comparison(tmp_path, {"cnn": 0.7, "llm": 0.5})
+    frame = report_tables.disagreements(both, count=5)
+    p, q = (result.predictions for result in both.results)
     distance = dict(
         zip((r.clip_id for r in p.rows), 0.5 * np.abs(p.probabilities - q.probabilities).sum(1), strict=True)
     )
@@ -202,46 +213,61 @@ def test_disagreements_are_sorted_and_differ(tmp_path: Path) -> None:
 
 def test_the_reason_of_a_language_model_is_shown_and_escaped(tmp_path: Path) -> None:
     clips = make_clips(8, each=24)
-    said = predict(clips, 0.5, 1)
-    note = json.dumps({"emotion": said.predicted[0], "reason": "loud & <fast>"})
-    explained = replace(said, notes=(note,) * len(said.rows))
-    found = compare([store(tmp_path, "cnn", predict(clips, 0.7, 0), clips), store(tmp_path, "llm", explained, clips)])
-    assert all(cell.endswith("(“loud & <fast>”)") for cell in report_tables.disagreements(found)["llm"])
-    assert not any("“" in cell for cell in report_tables.disagreements(found)["cnn"])
-    page = as_html(Report("t", (found,)))
+    answers = predict(clips, 0.5, 1)
+    note = json.dumps({"emotion": answers.predicted[0], "reason": "loud & <fast>"})
+    explained = replace(answers, notes=(note,) * len(answers.rows))
+    both = compare([store(tmp_path, "cnn", predict(clips, 0.7, 0), clips), store(tmp_path, "llm", explained, clips)])
+    assert all(cell.endswith("(“loud & <fast>”)") for cell in report_tables.disagreements(both)["llm"])
+    assert not any("“" in cell for cell in report_tables.disagreements(both)["cnn"])
+    page = as_html(Report("t", (both,)))
     assert "loud &amp; &lt;fast&gt;" in page and "<fast>" not in page
 
 
-def test_the_table_holds_every_figure(tmp_path: Path) -> None:
-    found = comparison(tmp_path, {"cnn": 0.7, "llm": 0.5})
-    frame = report_tables.as_frame(*report_tables.main_table(found))
+def test_the_main_table_has_scores_differences_and_cost(tmp_path: Path) -> None:
+    both = comparison(tmp_path, {"cnn": 0.7, "llm": 0.5})
+    frame = report_tables.as_frame(*report_tables.main_table(both))
     assert list(frame["predictor"]) == ["cnn", "llm"]
-    assert frame["UAR"][0].startswith(f"{found.lines[0].uar.value:.3f} (")
-    assert frame["clips/s"][0] == "100" and frame["training"][0] == "60 s"
-    assert frame["less cnn, points UAR"][1].startswith("−")
+    assert frame["UAR"][0].startswith(f"{both.results[0].uar.value:.3f} (")
+    assert frame["clips/s"][0] == "100" and frame["training time"][0] == "60 s"
+    assert frame["difference to cnn (UAR points)"].tolist()[0] == "baseline"
+    assert frame["difference to cnn (UAR points)"][1].startswith("−")
+    titles = {METRICS[name].title for name in ("uar", "accuracy", "macro_f1", "log_loss", "ece")}
+    assert titles <= set(frame.columns) and all(title in as_text(both) for title in titles)
 
 
-def test_markdown_and_json_say_the_same(tmp_path: Path) -> None:
-    found = comparison(tmp_path, {"cnn": 0.7, "llm": 0.5})
+def test_several_seeds_are_given_with_their_standard_deviation(tmp_path: Path) -> None:
+    clips = make_clips(8)
+    runs = [store(tmp_path, "cnn", predict(clips, 0.7, i), clips, seed=i, params={"seed": str(i)}) for i in range(3)]
+    (result,) = compare(runs).results
+    headings, (row,) = report_tables.main_table(compare(runs))
+    deviation = np.std(result.uar_by_seed, ddof=1)
+    assert row[headings.index("UAR")].detail.endswith(f"; 3 seeds; SD {deviation:.3f}")
+    assert "mean of 3 seeds" in sentences(compare(runs))[0]
+
+
+def test_markdown_and_json_have_the_same_content(tmp_path: Path) -> None:
+    both = comparison(tmp_path, {"cnn": 0.7, "llm": 0.5})
     refused = NotComparableError("runs a and b differ in labels")
-    document = Report("Side by side", (found,), (refused,), {"tiny": [claims.Claim("theirs", "tiny", "p", "s", 0.9)]})
-    text = document.markdown()
-    content = json.loads(json.dumps(document.to_json(), allow_nan=False))
-    (one,) = content["comparisons"]
-    assert one["verdict"] == verdict.verdict(found) and all(sentence in text for sentence in one["verdict"])
-    assert one["predictors"][0]["uar"]["value"] == pytest.approx(found.lines[0].uar.value)
-    assert one["pairs"][0]["p_holm"] == found.pairs[0].adjusted_p
-    assert "theirs (claimed)" in text and "part of no test" in text and "differ in labels" in text
+    report = Report("Side by side", (both,), (refused,), {"tiny": [claims.Claim("theirs", "tiny", "p", "s", 0.9)]})
+    text = report.markdown()
+    content = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    (entry,) = content["comparisons"]
+    assert entry["verdict"] == sentences(both) and all(sentence in text for sentence in entry["verdict"])
+    assert entry["predictors"][0]["uar"]["value"] == pytest.approx(both.results[0].uar.value)
+    assert entry["pairs"][0]["p_holm"] == both.pairs[0].adjusted_p
+    assert entry["support"] == dict.fromkeys(LABELS, 160)
+    assert set(entry["per_class"]["recall"]["cnn"]) == set(LABELS)
+    assert "theirs (claimed)" in text and "not tested" in text and "differ in labels" in text
     assert content["not_compared"] == [str(refused)]
 
 
 def test_claims_are_read_strictly(tmp_path: Path) -> None:
     path = tmp_path / "claims.yaml"
     for content, complaint in [
-        ("- {system: x, corpus: c, protocol: p, source: s, auc: 1}", "unknown auc"),
-        ("- {system: x, corpus: c, source: s}", "no protocol"),
-        ("- {system: x, corpus: c, protocol: p, source: s, uar: 92}", "uar is 92, and must be a share"),
-        ("- just words", "is no mapping"),
+        ("- {system: x, corpus: c, protocol: p, source: s, auc: 1}", "unknown field auc"),
+        ("- {system: x, corpus: c, source: s}", "field protocol is missing"),
+        ("- {system: x, corpus: c, protocol: p, source: s, uar: 92}", "uar is 92, but must be a number"),
+        ("- just words", "is not a mapping"),
         ("a: [", "cannot be read as YAML"),
         ("a: 1", "write a list"),
     ]:
@@ -253,34 +279,48 @@ def test_claims_are_read_strictly(tmp_path: Path) -> None:
     assert {claim.accuracy for claim in claims.claims_on("cremad")} >= {0.9219, 0.9247}
 
 
-def test_drawings_take_the_pages_ink_and_come_with_words(tmp_path: Path) -> None:
-    found = with_price(comparison(tmp_path, {"cnn": 0.7, "llm": 0.5}), {"cnn": 0.0, "llm": 2.5})
-    every = report_figures.all_of(found)
-    assert [d.title for d in every] == [
-        "How well each recognises", "Does confidence mean anything", "What if only confident answers count",
-        "UAR against seconds per clip", "UAR against US dollars per 1,000 clips",
+def test_figures_take_the_text_colour_of_the_page_and_come_with_words(tmp_path: Path) -> None:
+    both = with_price(comparison(tmp_path, {"cnn": 0.7, "llm": 0.5}), {"cnn": 0.0, "llm": 2.5})
+    figures = report_figures.figures_of(both)
+    assert [figure.title for figure in figures] == [
+        "UAR", "Calibration", "Risk–coverage curve", "UAR against seconds per clip",
+        "UAR against US dollars per 1,000 clips",
     ]  # fmt: skip
-    for drawing in every:
-        assert (
-            drawing.svg.startswith("<svg") and "currentColor" in drawing.svg and report_figures.INK not in drawing.svg
-        )
-        assert drawing.text.endswith(".") and "nan" not in drawing.text
+    for figure in figures:
+        assert figure.svg.startswith("<svg") and "currentColor" in figure.svg and report_figures.INK not in figure.svg
+        assert figure.text.endswith(".") and "nan" not in figure.text
 
 
-def test_the_fall_from_protocol_to_protocol(tmp_path: Path) -> None:
+def test_learning_curves_are_shown_if_a_run_has_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = comparison(tmp_path, {"cnn": 0.7, "llm": 0.5})
+    both.results[0].group.all[0].metrics.update({"train/loss": 0.5, "val/loss": 0.75})
+    monkeypatch.setattr(
+        type(both.results[0].group.all[0]), "history", lambda run, metric: {1: 2.0, 2: run.metrics[metric]}
+    )
+    curves = report_figures.figures_of(both)[-1]
+    assert curves.title == "Learning curves" and "cnn training 0.500 after epoch 2" in curves.text
+    assert "llm" not in curves.text
+
+
+def test_no_two_predictors_have_the_same_style() -> None:
+    styles = [tuple(map(str, report_figures._style(i).values())) for i in range(40)]
+    assert len(set(styles)) == len(styles)
+
+
+def test_results_by_protocol(tmp_path: Path) -> None:
     honest = comparison(tmp_path / "a", {"cnn": 0.5, "llm": 0.4})
     leaky = comparison(tmp_path / "b", {"cnn": 0.95}, protocol="paper")
-    run = leaky.lines[0].series.all[0]
+    run = leaky.results[0].group.all[0]
     run.metrics.update({"test/rows": 900.0, "test/accuracy": 0.93, "test_clean/accuracy": 0.95})
-    found = across_protocols.steps([honest, leaky])
-    assert [(step.model, step.protocol) for step in found] == [("cnn", "paper"), ("cnn", "speaker")]
-    frame = across_protocols.as_frame(found)
-    assert frame["augmented rows counted"].tolist() == ["0.930 on 900 rows", ""]
-    drawn = across_protocols.drawing(found, [claims.Claim("theirs", "tiny", "paper", "s", accuracy=0.92)])
-    assert "claimed: theirs" in drawn.svg and "not tested" in drawn.text
-    document = Report("t", (honest, leaky))
-    assert "0.930 on 900 rows" in document.markdown() and "several protocols" in as_html(document)
-    assert across_protocols.steps([honest]) == []
+    results = report_tables.across_protocols([honest, leaky])
+    assert [(result.predictor, result.protocol) for result in results] == [("cnn", "paper"), ("cnn", "speaker")]
+    frame = report_tables.as_frame(*report_tables.protocol_table(results))
+    assert frame["accuracy with augmented rows"].tolist() == ["0.930 (900 rows)", ""]
+    figure = report_figures.protocol_figure(results, [claims.Claim("theirs", "tiny", "paper", "s", accuracy=0.92)])
+    assert "claimed: theirs" in figure.svg and "not tested" in figure.text
+    report = Report("t", (honest, leaky))
+    assert "0.930 (900 rows)" in report.markdown() and "results by protocol" in as_html(report)
+    assert report_tables.across_protocols([honest]) == []
 
 
 def test_short_shares() -> None:
@@ -294,31 +334,66 @@ def test_short_shares() -> None:
     ]
 
 
-def chromium() -> str:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium here: the page was not opened")
-    return found
+def open_in_browser(page: Path, profile: Path) -> str:
+    """Open a page in headless Chromium; return its DOM once its scripts have run."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("the page was not opened, because there is no Chromium")
+    flags = [
+        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
+        *("--disable-component-update", "--enable-logging=stderr", "--virtual-time-budget=5000"),
+        *(f"--user-data-dir={profile}", "--window-size=2000,1000"),
+    ]
+    done = subprocess.run([browser, *flags, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=400)
+    assert ":CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_page_fits_a_desktop_window_and_a_phone(tmp_path: Path) -> None:
+    """Ten predictors with long names: the page never scrolls sideways; at 1280 pixels, neither do its first tables."""
+    skills = {name: 0.35 + 0.05 * i for i, name in enumerate(LONG_NAMES)}
+    wide = comparison(tmp_path / "a", skills)
+    for i, result in enumerate(wide.results):
+        result.group.all[0].metrics.update({"params/trainable": 7_192_710.0, "time/fit_s": 4000.0 + i})
+    wide = compare(wide.runs)
+    leaky = comparison(tmp_path / "b", dict.fromkeys(LONG_NAMES[:7], 0.9), protocol="paper")
+    claim = claims.Claim("a system", "tiny", "rows after augmentation, 80/20", "somewhere", note="x" * 30, accuracy=0.9)
+    page = as_html(Report("Ten predictors", (wide, leaky), (), {"tiny": [claim]}))
+    widths = (1280, 1920, 390)
+    frames = "".join(f'<iframe width="{w}" height="900" srcdoc="{html.escape(page)}"></iframe>' for w in widths)
+    measure = """<pre id="widths"></pre><script>onload = () => {
+      const measured = [...document.querySelectorAll("iframe")].map(frame => {
+        const page = frame.contentDocument;
+        page.querySelectorAll("details").forEach(part => part.open = true);
+        return {page: page.documentElement.scrollWidth, window: frame.contentWindow.innerWidth,
+                cut: [...page.querySelectorAll(".scroll")].slice(0, 3).map(box => box.scrollWidth - box.clientWidth)};
+      });
+      document.getElementById("widths").textContent = JSON.stringify(measured);
+    }</script>"""
+    path = tmp_path / "page.html"
+    path.write_text(f"<!doctype html><body>{frames}{measure}", encoding="utf-8")
+    dom = open_in_browser(path, tmp_path / "profile")
+    measured = json.loads(dom.partition('<pre id="widths">')[2].partition("</pre>")[0])
+    assert [entry["window"] for entry in measured] == list(widths)
+    for entry in measured:
+        assert entry["page"] <= entry["window"], entry
+    for entry in measured[:2]:
+        assert entry["cut"] == [0, 0, 0], "a table is cut off on the right"
 
 
 @pytest.mark.slow
 def test_the_page_opens_in_a_browser_sorts_and_stays_small(tmp_path: Path) -> None:
-    browser = chromium()
-    clips = make_clips(91, each=82)  # 7,462 clips, as many as CREMA-D and twenty more
+    clips = make_clips(91, each=82)  # 7,462 clips, about as many as CREMA-D has
     runs = [store(tmp_path / "runs", f"m{i}", predict(clips, 0.3 + 0.1 * i, i, abstain=i), clips) for i in range(6)]
-    html = as_html(Report("Six predictors", (compare(runs),)))
-    assert len(html.encode()) < MAX_BYTES and "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", html).replace(
-        "http-equiv", ""
-    )
-    # Sort by the second column once the page has loaded: the page's own script must answer.
+    page = as_html(Report("Six predictors", (compare(runs),)))
+    without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page).replace("http-equiv", "")
+    assert len(page.encode()) < MAX_BYTES and "http" not in without_namespaces
+    # A click on the second heading of the first table must sort it by UAR.
     click = "<script>document.querySelectorAll('th button')[1].click()</script></body>"
-    page = tmp_path / "page.html"
-    page.write_text(html.replace("</body>", click))
-    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=5000"]
-    command = [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
-    assert ":CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    dom = done.stdout
+    path = tmp_path / "page.html"
+    path.write_text(page.replace("</body>", click), encoding="utf-8")
+    dom = open_in_browser(path, tmp_path / "profile")
     assert 'aria-sort="descending"' in dom
     body = dom[dom.index("<tbody>") : dom.index("</tbody>")]
     assert re.findall(r">(m\d)<", body) == ["m5", "m4", "m3", "m2", "m1", "m0"]
@@ -328,6 +403,6 @@ def test_the_page_opens_in_a_browser_sorts_and_stays_small(tmp_path: Path) -> No
         assert figure.count("<path") > 5 and re.search(r"<figcaption>.{20,}</figcaption>", figure, re.DOTALL)
 
 
-def test_frames_render_as_tables(tmp_path: Path) -> None:
+def test_frames_render_as_markdown_tables() -> None:
     frame = pd.DataFrame({"a": ["x|y"], "b": [0.5]})
     assert as_markdown_table(frame).splitlines()[-1] == "| x\\|y | 0.500 |"

@@ -1,4 +1,4 @@
-"""Every protocol keeps its promise, and the check notices when one does not."""
+"""Every protocol gives the split that it describes, and the check detects leakage."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ def test_paper_protocol_shuffles_rows_and_leaks() -> None:
     assert sum(row.clip_id in trained for row in split.test) / len(split.test) > 0.95
 
 
-def test_paper_protocol_has_the_papers_counts() -> None:
+def test_the_paper_protocol_has_the_row_counts_of_the_paper() -> None:
     clips = tuple(Clip(f"c{i:04d}", Path("x"), EMOTIONS[i % 6], f"s{i % 91}", digest=str(i)) for i in range(7_442))
     split = splits.make(Corpus("toy", clips, EMOTIONS, "en"), cfg("paper", folds=1), VARIANTS)
     assert (len(split.train), len(split.test)) == (23_814, 5_954)
 
 
-def test_loso_has_one_fold_a_speaker() -> None:
+def test_loso_has_one_fold_per_speaker() -> None:
     corpus = make_corpus(speakers=4)
     assert splits.fold_count(corpus, cfg("loso")) == 4
     tested = {
@@ -105,10 +105,10 @@ def test_loso_has_one_fold_a_speaker() -> None:
 
 def test_same_seed_same_digest_and_other_seed_other_digest() -> None:
     corpus = make_corpus()
-    one, two = (splits.make(corpus, cfg("speaker"), VARIANTS) for _ in range(2))
+    first, second = (splits.make(corpus, cfg("speaker"), VARIANTS) for _ in range(2))
     other = splits.make(corpus, cfg("speaker", seed=1), VARIANTS)
-    assert (one.partition, one.rows) == (two.partition, two.rows)
-    assert one.partition != other.partition
+    assert (first.partition, first.rows) == (second.partition, second.rows)
+    assert first.partition != other.partition
 
 
 def test_partition_ignores_training_variants_but_rows_do_not() -> None:
@@ -122,7 +122,7 @@ def test_validation_can_be_empty() -> None:
     assert splits.make(make_corpus(), cfg("speaker", val_fraction=0.0), VARIANTS).val == ()
 
 
-def test_published_list_names_every_speaker_once() -> None:
+def test_a_published_list_contains_every_speaker_once() -> None:
     for item in SPEAKER_LISTS.values():
         assert not (item.train & item.val or item.train & item.test or item.val & item.test)
     evar = SPEAKER_LISTS["evar"]
@@ -137,7 +137,7 @@ def test_fixed_split_follows_its_list() -> None:
 
 
 def two_corpora() -> Corpus:
-    """As `corpora.merge` makes them: ids and speakers prefixed by their corpus."""
+    """Two corpora as `corpora.loading.merge` returns them: ids and speakers have the prefix of their corpus."""
     parts = [
         dataclasses.replace(clip, id=f"{name}:{clip.id}", speaker=f"{name}:{clip.speaker}", corpus=name)
         for name, speakers in (("home", 12), ("away", 5))
@@ -146,7 +146,7 @@ def two_corpora() -> Corpus:
     return Corpus("home-away", tuple(sorted(parts, key=lambda clip: clip.id)), EMOTIONS, "en")
 
 
-def test_cross_corpus_tests_the_other_corpus_whole_and_trains_on_none_of_it() -> None:
+def test_cross_corpus_tests_every_clip_of_the_test_corpus_and_trains_on_none() -> None:
     corpus = two_corpora()
     split = splits.make(corpus, cfg("cross_corpus", test_corpus="away", folds=5), VARIANTS)
     of = [{corpus.by_id[row.clip_id].corpus for row in part} for part in (split.train, split.val, split.test)]
@@ -159,7 +159,7 @@ def test_cross_corpus_tests_the_other_corpus_whole_and_trains_on_none_of_it() ->
     assert not speakers[0] & speakers[1]
 
 
-def test_cross_corpus_takes_its_share_of_validation_from_the_speakers_of_the_training_corpus() -> None:
+def test_cross_corpus_takes_validation_speakers_from_the_training_corpus() -> None:
     corpus = two_corpora()
     split = splits.make(corpus, cfg("cross_corpus", test_corpus="away", val_fraction=0.5), VARIANTS)
     assert len({corpus.by_id[row.clip_id].speaker for row in split.val}) == 6
@@ -175,27 +175,27 @@ def test_cross_corpus_of_one_corpus_is_refused() -> None:
         splits.make(make_corpus(), cfg("cross_corpus", test_corpus="away"), VARIANTS)
 
 
-def test_check_convicts_leaks_between_corpora() -> None:
+def test_the_check_detects_leaks_between_corpora() -> None:
     corpus = two_corpora()
-    honest = splits.make(corpus, cfg("cross_corpus", test_corpus="away"), VARIANTS)
-    stolen = honest.test[0]
-    rest = honest.test[1:]
-    speaker = corpus.by_id[honest.val[0].clip_id].speaker
-    trained = next(row for row in honest.train if row.variant == "clean")
+    correct = splits.make(corpus, cfg("cross_corpus", test_corpus="away"), VARIANTS)
+    leaked = correct.test[0]
+    rest = correct.test[1:]
+    speaker = corpus.by_id[correct.val[0].clip_id].speaker
+    trained = next(row for row in correct.train if row.variant == "clean")
     planted = {
         "corpus away is in training or validation and in test": [
-            dataclasses.replace(honest, train=(*honest.train, *mine), test=others)
-            for mine, others in [_of_speaker(corpus, honest.test, corpus.by_id[stolen.clip_id].speaker)]
+            dataclasses.replace(correct, train=(*correct.train, *chosen), test=others)
+            for chosen, others in [_rows_of_speaker(corpus, correct.test, corpus.by_id[leaked.clip_id].speaker)]
         ],
         "corpus home is in training or validation and in test": [
-            dataclasses.replace(honest, val=(), test=(*honest.test, *honest.val)),
+            dataclasses.replace(correct, val=(), test=(*correct.test, *correct.val)),
         ],
-        "1 of its clips": [dataclasses.replace(honest, test=rest)],
+        "every clip of the test corpus; 1 ": [dataclasses.replace(correct, test=rest)],
         f"speaker {speaker} is in training and in validation": [
-            dataclasses.replace(honest, train=(*honest.train, honest.val[0]), val=honest.val[1:])
+            dataclasses.replace(correct, train=(*correct.train, correct.val[0]), val=correct.val[1:])
         ],
-        "is in training and in test": [dataclasses.replace(honest, test=(*honest.test, trained))],
-        "outside training": [dataclasses.replace(honest, test=(*rest, Row(stolen.clip_id, "noise")))],
+        "is in training and in test": [dataclasses.replace(correct, test=(*correct.test, trained))],
+        "outside training": [dataclasses.replace(correct, test=(*rest, Row(leaked.clip_id, "noise")))],
     }
     for message, planted_splits in planted.items():
         for split in planted_splits:
@@ -203,20 +203,20 @@ def test_check_convicts_leaks_between_corpora() -> None:
                 splits.check(split, corpus)
 
 
-def _of_speaker(corpus: Corpus, rows: tuple[Row, ...], speaker: str) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    mine = tuple(row for row in rows if corpus.by_id[row.clip_id].speaker == speaker)
-    return mine, tuple(row for row in rows if row not in mine)
+def _rows_of_speaker(corpus: Corpus, rows: tuple[Row, ...], speaker: str) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    chosen = tuple(row for row in rows if corpus.by_id[row.clip_id].speaker == speaker)
+    return chosen, tuple(row for row in rows if row not in chosen)
 
 
 @pytest.mark.parametrize(
     ("protocol", "changes", "message"),
     [
-        ("speaker", {"folds": 13}, "13 folds cannot be made of 12 speakers"),
+        ("speaker", {"folds": 13}, "12 speakers cannot be split into 13 folds"),
         ("speaker", {"fold": 3}, "split.fold=3 does not exist"),
-        ("fixed", {"list": "nobody"}, "split.list=nobody is not known for toy"),
+        ("fixed", {"list": "nobody"}, "split.list=nobody .* toy"),
     ],
 )
-def test_impossible_splits_say_why(protocol: str, changes: dict[str, object], message: str) -> None:
+def test_impossible_splits_are_errors(protocol: str, changes: dict[str, object], message: str) -> None:
     with pytest.raises(SplitError, match=message):
         splits.make(make_corpus(), cfg(protocol, **changes), VARIANTS)
 
@@ -224,31 +224,31 @@ def test_impossible_splits_say_why(protocol: str, changes: dict[str, object], me
 def test_unknown_sentences_are_refused() -> None:
     corpus = make_corpus()
     bare = dataclasses.replace(corpus, clips=tuple(dataclasses.replace(c, sentence="") for c in corpus.clips))
-    with pytest.raises(SplitError, match="no known sentence"):
+    with pytest.raises(SplitError, match="sentence of 432 clips is unknown"):
         splits.make(bare, cfg("sentence"), VARIANTS)
 
 
-def test_check_convicts_planted_leaks() -> None:
+def test_the_check_detects_planted_leaks() -> None:
     corpus = make_corpus()
-    honest = splits.make(corpus, cfg("speaker"), VARIANTS)
-    stolen = honest.test[0]
-    sibling = Row(stolen.clip_id, "noise")
-    same_speaker = next(r for r in honest.test if r != stolen)
+    correct = splits.make(corpus, cfg("speaker"), VARIANTS)
+    leaked = correct.test[0]
+    sibling = Row(leaked.clip_id, "noise")
+    same_speaker = next(r for r in correct.test if r != leaked)
     planted = {
-        "is in training and in test": dataclasses.replace(honest, train=(*honest.train, stolen)),
-        "clip": dataclasses.replace(honest, train=(*honest.train, sibling)),
+        "is in training and in test": dataclasses.replace(correct, train=(*correct.train, leaked)),
+        "clip": dataclasses.replace(correct, train=(*correct.train, sibling)),
         "speaker": dataclasses.replace(
-            honest,
-            train=(*honest.train, Row(same_speaker.clip_id)),
-            test=tuple(r for r in honest.test if r != same_speaker),
+            correct,
+            train=(*correct.train, Row(same_speaker.clip_id)),
+            test=tuple(r for r in correct.test if r != same_speaker),
         ),
         "outside training": dataclasses.replace(
-            honest, test=(*(r for r in honest.test if r != stolen), Row(stolen.clip_id, "pitch"))
+            correct, test=(*(r for r in correct.test if r != leaked), Row(leaked.clip_id, "pitch"))
         ),
-        "empty": dataclasses.replace(honest, test=()),
-        "stands twice": dataclasses.replace(honest, test=(*honest.test, stolen)),
-        "without training rows": dataclasses.replace(
-            honest, train=tuple(r for r in honest.train if corpus.by_id[r.clip_id].emotion != "sad")
+        "empty": dataclasses.replace(correct, test=()),
+        "contains a row twice": dataclasses.replace(correct, test=(*correct.test, leaked)),
+        "no training rows": dataclasses.replace(
+            correct, train=tuple(r for r in correct.train if corpus.by_id[r.clip_id].emotion != "sad")
         ),
     }
     for message, split in planted.items():

@@ -1,7 +1,7 @@
-"""Splits: which rows train, validate and test, under each protocol.
+"""Splits: which rows are training, validation and test rows under each protocol.
 
-- `protocols`: the protocols, and the check that a split keeps the promise of its protocol;
-- `speaker_lists`: published lists of speakers, for `split=fixed`.
+- `protocols`: the protocols, and the check that a split follows its protocol;
+- `speaker_lists`: published lists of speakers for `split=fixed`.
 """
 
 from ser_bench.splits.protocols import LEAKS, SPEAKERS_APART, check, fold_count, make

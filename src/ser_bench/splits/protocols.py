@@ -1,7 +1,7 @@
-"""Which rows train, validate and test: the protocols, and the check that a split keeps its promise.
+"""The split protocols: which rows are training, validation and test rows. A check that a split follows its protocol.
 
-Augmented variants are training rows only, except under `paper`, which shuffles rows after augmentation as the paper
-did. Validation rows are taken from training speakers (or sentences, or clips), never from the test part.
+Augmented variants are training rows only, except under `paper`, which shuffles the rows after augmentation, as the
+paper did. Validation rows come from the training speakers (or sentences, or clips), never from the test rows.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from ser_bench.types import CLEAN, Clip, Corpus, Row, Split
 log = logging.getLogger(__name__)
 
 LEAKS: dict[Protocol, str] = {
-    Protocol.speaker: "nothing known leaks",
-    Protocol.loso: "nothing known leaks",
-    Protocol.sentence: "speakers leak: every speaker is in training and in test",
-    Protocol.speaker_sentence: "nothing known leaks, neither speakers nor sentences",
-    Protocol.clip: "speakers leak: every speaker is in training and in test",
-    Protocol.paper: "clips AND speakers leak: augmented siblings of test rows are in training",
-    Protocol.fixed: "nothing known leaks",
-    Protocol.cross_corpus: "nothing known leaks: another corpus is tested",
+    Protocol.speaker: "no known leakage",
+    Protocol.loso: "no known leakage",
+    Protocol.sentence: "speakers leak: every speaker is in training and test",
+    Protocol.speaker_sentence: "no known leakage",
+    Protocol.clip: "speakers leak: every speaker is in training and test",
+    Protocol.paper: "clips and speakers leak: augmented variants of test clips are in training",
+    Protocol.fixed: "no known leakage",
+    Protocol.cross_corpus: "no known leakage",
 }
-"""What a reader must know before believing a figure, said at the start of every run."""
+"""The known leakage of each protocol. It is printed at the start of every run and in reports."""
 
 SPEAKERS_APART = frozenset(
     {Protocol.speaker, Protocol.loso, Protocol.speaker_sentence, Protocol.fixed, Protocol.cross_corpus}
 )
-"""Protocols under which nobody is heard in two parts."""
+"""Protocols under which no speaker is in two parts of a split."""
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """Clips of each part, before they become rows."""
+    """Clips of the training, validation and test part."""
 
     train: list[Clip]
     val: list[Clip]
@@ -47,11 +47,18 @@ class _Parts:
 
 
 def make(corpus: Corpus, cfg: SplitConfig, variants: Sequence[str]) -> Split:
-    """Split a corpus under one protocol; the result depends on the configuration and the clips alone.
+    """Split a corpus under the protocol of `cfg`.
+
+    The result depends on the configuration and the clips only.
+
+    Args:
+        corpus: the clips.
+        cfg: protocol, fold and seed.
+        variants: augmentation variants of the training rows (under `paper`, of all rows).
 
     Raises:
-        SplitError: the corpus cannot be split so (too few speakers, unknown sentences, no such fold), or the split
-            breaks its promise.
+        SplitError: if the corpus does not allow this split (too few speakers, unknown sentences, no such fold), or if
+            the split violates its protocol.
     """
     folds = fold_count(corpus, cfg)
     if not 0 <= cfg.fold < folds:
@@ -65,23 +72,24 @@ def make(corpus: Corpus, cfg: SplitConfig, variants: Sequence[str]) -> Split:
         split = Split(cfg.protocol.name, cfg.fold, folds, train, _clean(parts.val), _clean(parts.test))
     check(split, corpus)
     if cfg.protocol is Protocol.loso and cfg.fold == 0:
-        log.info("loso has one fold a speaker; all of them: -m 'split.fold=range(%d)'", folds)
+        log.info("split=loso has one fold per speaker; to run all of them: -m 'split.fold=range(%d)'", folds)
     return split
 
 
 def fold_count(corpus: Corpus, cfg: SplitConfig) -> int:
-    """How many folds the protocol has on this corpus."""
+    """Return the number of folds of the protocol on this corpus."""
     if cfg.protocol is Protocol.loso:
         return len({clip.speaker for clip in corpus.clips})
     return 1 if cfg.protocol is Protocol.cross_corpus else cfg.folds
 
 
 def check(split: Split, corpus: Corpus) -> None:
-    """Raise where a split breaks the promise of its protocol.
+    """Check that a split follows its protocol.
 
     Raises:
-        SplitError: a row in two parts, a variant outside training, a shared clip, speaker, sentence or corpus, an
-            empty part, a clip of the test corpus that is not tested, or a tested emotion that is never trained.
+        SplitError: if a part is empty, if a row is in two parts, if an augmented row is outside training, if the parts
+            share a clip, speaker, sentence or corpus that they must not share, if `cross_corpus` does not test every
+            clip of the test corpus, or if a test emotion has no training rows.
     """
     protocol = Protocol[split.protocol]
     clips = corpus.by_id
@@ -89,59 +97,60 @@ def check(split: Split, corpus: Corpus) -> None:
     for name in ("training", "test"):
         if not parts[name]:
             raise SplitError(f"the {name} part of {split.protocol} fold {split.fold} is empty")
-    _disjoint(split, parts, lambda row: f"row {row.clip_id}/{row.variant}")
+    _check_disjoint(split, parts, lambda row: f"row {row.clip_id}/{row.variant}")
     if protocol is not Protocol.paper:
-        _disjoint(split, parts, lambda row: f"clip {row.clip_id}")
+        _check_disjoint(split, parts, lambda row: f"clip {row.clip_id}")
         for row in (*split.val, *split.test):
             if row.variant != CLEAN:
                 raise SplitError(f"{split.protocol}: augmented row {row.clip_id}/{row.variant} is outside training")
     if protocol in SPEAKERS_APART:
-        _disjoint(split, parts, lambda row: f"speaker {clips[row.clip_id].speaker}")
+        _check_disjoint(split, parts, lambda row: f"speaker {clips[row.clip_id].speaker}")
     if protocol in (Protocol.sentence, Protocol.speaker_sentence):
         train_test = {"training": split.train, "test": split.test}
-        _disjoint(split, train_test, lambda row: f"sentence {clips[row.clip_id].sentence}")
+        _check_disjoint(split, train_test, lambda row: f"sentence {clips[row.clip_id].sentence}")
     if protocol is Protocol.cross_corpus:
-        _corpora_apart(split, clips)
+        _check_corpora(split, clips)
     if protocol is Protocol.loso and len({clips[row.clip_id].speaker for row in split.test}) != 1:
-        raise SplitError("loso tests exactly one speaker a fold")
+        raise SplitError("loso needs exactly one test speaker per fold")
     untrained = {clips[r.clip_id].emotion for r in split.test} - {clips[r.clip_id].emotion for r in split.train}
     if untrained:
         raise SplitError(
-            f"{split.protocol} fold {split.fold} tests emotions without training rows: {sorted(untrained)}"
+            f"{split.protocol} fold {split.fold}: these test emotions have no training rows: {sorted(untrained)}"
         )
 
 
-def _disjoint(split: Split, parts: dict[str, tuple[Row, ...]], what: Callable[[Row], str]) -> None:
-    """Raise where the same thing is in two parts, or a row twice in one."""
-    seen: dict[str, str] = {}
+def _check_disjoint(split: Split, parts: dict[str, tuple[Row, ...]], unit_of: Callable[[Row], str]) -> None:
+    """Raise SplitError if two parts share a unit (row, clip, speaker …), or if a part contains a row twice."""
+    part_of: dict[str, str] = {}
     for part, rows in parts.items():
         if len(set(rows)) != len(rows):
-            raise SplitError(f"{split.protocol}: a row stands twice in the {part} part")
-        for thing in {what(row) for row in rows}:
-            if thing in seen:
-                raise SplitError(f"{split.protocol} fold {split.fold}: {thing} is in {seen[thing]} and in {part}")
-            seen[thing] = part
+            raise SplitError(f"{split.protocol}: the {part} part contains a row twice")
+        for unit in {unit_of(row) for row in rows}:
+            if unit in part_of:
+                raise SplitError(f"{split.protocol} fold {split.fold}: {unit} is in {part_of[unit]} and in {part}")
+            part_of[unit] = part
 
 
-def _corpora_apart(split: Split, clips: Mapping[str, Clip]) -> None:
-    """Raise where a corpus is on both sides, or where a clip of the test corpus is not tested."""
+def _check_corpora(split: Split, clips: Mapping[str, Clip]) -> None:
+    """Raise SplitError if a corpus is in training and test, or if a clip of the test corpus is not tested."""
     sides = {"training or validation": (*split.train, *split.val), "test": split.test}
-    _disjoint(split, sides, lambda row: f"corpus {clips[row.clip_id].corpus}")
+    _check_disjoint(split, sides, lambda row: f"corpus {clips[row.clip_id].corpus}")
     tested = {row.clip_id for row in split.test}
     corpora = {clips[clip_id].corpus for clip_id in tested}
     missing = [clip.id for clip in clips.values() if clip.corpus in corpora and clip.id not in tested]
     if missing:
-        raise SplitError(f"cross_corpus tests a corpus whole, and {len(missing)} of its clips ({missing[0]} …) are not")
+        raise SplitError(
+            f"cross_corpus must test every clip of the test corpus; {len(missing)} are missing ({missing[0]} …)"
+        )
 
 
 def _speaker(corpus: Corpus, cfg: SplitConfig, folds: int) -> _Parts:
-    held = _fold_members(_speakers(corpus), folds, cfg, "speakers")
-    return _by_speaker(corpus, cfg, held)
+    return _by_speaker(corpus, cfg, _test_fold(_speakers(corpus), folds, cfg, "speakers"))
 
 
 def _loso(corpus: Corpus, cfg: SplitConfig, folds: int) -> _Parts:
     if folds < 2:
-        raise SplitError(f"loso needs at least two speakers and {corpus.name} has {folds}; try split=clip")
+        raise SplitError(f"split=loso needs at least two speakers and {corpus.name} has {folds}; try split=clip")
     return _by_speaker(corpus, cfg, {sorted(_speakers(corpus))[cfg.fold]})
 
 
@@ -151,15 +160,15 @@ def _by_speaker(corpus: Corpus, cfg: SplitConfig, test: set[str]) -> _Parts:
 
 
 def _sentence(corpus: Corpus, cfg: SplitConfig, folds: int) -> _Parts:
-    test = _fold_members(_sentences(corpus), folds, cfg, "sentences")
+    test = _test_fold(_sentences(corpus), folds, cfg, "sentences")
     val = _take_fraction([s for s in sorted(_sentences(corpus)) if s not in test], cfg)
     return _parts(corpus.clips, lambda c: "test" if c.sentence in test else "val" if c.sentence in val else "train")
 
 
 def _speaker_sentence(corpus: Corpus, cfg: SplitConfig, folds: int) -> _Parts:
-    """Fold i tests speaker fold i on sentence fold i; clips that share one of the two with a test clip are left out."""
-    speakers = _fold_members(_speakers(corpus), folds, cfg, "speakers")
-    sentences = _fold_members(_sentences(corpus), folds, cfg, "sentences")
+    """Test the speakers of fold i with the sentences of fold i; leave out clips that share only one of the two."""
+    speakers = _test_fold(_speakers(corpus), folds, cfg, "speakers")
+    sentences = _test_fold(_sentences(corpus), folds, cfg, "sentences")
     val = _take_fraction([s for s in sorted(_speakers(corpus)) if s not in speakers], cfg)
 
     def part(clip: Clip) -> str:
@@ -172,26 +181,28 @@ def _speaker_sentence(corpus: Corpus, cfg: SplitConfig, folds: int) -> _Parts:
 
 def _clip(corpus: Corpus, cfg: SplitConfig, folds: int) -> _Parts:
     emotions = {clip.id: clip.emotion for clip in corpus.clips}
-    test = _fold_members(emotions, folds, cfg, "clips")
+    test = _test_fold(emotions, folds, cfg, "clips")
     rest = [clip_id for clip_id in sorted(emotions) if clip_id not in test]
     val: set[str] = set()
     if cfg.val_fraction > 0:
         from sklearn.model_selection import train_test_split
 
         labels = [emotions[clip_id] for clip_id in rest]
-        _, held = train_test_split(rest, test_size=cfg.val_fraction, stratify=labels, random_state=cfg.seed)
-        val = set(held)
+        _, chosen = train_test_split(rest, test_size=cfg.val_fraction, stratify=labels, random_state=cfg.seed)
+        val = set(chosen)
     return _parts(corpus.clips, lambda c: "test" if c.id in test else "val" if c.id in val else "train")
 
 
 def _fixed(corpus: Corpus, cfg: SplitConfig, folds: int) -> _Parts:
-    known = {name: item for name, item in SPEAKER_LISTS.items() if item.corpus == corpus.name}
-    if cfg.list not in known:
-        raise SplitError(f"split.list={cfg.list} is not known for {corpus.name}; known: {', '.join(known) or 'none'}")
-    chosen = known[cfg.list]
+    choices = {name: item for name, item in SPEAKER_LISTS.items() if item.corpus == corpus.name}
+    if cfg.list not in choices:
+        raise SplitError(
+            f"split.list={cfg.list} does not exist for {corpus.name}; choose one of: {', '.join(choices) or 'none'}"
+        )
+    chosen = choices[cfg.list]
     unlisted = set(_speakers(corpus)) - chosen.train - chosen.val - chosen.test
     if unlisted:
-        raise SplitError(f"split.list={cfg.list} does not say where these speakers belong: {sorted(unlisted)}")
+        raise SplitError(f"split.list={cfg.list} does not contain these speakers of the corpus: {sorted(unlisted)}")
     return _parts(
         corpus.clips,
         lambda c: "test" if c.speaker in chosen.test else "val" if c.speaker in chosen.val else "train",
@@ -199,7 +210,7 @@ def _fixed(corpus: Corpus, cfg: SplitConfig, folds: int) -> _Parts:
 
 
 def _cross_corpus(corpus: Corpus, cfg: SplitConfig, _folds: int) -> _Parts:
-    """Every clip of the test corpus is tested; validation speakers are of the training corpus."""
+    """Test every clip of the test corpus; take the validation speakers from the training corpus."""
     val = _take_fraction(sorted({c.speaker for c in corpus.clips if c.corpus != cfg.test_corpus}), cfg)
     return _parts(
         corpus.clips, lambda c: "test" if c.corpus == cfg.test_corpus else "val" if c.speaker in val else "train"
@@ -218,7 +229,7 @@ _MAKERS: dict[Protocol, Callable[[Corpus, SplitConfig, int], _Parts]] = {
 
 
 def _paper_rows(corpus: Corpus, cfg: SplitConfig, variants: Sequence[str]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    """All rows shuffled, `test_fraction` of them tested (rounded up, as scikit-learn does): the leak itself."""
+    """Shuffle all rows and use `test_fraction` of them (rounded up, as in scikit-learn) as test rows."""
     from sklearn.model_selection import train_test_split
 
     rows = [Row(clip.id, variant) for clip in corpus.clips for variant in variants]
@@ -227,28 +238,44 @@ def _paper_rows(corpus: Corpus, cfg: SplitConfig, variants: Sequence[str]) -> tu
 
 
 def _speakers(corpus: Corpus) -> dict[str, str]:
-    """Speaker → sex ("" where not known)."""
+    """Return speaker → sex ("" if it is unknown)."""
     return {clip.speaker: clip.sex for clip in corpus.clips}
 
 
 def _sentences(corpus: Corpus) -> dict[str, str]:
-    """Sentence → "" (nothing to balance by)."""
+    """Return sentence → "" (folds of sentences are not stratified).
+
+    Raises:
+        SplitError: if the sentence of a clip is unknown.
+    """
     unknown = [clip.id for clip in corpus.clips if not clip.sentence]
     if unknown:
         raise SplitError(
-            f"{corpus.name}: {len(unknown)} clips have no known sentence ({unknown[0]} …); choose split=speaker or clip"
+            f"{corpus.name}: the sentence of {len(unknown)} clips is unknown ({unknown[0]} …); use split=speaker or "
+            "split=clip"
         )
     return {clip.sentence: "" for clip in corpus.clips}
 
 
-def _fold_members(strata: dict[str, str], folds: int, cfg: SplitConfig, what: str) -> set[str]:
-    """Names in test fold `cfg.fold`, each stratum (sex, emotion) spread evenly over the folds."""
+def _test_fold(strata: dict[str, str], folds: int, cfg: SplitConfig, units: str) -> set[str]:
+    """Return the names in test fold `cfg.fold`.
+
+    Args:
+        strata: name → stratum. Each stratum (sex, emotion) is distributed evenly over the folds.
+        folds: number of folds.
+        cfg: fold and seed.
+        units: what the names are ("speakers"), for the error message.
+
+    Raises:
+        SplitError: if there are fewer names than folds.
+    """
     from sklearn.model_selection import StratifiedKFold
 
     names = sorted(strata)
     if folds < 2 or len(names) < folds:
         raise SplitError(
-            f"{folds} folds cannot be made of {len(names)} {what}; set split.folds to a number from 2 to {len(names)}"
+            f"{len(names)} {units} cannot be split into {folds} folds; set split.folds to a number from 2 to "
+            f"{len(names)}"
         )
     counts = {stratum: list(strata.values()).count(stratum) for stratum in strata.values()}
     balanced = [strata[name] if min(counts.values()) >= folds else "" for name in names]
@@ -258,7 +285,7 @@ def _fold_members(strata: dict[str, str], folds: int, cfg: SplitConfig, what: st
 
 
 def _take_fraction(names: Sequence[str], cfg: SplitConfig) -> set[str]:
-    """A seeded `val_fraction` of the names: at least one where there are three, none where the fraction is 0."""
+    """Draw `val_fraction` of the names, at least one; none if the fraction is 0 or if there are fewer than 3 names."""
     if cfg.val_fraction <= 0 or len(names) < 3:
         return set()
     count = max(1, round(cfg.val_fraction * len(names)))
@@ -267,6 +294,7 @@ def _take_fraction(names: Sequence[str], cfg: SplitConfig) -> set[str]:
 
 
 def _parts(clips: Iterable[Clip], part: Callable[[Clip], str]) -> _Parts:
+    """Distribute clips over the parts; `part` returns "train", "val", "test" or "left out"."""
     by_part: dict[str, list[Clip]] = {"train": [], "val": [], "test": [], "left out": []}
     for clip in clips:
         by_part[part(clip)].append(clip)
@@ -274,4 +302,5 @@ def _parts(clips: Iterable[Clip], part: Callable[[Clip], str]) -> _Parts:
 
 
 def _clean(clips: Sequence[Clip]) -> tuple[Row, ...]:
+    """Return the clean row of each clip."""
     return tuple(Row(clip.id) for clip in clips)

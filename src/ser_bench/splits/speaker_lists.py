@@ -1,4 +1,4 @@
-"""Published lists of speakers, for `split=fixed`: figures of other work stand beside ours on the same test speakers."""
+"""Published lists of speakers for `split=fixed`, for comparisons with other work on the same test speakers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SpeakerList:
-    """Speakers of each part of one published split, and where it was published."""
+    """One published split by speaker.
+
+    Attributes:
+        corpus: name of the corpus.
+        source: publication or repository of the list.
+        train: training speakers.
+        val: validation speakers.
+        test: test speakers.
+    """
 
     corpus: str
     source: str
