@@ -1,4 +1,4 @@
-"""Whole runs, started as a user starts them: a process, a command line, a store of its own."""
+"""Whole runs in processes of their own, started by a command line, with a store of their own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Bench:
-    """A folder with a store; `run` types a command line, `cli` types `ser-bench`, `runs` reads the store."""
+    """A folder with a store: `run` starts `run.py`, `cli` starts `ser-bench`, `runs` reads the store."""
 
     def __init__(self, folder: Path, cache: Path) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ class Bench:
         return process.stdout + (process.stderr if status else "")
 
     def sweeps(self) -> list[Run]:
-        """Parent runs, with all their tags."""
+        """Return the parent runs with all their tags."""
         mlflow = MlflowClient(tracking.open_store(self.tracking))
         ids = [experiment.experiment_id for experiment in mlflow.search_experiments()]
         return list(mlflow.search_runs(ids, "tags.kind = 'sweep'"))

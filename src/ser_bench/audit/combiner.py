@@ -1,4 +1,4 @@
-"""Whether a fusion's regression is the one that its validation rows give: fitted anew from what the run stored."""
+"""Check of a fusion's regression: it is fitted again to the validation rows, and must have the same coefficients."""
 
 from __future__ import annotations
 
@@ -13,40 +13,42 @@ from ser_bench.config import Config
 from ser_bench.errors import SerBenchError
 from ser_bench.predictors.base import DESCRIPTION_FILE
 from ser_bench.predictors.fusion import Combine, FusionConfig, fusion, stacking
+from ser_bench.predictors.stored_model import reading
 from ser_bench.types import Clip, Row, Split
 
 TOLERANCE = 1e-3
-"""Of coefficients and intercepts, as a share of the largest: L-BFGS stops a little elsewhere on another machine."""
-ATTENTION = "not checked: an attention is not trained again here; its scaler tells whose vectors it was given"
+"""Largest difference of coefficients and intercepts, as a share of the largest one: L-BFGS differs between machines."""
+ATTENTION = "not checked: the attention is not trained again here; its scaler is checked"
 
 
 def check_combiner(folder: Path, cfg: Config, split: Split, clips: Mapping[str, Clip]) -> Finding | None:
-    """None for a run that is no fusion, or whose fusion is a mean; an attention is not checked here.
+    """Return the finding about a fusion's regression; None if the run is no fusion, or its fusion is a mean.
 
-    Held against the run: rows other than validation rows among those that the regression was fitted on, and
-    coefficients that a fit over those rows, with the corpus' labels, does not give.
+    The regression is a leak if it was fitted to rows other than validation rows, or if fitting it again to these rows
+    with the corpus' labels gives other coefficients. An attention is not checked.
 
     Args:
-        folder: what `Fusion.save` wrote.
+        folder: files that `Fusion.save` wrote.
         cfg: of the run.
         split: the rows.
         clips: by id.
 
     Raises:
-        SerBenchError: a file that cannot be read.
+        SerBenchError: a file cannot be read.
     """
     if not isinstance(cfg.model, FusionConfig):
         return None
-    stored = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    with reading(folder):
+        stored = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     if stored.get("combine") == Combine.attention.value:
         return Finding("combiner", ATTENTION)
     if "val_rows" not in stored:
         return None
     rows = [Row(*row) for row in stored["val_rows"]]
-    strange = len(set(rows) - set(split.val))
-    if strange:
+    foreign = len(set(rows) - set(split.val))
+    if foreign:
         tested = len(set(rows) & set(split.test))
-        text = f"{strange:,} rows that the combiner was fitted on are no validation rows; {tested:,} are test rows"
+        text = f"{foreign:,} rows that the combiner was fitted to are no validation rows; {tested:,} are test rows"
         return Finding("combiner", text, 1.0, leak=True)
     arrays = fusion.read(folder)
     labels = tuple(stored["labels"])
@@ -54,7 +56,9 @@ def check_combiner(folder: Path, cfg: Config, split: Split, clips: Mapping[str, 
     if cfg.shuffle_labels:
         truth = np.random.default_rng(cfg.seed).permutation(truth)
     if arrays["val_logs"].shape[0] != len(rows):
-        raise SerBenchError(f"{folder}: {len(rows)} rows, but other log-probabilities; run again with force=true")
+        raise SerBenchError(
+            f"{folder}: {len(rows)} rows, but another number of log-probabilities; run again with force=true"
+        )
     again = stacking.fit(arrays["val_logs"], truth, cfg.model.C, cfg.model.max_iter)
     largest = max(float(np.abs(again.coefficients).max()), float(np.abs(again.intercepts).max()))
     apart = max(
@@ -62,5 +66,7 @@ def check_combiner(folder: Path, cfg: Config, split: Split, clips: Mapping[str, 
         float(np.abs(again.intercepts - arrays["intercepts"]).max()),
     )
     if apart > TOLERANCE * largest:
-        return Finding("combiner", "the combiner is not the one that its validation rows give", 1.0, leak=True)
-    return Finding("combiner", f"the combiner is the one that {len(rows):,} validation rows give", 0.0)
+        return Finding(
+            "combiner", "the combiner is not the one that fitting to its validation rows gives", 1.0, leak=True
+        )
+    return Finding("combiner", f"the combiner is the one that fitting to {len(rows):,} validation rows gives", 0.0)

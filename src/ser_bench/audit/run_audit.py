@@ -1,4 +1,4 @@
-"""The audit of a run in the store: right after it ended, or years later with whatever is left of its corpus."""
+"""Audit of a stored run, at its end or at any later time, with or without its corpus."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from ser_bench.types import Clip, Corpus, FloatArray, Split, clean_rows
 
 CURVES = ("loss", "accuracy", "uar")
 MEMORY_BYTES = 2**28
-_recent: LRUCache[str, FloatArray] = LRUCache(MEMORY_BYTES, getsizeof=lambda one: one.nbytes)
-"""Digest of a clip → its fingerprint: every fold of a sweep asks for those of all clips."""
+_recent: LRUCache[str, FloatArray] = LRUCache(MEMORY_BYTES, getsizeof=lambda vector: vector.nbytes)
+"""Digest of a clip → its fingerprint; kept in memory because every fold of a sweep needs those of all clips."""
 
 
 def audit_and_log(stored: StoredRun, clips: Mapping[str, Clip], features: Features) -> Audit:
-    """Audit a run whose corpus is at hand, and keep the result with it; what is not cached is not computed."""
-    found = audit_run(stored, stored.config(), clips, features)
-    log(stored, found)
-    return found
+    """Audit a run at its end and log the result; features that are not cached are not computed."""
+    audit = audit_run(stored, stored.config(), clips, features)
+    _log(stored, audit)
+    return audit
 
 
 def audit_stored(stored: StoredRun, root: str | None, cache: str | None) -> Audit:
-    """Audit a run as `ser-bench audit` does: find its corpus, compute features that are missing, keep the result.
+    """Audit a run as `ser-bench audit` does: find its corpus, compute missing features, log the result.
 
     Args:
         stored: the run; it must be finished.
@@ -44,7 +44,7 @@ def audit_stored(stored: StoredRun, root: str | None, cache: str | None) -> Audi
         cache: folder of cached features; None: the user's.
 
     Raises:
-        CorpusError: the corpus is not at hand, or is not the run's, and the run keeps no table of its clips.
+        CorpusError: the corpus is not available, or not that of the run, and the run has no table of its clips.
         TrackingError: an artifact is missing.
     """
     cfg = stored.config()
@@ -53,11 +53,11 @@ def audit_stored(stored: StoredRun, root: str | None, cache: str | None) -> Audi
         cfg.corpus.root = root
     corpus, why = _corpus_of(stored, cfg)
     if corpus is not None:
-        found = audit_run(stored, cfg, corpus.by_id, Features(cfg, corpus.by_id, corpus.language), compute=True)
+        audit = audit_run(stored, cfg, corpus.by_id, Features(cfg, corpus.by_id, corpus.language), compute=True)
     else:
-        found = audit_run(stored, cfg, _kept_clips(stored, why), None, notes=(f"without the audio: {why}",))
-    log(stored, found)
-    return found
+        audit = audit_run(stored, cfg, _table_of_clips(stored, why), None, notes=(f"without the audio: {why}",))
+    _log(stored, audit)
+    return audit
 
 
 def audit_run(
@@ -68,29 +68,29 @@ def audit_run(
     compute: bool = False,
     notes: Sequence[str] = (),
 ) -> Audit:
-    """All questions, asked of the stored artifacts of one run, and of those of its members where it is a fusion.
+    """Return all findings for a run from its stored artifacts; for a fusion, those of its members are included.
 
     Args:
         stored: the run.
         cfg: its configuration.
         clips: of its corpus, by id.
-        features: of the same; None where the audio is not at hand.
+        features: of the same clips; None if the audio is not available.
         compute: whether spectral features that are not cached are computed for the fingerprints.
-        notes: put into the result.
+        notes: limits of this audit, which are put into the result.
 
     Raises:
-        CorpusError: the split names clips that the corpus has not.
+        CorpusError: the split names clips that are not in the corpus.
         TrackingError: an artifact, or a member, is missing.
     """
     split, predictions = stored.split(), stored.predictions()
-    strange = sorted({row.clip_id for row in (*split.train, *split.val, *split.test)} - set(clips))
-    if strange:
+    unknown = sorted({row.clip_id for row in (*split.train, *split.val, *split.test)} - set(clips))
+    if unknown:
         raise CorpusError(
-            f"run {stored.run_id}: its split.json names {len(strange)} clips that its corpus has not ({strange[0]}); "
-            "it was changed, or is of another corpus: train again with force=true"
+            f"run {stored.run_id}: its split.json names {len(unknown)} clips missing from its corpus ({unknown[0]}); "
+            "the file was changed or is of another corpus: run again with force=true"
         )
     scaler = stored_scaler(stored.artifact("predictor"))
-    kept = stored.metrics.get("fit/best_epoch")
+    kept_epoch = stored.metrics.get("fit/best_epoch")
     curves = {name: stored.history(f"test_curve/{name}") for name in CURVES}
     shares = overlaps(split, clips)
     findings = [
@@ -101,7 +101,7 @@ def audit_run(
         predictions_match(split, predictions, clips, _limit(cfg)),
         check_scaler(scaler, split, _reader(stored, cfg, scaler, features)),
         check_checkpoint(
-            None if kept is None else round(kept),
+            None if kept_epoch is None else round(kept_epoch),
             cfg.trainer.max_epochs,
             stored.history("val/loss"),
             curves,
@@ -117,19 +117,21 @@ def audit_run(
 def _of_members(
     stored: StoredRun, here: Config, clips: Mapping[str, Clip], features: Features | None, compute: bool
 ) -> dict[str, tuple[Finding, ...]]:
-    """Model and id of each member of a fusion → its findings, over features as its own configuration reads them."""
-    found = {}
+    """Return model and id of each member of a fusion → its findings, with the features of its own configuration."""
+    findings = {}
     for member in stored.members():
         cfg = run_here(member.config(), here)
-        own = None if features is None else features.under(cfg)
-        found[f"{member.tags['model']} {member.run_id[:8]}"] = audit_run(member, cfg, clips, own, compute).findings
-    return found
+        of_member = None if features is None else features.under(cfg)
+        findings[f"{member.tags['model']} {member.run_id[:8]}"] = audit_run(
+            member, cfg, clips, of_member, compute
+        ).findings
+    return findings
 
 
-def log(stored: StoredRun, found: Audit) -> None:
-    """Keep the result with the run: tags `audit` and `audit_verdict`, metrics `leak/…`, artifact `audit.json`."""
-    tags = {"audit": found.tag, "audit_verdict": found.verdict}
-    tracking.log_audit(stored.tracking, stored.run_id, tags, found.metrics, found.as_json())
+def _log(stored: StoredRun, audit: Audit) -> None:
+    """Log the result to the run: tags `audit` and `audit_verdict`, metrics `leak/…`, artifact `audit.json`."""
+    tags = {"audit": audit.tag, "audit_verdict": audit.verdict}
+    tracking.log_audit(stored.tracking, stored.run_id, tags, audit.metrics, audit.as_json())
 
 
 def _near_identical(
@@ -138,48 +140,48 @@ def _near_identical(
     name = "near_identical_audio"
     if not fingerprint.applies_to(cfg.features):
         return Finding(
-            name, "not checked: fingerprints are made of the paper's spectral features, and these are others"
+            name, "not checked: fingerprints are computed from the paper's spectral features, and the run has others"
         )
     test, train = (sorted({row.clip_id for row in rows}) for rows in (split.test, split.train))
-    known = None if features is None else _fingerprints(features, clips, sorted({*test, *train}), compute)
-    if known is None:
+    prints = None if features is None else _fingerprints(features, clips, sorted({*test, *train}), compute)
+    if prints is None:
         return Finding(name, "not checked: the clips' spectral features are not cached; ser-bench audit computes them")
-    of_test, of_train = (np.stack([known[clip_id] for clip_id in part]) for part in (test, train))
+    of_test, of_train = (np.stack([prints[clip_id] for clip_id in part]) for part in (test, train))
     alike = [(test[i], train[j]) for i, j, _ in fingerprint.similar(of_test, of_train) if test[i] != train[j]]
-    same = [(one, two) for one, two in alike if fingerprint.same_recording(clips[one].path, clips[two].path)]
+    same = [(a, b) for a, b in alike if fingerprint.same_recording(clips[a].path, clips[b].path)]
     return near_identical(split, clips, same)
 
 
 def _fingerprints(
     features: Features, clips: Mapping[str, Clip], clip_ids: Sequence[str], compute: bool
 ) -> dict[str, FloatArray] | None:
-    """Clip id → fingerprint; None where spectral features are missing and are not to be computed."""
+    """Return clip id → fingerprint; None if spectral features are missing and `compute` is False."""
     new = [clip_id for clip_id in clip_ids if clips[clip_id].digest not in _recent]
-    found: dict[str, FloatArray] = {}
+    prints: dict[str, FloatArray] = {}
     if new:
         vectors = features.spectral(clean_rows(new)) if compute else features.cached_spectral(clean_rows(new))
         if vectors is None:
             return None
-        found = dict(zip(new, fingerprint.fingerprints(vectors), strict=True))
-    found |= {clip_id: _recent[clips[clip_id].digest] for clip_id in clip_ids if clip_id not in found}
-    _recent.update({clips[clip_id].digest: one for clip_id, one in found.items()})
-    return found
+        prints = dict(zip(new, fingerprint.fingerprints(vectors), strict=True))
+    prints |= {clip_id: _recent[clips[clip_id].digest] for clip_id in clip_ids if clip_id not in prints}
+    _recent.update({clips[clip_id].digest: vector for clip_id, vector in prints.items()})
+    return prints
 
 
 def _adaptation(cfg: Config) -> tuple[Finding, ...]:
-    """What a predictor that adapts to its speakers was told of them; nothing for others."""
+    """Return the finding that names the clips used for adaptation to the speakers; () without adaptation."""
     if "adapt" not in predictors.predictor_class(cfg.model.name).groups or cfg.adapt.name == "none":
         return ()
     number, emotion = cfg.adapt.enrol, cfg.adapt.enrol_emotion
     clips = f"{emotion} clips" if emotion else "clips"
-    used = f"all {clips} of each tested speaker, scored ones too," if number is None else (
+    used = f"all {clips} of each tested speaker, including scored ones," if number is None else (
         f"{number} {clips} of each tested speaker, which are not scored,"
     )  # fmt: skip
     return (Finding(ADAPTATION, f"adapt={cfg.adapt.name}: {used} were used without their labels"),)
 
 
 def _limit(cfg: Config) -> str:
-    """The key that lets this predictor answer for some of the test rows only, or ""."""
+    """Return the configuration key that allows the predictor to leave out test rows; "" if there is none."""
     groups = predictors.predictor_class(cfg.model.name).groups
     if "llm" in groups and cfg.llm.limit is not None:
         return "llm.limit"
@@ -214,23 +216,23 @@ def _concatenated(stored: StoredRun, here: Config, features: Features) -> Read:
 
 
 def _corpus_of(stored: StoredRun, cfg: Config) -> tuple[Corpus | None, str]:
-    """The run's corpus, or None and why it is not at hand."""
+    """Return the run's corpus and "", or None and the reason why it is not available."""
     try:
         corpus = corpora.load(cfg)
     except CorpusError as error:
         return None, str(error)
     if corpus.digest != stored.tags.get("corpus_digest"):
-        return None, f"{corpora.root_of(cfg)}: not the copy of {corpus.name} that was measured (its content differs)"
+        return None, f"{corpora.root_of(cfg)}: not the copy of {corpus.name} that the run used (its content differs)"
     return corpus, ""
 
 
-def _kept_clips(stored: StoredRun, why: str) -> dict[str, Clip]:
-    """The run's own table of clips, checked against the digest of its corpus."""
+def _table_of_clips(stored: StoredRun, why: str) -> dict[str, Clip]:
+    """Return the clips of the run's own table, which must have the digest of its corpus."""
     clips = tracking.stored_clips(stored)
     if clips is None:
         raise CorpusError(
-            f"run {stored.run_id} keeps no clips.parquet, and its corpus is needed: {why}. "
-            "Say where it is: corpus.root=FOLDER"
+            f"run {stored.run_id} has no clips.parquet, so its corpus is needed: {why}. "
+            "Name its folder with corpus.root=FOLDER"
         )
     digest = Corpus(stored.tags["corpus"], tuple(clips.values()), (), "").digest
     if digest != stored.tags.get("corpus_digest"):

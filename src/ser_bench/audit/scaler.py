@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_bench.audit.finding import NOT_APPLICABLE, Finding
-from ser_bench.errors import SerBenchError
+from ser_bench.predictors.stored_model import reading
 from ser_bench.types import CLEAN, FloatArray, Row, Split
 
 TOLERANCE = 2e-4
@@ -93,16 +93,11 @@ def stored_scaler(folder: Path) -> Scaler | None:
     Raises:
         SerBenchError: a file cannot be read.
     """
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     for path in sorted(folder.glob("*.safetensors")):
-        try:
+        with reading(path):
             arrays = load_file(path)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise SerBenchError(
-                f"{path}: no readable stored model ({error}); train it again with force=true"
-            ) from error
         std = arrays.get("std", arrays.get("scale"))
         if "mean" in arrays and std is not None:
             return Scaler(arrays["mean"].astype(np.float64), std.astype(np.float64))

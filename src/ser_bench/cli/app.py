@@ -40,7 +40,7 @@ class ErrorReportingGroup(TyperGroup):
             sys.stdout.flush()
             return result
         except BrokenPipeError:
-            # Python flushes standard output once more when it ends: give it a place where that succeeds.
+            # Python flushes standard output once more at exit: let that go to the null device.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(EXIT_FAILED) from None
         except SerBenchError as error:

@@ -1,4 +1,4 @@
-"""Write tags, metrics and artifacts to a run: the one place where texts are redacted and figures are rounded."""
+"""Write tags, metrics and artifacts to a run: texts are redacted and figures are rounded here only."""
 
 from __future__ import annotations
 

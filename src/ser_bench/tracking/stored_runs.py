@@ -107,7 +107,7 @@ class StoredRun:
             return to_config(composed)
         except Exception as error:  # the errors of OmegaConf have no common base class
             raise TrackingError(
-                f"run {self.run_id} was configured by ser_bench {version}, whose keys this version does not know: "
+                f"run {self.run_id} was configured by ser_bench {version} with keys that this version does not have: "
                 f"{str(error).splitlines()[0]}"
             ) from error
 
