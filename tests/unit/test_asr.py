@@ -1,4 +1,4 @@
-"""Transcripts: words of real recordings, of nothing at all, cached, and refused in languages a model does not know."""
+"""Transcripts of real recordings and of silence, their cache, and languages that a recogniser does not support."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _wave(path: Path, samples: np.ndarray, rate: int = 16_000) -> Path:
     return path
 
 
-# What was said, as it is compared
+# Normalisation of words
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_english_recogniser_refuses_german_and_names_the_multilingual_command(na
         asr.transcribe([_clip("a", Path("a"))], AsrConfig(name=name, model="tiny.en"), "de", Cache(tmp_path))
 
 
-def test_english_recogniser_refuses_two_languages_before_it_hears_the_english_clips(
+def test_english_recogniser_refuses_two_languages_before_it_decodes_the_english_clips(
     fake: type[FakeWhisper], tmp_path: Path
 ) -> None:
     clips = [dataclasses.replace(_clip("sure", Path("sure")), language="en")]
@@ -124,14 +124,16 @@ def test_english_recogniser_refuses_two_languages_before_it_hears_the_english_cl
     assert fake.asked == []
 
 
-def test_each_clip_of_two_corpora_is_heard_in_its_own_language(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def heard(clips: Sequence[Clip], _cfg: AsrConfig, language: str) -> Iterator[tuple[int, str]]:
+def test_each_clip_of_two_corpora_is_recognised_in_its_own_language(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def recognise(clips: Sequence[Clip], _cfg: AsrConfig, language: str) -> Iterator[tuple[int, str]]:
         yield from ((i, f"{clip.id} in {language}") for i, clip in reversed(list(enumerate(clips))))
 
-    multilingual = asr.Recogniser(lambda _cfg: False, lambda _cfg: {"model": "base"}, heard)
+    multilingual = asr.Recogniser(lambda _cfg: False, lambda _cfg: {"model": "base"}, recognise)
     monkeypatch.setitem(asr.RECOGNISERS, "faster_whisper", multilingual)
     spoken = {"a": "en", "b": "de", "c": "en", "d": "de"}
-    clips = [dataclasses.replace(_clip(name, Path(name)), language=one) for name, one in spoken.items()]
+    clips = [dataclasses.replace(_clip(name, Path(name)), language=code) for name, code in spoken.items()]
     for _ in range(2):  # from the recogniser, then from the cache
         words = asr.transcribe(clips, DEFAULT, "en de", Cache(tmp_path))
         assert words == ["a in en", "b in de", "c in en", "d in de"]
@@ -164,11 +166,11 @@ def test_whisper_cannot_cut_the_padding(tmp_path: Path) -> None:
         asr.transcribe([_clip("a", Path("a"))], cfg, "en", Cache(tmp_path))
 
 
-# The cache, and which clips are heard twice, with a model that answers what the test says
+# The cache, and which clips are decoded twice, with a fake model
 
 
 class FakeWhisper(faster_whisper.Whisper):
-    """Hears `answers[frames][clip id]`, and notes what it was asked."""
+    """Returns `answers[frames][clip id]`, and records the requests."""
 
     answers: dict[int, dict[str, DecodedClip]] = {}  # noqa: RUF012
     asked: list[tuple[int, list[str]]] = []  # noqa: RUF012
@@ -207,12 +209,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeWhisper]:
     return FakeWhisper
 
 
-def test_only_doubtful_clips_are_heard_again_with_more_silence(fake: type[FakeWhisper], tmp_path: Path) -> None:
+def test_only_doubtful_clips_are_decoded_again_with_more_silence(fake: type[FakeWhisper], tmp_path: Path) -> None:
     clips = [_clip(name, Path(name)) for name in fake.answers[1000]]
-    heard = dict(zip(fake.answers[1000], asr.transcribe(clips, DEFAULT, "en", Cache(tmp_path)), strict=True))
+    transcripts = dict(zip(fake.answers[1000], asr.transcribe(clips, DEFAULT, "en", Cache(tmp_path)), strict=True))
     assert [frames for frames, _ in fake.asked] == [1000, 3000]
     assert set(fake.asked[1][1]) == {"improbable", "empty", "loop", "twice", "noise"}
-    assert heard == {
+    assert transcripts == {
         "sure": "Don't forget a jacket.",
         "improbable": "It's 11 o'clock.",
         "empty": "Maybe tomorrow it will be cold.",
@@ -223,7 +225,7 @@ def test_only_doubtful_clips_are_heard_again_with_more_silence(fake: type[FakeWh
     }
 
 
-def test_without_fallback_nothing_is_heard_twice(fake: type[FakeWhisper], tmp_path: Path) -> None:
+def test_without_fallback_nothing_is_decoded_twice(fake: type[FakeWhisper], tmp_path: Path) -> None:
     clips = [_clip(name, Path(name)) for name in ("sure", "improbable")]
     cfg = dataclasses.replace(DEFAULT, fallback_frames=None)
     assert asr.transcribe(clips, cfg, "en", Cache(tmp_path)) == ["Don't forget a jacket.", "to let me make walk"]
@@ -289,25 +291,25 @@ def test_most_words_of_real_speech_are_recognised_and_no_clip_sees_its_neighbour
         for path in sorted(folder.glob(f"{speaker}_{code}_NEU_XX.*"))
     ]
     assert len(clips) == 24
-    heard = asr.transcribe(clips, DEFAULT, "en", Cache(tmp_path / "a"))
-    rate = asr.word_error_rate(clips, heard)
+    transcripts = asr.transcribe(clips, DEFAULT, "en", Cache(tmp_path / "a"))
+    rate = asr.word_error_rate(clips, transcripts)
     assert rate is not None
-    assert rate < 0.15, list(zip([clip.text for clip in clips], heard, strict=True))
+    assert rate < 0.15, list(zip([clip.text for clip in clips], transcripts, strict=True))
     alone = asr.transcribe(clips[::-8], dataclasses.replace(DEFAULT, batch_size=1), "en", Cache(tmp_path / "b"))
-    assert alone == heard[::-8]
+    assert alone == transcripts[::-8]
 
 
 @pytest.mark.slow
-def test_stereo_at_another_rate_is_heard_alike(tiny_en: None, corpora_root: Path, tmp_path: Path) -> None:
+def test_stereo_at_another_rate_has_the_same_words(tiny_en: None, corpora_root: Path, tmp_path: Path) -> None:
     source = next((corpora_root / "cremad" / "AudioWAV").glob("1003_DFA_NEU_XX.*"))
     samples, rate = soundfile.read(source)
     up = np.repeat(samples, 3)
     stereo = _clip("stereo", _wave(tmp_path / "stereo.wav", np.stack([up, up], axis=1), 3 * rate))
-    heard = asr.transcribe([stereo], DEFAULT, "en", Cache(tmp_path / "cache"))
-    assert asr.word_error_rate([dataclasses.replace(stereo, text=SENTENCES["DFA"])], heard) == 0.0
+    transcripts = asr.transcribe([stereo], DEFAULT, "en", Cache(tmp_path / "cache"))
+    assert asr.word_error_rate([dataclasses.replace(stereo, text=SENTENCES["DFA"])], transcripts) == 0.0
 
 
-# asr=whisper, with a checkpoint made on the spot: its own weights are on no package index
+# asr=whisper, with a checkpoint made on the spot: no package index has its weights
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Variants are reproducible one by one, and the batched pitch shift is librosa's."""
+"""Variants are reproducible, and the batched pitch shift agrees with librosa."""
 
 from __future__ import annotations
 

@@ -21,14 +21,14 @@ RATE_HZ = 16_000
 
 
 def vectors(*sounds: tuple[FloatArray, int]) -> FloatArray:
-    def one(samples: FloatArray, rate: int) -> FloatArray:
+    def vector_of(samples: FloatArray, rate: int) -> FloatArray:
         start = int(FEATURES.offset_s * rate)
         part = samples[start : start + int(FEATURES.duration_s * rate)]
         part = paper_vector.fit(audio.resample(part, rate, FEATURES.sample_rate_hz), FEATURES)
-        found: FloatArray = paper_vector.by_torch(torch.from_numpy(part)[None], FEATURES)[0].numpy()
-        return found
+        vector: FloatArray = paper_vector.by_torch(torch.from_numpy(part)[None], FEATURES)[0].numpy()
+        return vector
 
-    return np.stack([one(*sound) for sound in sounds])
+    return np.stack([vector_of(*sound) for sound in sounds])
 
 
 def encoded(sound: tuple[FloatArray, int], kind: str, subtype: str | None = None) -> tuple[FloatArray, int]:
@@ -63,14 +63,14 @@ def test_a_recording_encoded_anew_is_known_again(takes, change):
         "noise": lambda: (samples + noise * np.float32(10 ** (-30 / 20) * samples.std()), rate),
     }[change]()
     assert cosine(*vectors(sound, changed)) >= fingerprint.THRESHOLD
-    waves = [audio.resample(one, hz, fingerprint.WAVEFORM_HZ) for one, hz in (sound, changed)]
+    waves = [audio.resample(wave, hz, fingerprint.WAVEFORM_HZ) for wave, hz in (sound, changed)]
     assert fingerprint.correlation(*waves) >= fingerprint.CORRELATED
 
 
 def test_takes_of_one_sentence_by_one_speaker_are_told_apart(takes):
     prints = fingerprint.fingerprints(vectors(*takes))
-    found = {(i, j) for i, j, _ in fingerprint.similar(prints, prints)}
-    assert len(takes) == 6 and found == {(i, i) for i in range(6)}
+    matches = {(i, j) for i, j, _ in fingerprint.similar(prints, prints)}
+    assert len(takes) == 6 and matches == {(i, i) for i in range(6)}
 
 
 def test_two_voices_with_one_spectrum_are_not_one_recording(tmp_path):
@@ -94,8 +94,8 @@ def test_pairs_are_named_by_their_places_across_blocks(monkeypatch):
     monkeypatch.setattr(fingerprint, "BLOCK_CLIPS", 2)
     prints = np.random.default_rng(0).normal(size=(5, 108, fingerprint.SIZE)).astype(np.float32)
     prints /= np.sqrt(np.square(prints).sum(axis=(1, 2), keepdims=True))
-    found = [(i, j) for i, j, _ in fingerprint.similar(prints, prints[[3, 4]])]
-    assert found == [(3, 0), (4, 1)]
+    matches = [(i, j) for i, j, _ in fingerprint.similar(prints, prints[[3, 4]])]
+    assert matches == [(3, 0), (4, 1)]
     later = np.roll(prints, 2, axis=1)
     later[:, :2] = 0
     assert [(i, j) for i, j, _ in fingerprint.similar(later, prints)] == [(i, i) for i in range(5)]

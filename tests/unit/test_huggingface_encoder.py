@@ -27,16 +27,16 @@ def test_pooled_states_are_those_of_transformers_on_the_clip_alone(tmp_path, kin
     import transformers
 
     folder, clips = tiny.make(tmp_path / "encoder", kind, norm), tiny.clips(tmp_path, 0.5, 0.9, 0.31)
-    found = embed(clips, folder, tmp_path / "cache")
-    assert found.shape == (3, tiny.LAYERS + 1, 2, tiny.WIDTH) and found.dtype == np.float32
+    pooled = embed(clips, folder, tmp_path / "cache")
+    assert pooled.shape == (3, tiny.LAYERS + 1, 2, tiny.WIDTH) and pooled.dtype == np.float32
     extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
     model = transformers.AutoModel.from_pretrained(folder).eval()
-    for clip, own in zip(clips, found, strict=True):
+    for clip, statistics in zip(clips, pooled, strict=True):
         values = extractor(audio.load(clip.path, 16_000), sampling_rate=16_000, return_tensors="pt").input_values
         with torch.inference_mode():
             states = model(values, output_hidden_states=True).hidden_states
         expected = [[state[0].mean(0).numpy(), state[0].std(0, correction=0).numpy()] for state in states]
-        np.testing.assert_allclose(own, np.array(expected), atol=2e-5)
+        np.testing.assert_allclose(statistics, np.array(expected), atol=2e-5)
 
 
 @pytest.mark.parametrize("norm", ["layer", "group"])
@@ -59,9 +59,9 @@ def test_what_was_computed_once_is_read_back(tmp_path, monkeypatch):
 
 
 def test_a_clip_shorter_than_a_frame_is_padded(tmp_path):
-    found = embed(tiny.clips(tmp_path, 0.01), tiny.make(tmp_path / "encoder"), tmp_path / "cache")
-    assert np.isfinite(found).all()
-    np.testing.assert_array_equal(found[:, :, 1], 0.0)  # one frame does not vary
+    pooled = embed(tiny.clips(tmp_path, 0.01), tiny.make(tmp_path / "encoder"), tmp_path / "cache")
+    assert np.isfinite(pooled).all()
+    np.testing.assert_array_equal(pooled[:, :, 1], 0.0)  # one frame does not vary
 
 
 def test_no_clips(tmp_path):

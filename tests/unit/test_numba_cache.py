@@ -1,4 +1,4 @@
-"""Whether numba's cache is looked at in the right places: a wrong yes lets parallel runs crash."""
+"""The check of numba's cache: a false positive would let parallel runs crash."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def librosa(tmp_path: Path) -> Path:
         path = tmp_path / module
         path.parent.mkdir(exist_ok=True)
         path.write_text("")
-        found = index(module, tmp_path)
-        found.parent.mkdir(exist_ok=True)
-        found.write_bytes(b"\x80\x05\x95" + NUMBA.encode() + b"\x94.")
+        path = index(module, tmp_path)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"\x80\x05\x95" + NUMBA.encode() + b"\x94.")
     return tmp_path
 
 

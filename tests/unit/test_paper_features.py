@@ -40,7 +40,7 @@ def clip_of(path: Path) -> Clip:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
-    """Five clips of unlike lengths at unlike rates, one of them silent where it is looked at."""
+    """Five clips of unlike lengths at unlike rates, one of which is silent in the section that is used."""
     folder = tmp_path_factory.mktemp("clips")
     for i, (seconds, rate) in enumerate([(3.2, RATE_HZ), (2.0, 16_000), (4.0, 16_000), (1.3, 48_000), (0.5, 16_000)]):
         soundfile.write(folder / f"clip{i}.wav", voice_like(int(seconds * rate), seed=i), rate)

@@ -20,7 +20,7 @@ NAMES = set(prosody.Prosody.__dataclass_fields__)
 
 
 def voice(f0_hz: np.ndarray, jitter: float = 0.0, shimmer: float = 0.0, seed: int = 0) -> np.ndarray:
-    """A pulse train of this F0 (a value a sample), its periods and amplitudes disturbed, through one resonance."""
+    """A pulse train of this F0 (one value per sample), its periods and amplitudes disturbed, through one resonance."""
     draw, out, at = np.random.default_rng(seed), np.zeros(len(f0_hz)), 0.0
     while at < len(out) - 1:
         out[int(at)] += 1.0 + shimmer * draw.normal()
@@ -128,9 +128,9 @@ def test_real_anger_is_louder_and_higher_than_sadness(corpora_root, tmp_path):
     measured = prosody.measure_prosody([Clip(n, folder / f"{n}.ogg", "", n[:4]) for n in names], CFG, Cache(tmp_path))
     for angry, sad in zip(measured[::2], measured[1::2], strict=True):
         assert angry.loudness_db > sad.loudness_db + 3 and angry.harmonicity_db > sad.harmonicity_db
-    level = [one.pitch_semitones for one in measured]
+    level = [clip.pitch_semitones for clip in measured]
     assert np.mean(level[::2]) > np.mean(level[1::2]) + 1
-    assert all(getattr(one, name) is not None for one in measured for name in NAMES)
+    assert all(getattr(clip, name) is not None for clip in measured for name in NAMES)
 
 
 # Pitch

@@ -1,4 +1,4 @@
-"""Embeddings: one vector a text, the same for the same text, refused where the embedder does not know the language."""
+"""Embeddings: equal texts have equal vectors; languages that the embedder does not support are refused."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[TextConfig]:
     server.shutdown()
 
 
-def test_service_is_asked_once_for_each_distinct_text(service: TextConfig, tmp_path: Path) -> None:
+def test_each_distinct_text_is_sent_to_the_service_once(service: TextConfig, tmp_path: Path) -> None:
     texts = ["don't forget", "a jacket", "don't forget", "", "it's eleven"]
     vectors = text_embedding.embed(texts, service, "de", Cache(tmp_path))
     assert vectors.dtype == np.float32
@@ -130,7 +130,7 @@ def test_minilm_refuses_german_and_names_the_multilingual_command(tmp_path: Path
         text_embedding.embed(["Der Lappen liegt auf dem Eisschrank"], _minilm(), "de", Cache(tmp_path))
 
 
-def test_minilm_refuses_two_languages_of_which_it_knows_one(tmp_path: Path) -> None:
+def test_minilm_refuses_two_languages_of_which_it_supports_one(tmp_path: Path) -> None:
     with pytest.raises(LanguageError, match="'en de'"):
         text_embedding.embed(["one", "eins"], _minilm(), "en de", Cache(tmp_path))
 

@@ -1,4 +1,4 @@
-"""The encoder beside CTranslate2's own, pooled states beside NumPy's, and what the cache keeps."""
+"""The encoder agrees with CTranslate2, pooled states with NumPy; states are cached."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def pooled(clips: Sequence[Clip], folder: str, cache: Path) -> FloatArray:
 
 
 def test_a_clip_is_the_mean_and_deviation_of_its_own_frames(clips: list[Clip], folder: str, tmp_path: Path) -> None:
-    found = pooled(clips, folder, tmp_path)
-    assert found.shape == (5, BLOCKS + 1, 2, WIDTH) and found.dtype == np.float32
+    states = pooled(clips, folder, tmp_path)
+    assert states.shape == (5, BLOCKS + 1, 2, WIDTH) and states.dtype == np.float32
     encoder = WhisperEncoder(Path(folder) / "model.bin")
-    for clip, row in zip(clips, found, strict=True):
+    for clip, row in zip(clips, states, strict=True):
         wave = np.pad(load(clip.path, 16_000), (0, max(0, 400 - round(16_000 * clip.duration_s))))
         mel = whisper_states._spectrogram(80)(wave)
         states = np.stack([state[0].numpy() for state in encoder(mel[None], [mel.shape[1]])])
@@ -55,7 +55,7 @@ def test_a_clip_is_the_mean_and_deviation_of_its_own_frames(clips: list[Clip], f
         np.testing.assert_allclose(row[:, 1], states.std(axis=1), atol=2e-5)
 
 
-def test_company_and_order_change_nothing(clips: list[Clip], folder: str, tmp_path: Path) -> None:
+def test_states_do_not_depend_on_the_batch_or_the_order(clips: list[Clip], folder: str, tmp_path: Path) -> None:
     together = pooled(clips, folder, tmp_path / "a")
     alone = np.concatenate([pooled([clip], folder, tmp_path / "b") for clip in clips])
     np.testing.assert_allclose(alone, together, atol=2e-5)
@@ -63,7 +63,7 @@ def test_company_and_order_change_nothing(clips: list[Clip], folder: str, tmp_pa
     np.testing.assert_array_equal(pooled([clips[2], clips[2]], folder, tmp_path / "a"), together[[2, 2]])
 
 
-def test_what_was_heard_once_is_not_decoded_again(
+def test_cached_states_are_not_computed_again(
     clips: list[Clip], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = pooled(clips, folder, tmp_path)
@@ -80,7 +80,7 @@ def test_what_was_heard_once_is_not_decoded_again(
         pooled(clips, folder, tmp_path / "elsewhere")
 
 
-def test_encoders_that_are_asked_for_together_share_one_decoding(
+def test_encoders_that_are_requested_together_share_one_decoding(
     clips: list[Clip], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, decoded = str(write_tiny(tmp_path / "other", seed=1)), []
@@ -89,11 +89,11 @@ def test_encoders_that_are_asked_for_together_share_one_decoding(
         whisper_states.audio, "load", lambda path, rate: (decoded.append(path), true_load(path, rate))[1]
     )
     cache = Cache(tmp_path / "cache")
-    one = whisper_states.embed(clips, folder, [folder, other], "cpu", cache)
-    two = whisper_states.embed(clips, other, [folder, other], "cpu", cache)
+    first = whisper_states.embed(clips, folder, [folder, other], "cpu", cache)
+    second = whisper_states.embed(clips, other, [folder, other], "cpu", cache)
     assert sorted(decoded) == sorted(clip.path for clip in clips)
-    assert np.abs(one - two).max() > 0.01, "other weights give other numbers"
-    np.testing.assert_array_equal(two, pooled(clips, other, tmp_path / "fresh"))
+    assert np.abs(first - second).max() > 0.01, "other weights give other numbers"
+    np.testing.assert_array_equal(second, pooled(clips, other, tmp_path / "fresh"))
 
 
 def test_frames_are_those_whose_statistics_are_pooled_each_clips_own_and_cached(
@@ -101,43 +101,41 @@ def test_frames_are_those_whose_statistics_are_pooled_each_clips_own_and_cached(
 ) -> None:
     statistics, cache = pooled(clips, folder, tmp_path), Cache(tmp_path / "frames")
     for layer in range(BLOCKS + 1):
-        found = list(whisper_states.frames(clips, folder, layer, "cpu", cache))
-        assert [one.dtype for one in found] == [np.float16] * len(clips) and len({len(one) for one in found}) > 1
-        for one, expected in zip(found, statistics, strict=True):
-            np.testing.assert_allclose(one.astype(np.float64).mean(axis=0), expected[layer, 0], atol=5e-3)
-            np.testing.assert_allclose(one.astype(np.float64).std(axis=0), expected[layer, 1], atol=5e-3)
+        states = list(whisper_states.frames(clips, folder, layer, "cpu", cache))
+        assert [s.dtype for s in states] == [np.float16] * len(clips) and len({len(s) for s in states}) > 1
+        for frames, expected in zip(states, statistics, strict=True):
+            np.testing.assert_allclose(frames.astype(np.float64).mean(axis=0), expected[layer, 0], atol=5e-3)
+            np.testing.assert_allclose(frames.astype(np.float64).std(axis=0), expected[layer, 1], atol=5e-3)
 
     def never(*args: Any) -> FloatArray:
         raise AssertionError("decoded again")
 
     monkeypatch.setattr(whisper_states.audio, "load", never)
     again = list(whisper_states.frames([clips[2], clips[0]], folder, 0, "cpu", cache))
-    assert [len(one) for one in again] == [len(one) for one in whisper_states.frames(clips, folder, 0, "cpu", cache)][
-        2::-2
-    ]
+    assert [len(s) for s in again] == [len(s) for s in whisper_states.frames(clips, folder, 0, "cpu", cache)][2::-2]
 
 
 def test_no_clips_no_numbers(folder: str, tmp_path: Path) -> None:
     assert len(pooled([], folder, tmp_path)) == 0
 
 
-def test_a_name_that_is_none_is_said(clips: list[Clip], tmp_path: Path) -> None:
+def test_an_unknown_encoder_is_an_error_with_the_known_names(clips: list[Clip], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.encoders='large'.*tiny\.en, base"):
         whisper_states.embed(clips, "large", (), "cpu", Cache(tmp_path))
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "text"),
     [
         (lambda content: content[:200], "not a readable"),
         (lambda content: struct.pack("<I", 5) + content[4:], "format 5"),
         (lambda content: content.replace(b"num_heads", b"num_tails"), "num_heads"),
     ],
 )
-def test_damaged_weights_are_refused(damage: Any, said: str, folder: str, tmp_path: Path) -> None:
+def test_damaged_weights_are_refused(damage: Any, text: str, folder: str, tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     path.write_bytes(damage((Path(folder) / "model.bin").read_bytes()))
-    with pytest.raises(WeightsError, match=said):
+    with pytest.raises(WeightsError, match=text):
         WhisperEncoder(path)
 
 
@@ -163,6 +161,6 @@ def test_the_last_layer_is_ctranslate2s(real: tuple[str, Path]) -> None:
     ]
     oracle = ctranslate2.models.Whisper(str(home), device="cpu", compute_type="float32")
     expected = np.asarray(oracle.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(mel))))
-    found = WhisperEncoder(home / "model.bin")(mel, [mel.shape[2]])[-1].numpy()
-    assert np.linalg.norm(found - expected) < 2e-5 * np.linalg.norm(expected)
+    states = WhisperEncoder(home / "model.bin")(mel, [mel.shape[2]])[-1].numpy()
+    assert np.linalg.norm(states - expected) < 2e-5 * np.linalg.norm(expected)
     assert len(read_variables(home / "model.bin")) > 100, name
