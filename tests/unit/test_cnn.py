@@ -156,6 +156,7 @@ def test_a_folder_of_another_predictor_or_of_other_labels_is_refused(cfg: Config
     (folder / "model.json").write_text(json.dumps(description | {"format": 99}))
     with pytest.raises(SerBenchError, match="format 99"):
         Cnn.load(folder, cfg, LABELS, FakeInputs())
+    (folder / "model.json").write_text(json.dumps(description))
     (folder / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(SerBenchError, match="no readable stored model"):
         Cnn.load(folder, cfg, LABELS, FakeInputs())

@@ -19,6 +19,7 @@ from ser_bench.errors import ConfigError, SerBenchError, WeightsError
 from ser_bench.features.feature_store import Features
 from ser_bench.predictors.embeddings import layer_weights, ssl_probe
 from ser_bench.predictors.embeddings.finetuning import FinetunedEncoder
+from ser_bench.predictors.embeddings.ssl_probe import Mix, SslProbeConfig
 from ser_bench.types import Clip, clean_rows
 from tests.support import tiny_speech_encoder as tiny
 from tests.support.fake_inputs import LABELS, FakeInputs, compose_config, rows
@@ -90,7 +91,7 @@ def test_a_stored_probe_keeps_its_layers(tmp_path):
     probe.save(tmp_path)
     loaded = predictors.load(tmp_path, composed(layers="0"), LABELS, FakeInputs())
     np.testing.assert_array_equal(loaded.predict(TEST).probabilities, probe.predict(TEST).probabilities)
-    (tmp_path / ssl_probe.MIX_FILE).write_bytes(b"")
+    (tmp_path / ssl_probe.LAYER_WEIGHTS_FILE).write_bytes(b"")
     with pytest.raises(SerBenchError, match="no readable stored model"):
         predictors.load(tmp_path, composed(), LABELS, FakeInputs())
 
