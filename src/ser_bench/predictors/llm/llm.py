@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -19,9 +19,8 @@ from ser_bench.cache import Cache
 from ser_bench.config import Config, ModelConfig, cache_dir
 from ser_bench.errors import ConfigError
 from ser_bench.predictors.capabilities import HasPrompt
-from ser_bench.predictors.llm import endpoint, llm_predictions
+from ser_bench.predictors.llm import llm_predictions
 from ser_bench.predictors.llm.budget import check_prices, cost_usd
-from ser_bench.predictors.llm.client import LlmClient, RequestCounts
 from ser_bench.predictors.llm.clip_subset import subset
 from ser_bench.predictors.llm.cost_estimate import CostEstimate, context_tokens, estimate_cost, token_counter
 from ser_bench.predictors.llm.local_server import CONTEXT_TOKENS
@@ -32,6 +31,9 @@ from ser_bench.predictors.llm.prompting.prompt_data import PromptData
 from ser_bench.predictors.llm.prompting.question import Question
 from ser_bench.predictors.registry import Need, register
 from ser_bench.types import Clip, EpochLog, Inputs, Predictions, Row
+
+if TYPE_CHECKING:  # `client` and `endpoint` import openai, which takes a second
+    from ser_bench.predictors.llm.client import LlmClient, RequestCounts
 
 SETTINGS_FILE = "llm.json"
 SETTINGS = ("name", "model", "base_url", "temperature", "max_tokens", "top_logprobs", "seed")
@@ -108,6 +110,8 @@ class Llm(HasPrompt):
         check_prices(self._cfg.llm)
         check_samples(self._cfg.llm)
         if not self._cfg.llm.dry_run:
+            from ser_bench.predictors.llm import endpoint
+
             endpoint.check_endpoint(self._cfg.llm)
         seed = self._cfg.seed if self._cfg.shuffle_labels else None
         self._prompt_data = prompt_data.learn(self._prompt, self._labels, train, self._inputs, self._cfg.llm, seed)
@@ -161,6 +165,9 @@ class Llm(HasPrompt):
 
     def _client(self, questions: Sequence[Question] = ()) -> LlmClient:
         """Return a client; a local server gets room for the longest of these questions."""
+        from ser_bench.predictors.llm import endpoint
+        from ser_bench.predictors.llm.client import LlmClient
+
         llm, with_reason = self._cfg.llm, self._prompt.reason
         context = context_tokens(questions, token_counter(llm.model), llm, with_reason, CONTEXT_TOKENS)
         return LlmClient(

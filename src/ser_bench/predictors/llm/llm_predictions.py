@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ser_bench.config import LlmConfig
 from ser_bench.predictors.llm.budget import cost_usd
-from ser_bench.predictors.llm.client import RequestCounts
 from ser_bench.predictors.llm.parsing.answer import ModelAnswer
 from ser_bench.types import FloatArray
+
+if TYPE_CHECKING:
+    from ser_bench.predictors.llm.client import RequestCounts
 
 log = logging.getLogger(__name__)
 

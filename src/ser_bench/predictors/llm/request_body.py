@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
-
-import openai
+from typing import TYPE_CHECKING, Any
 
 from ser_bench.config import AnswerFormat, LlmConfig
 from ser_bench.predictors.llm.parsing.answer import (
@@ -30,6 +28,9 @@ from ser_bench.predictors.llm.parsing.answer import (
 )
 from ser_bench.predictors.llm.parsing.logprobs import FIELD
 from ser_bench.predictors.llm.prompting.question import Question
+
+if TYPE_CHECKING:
+    import openai
 
 FALLBACKS = (JSON_SCHEMA, JSON_MODE, FREE_TEXT)
 REASON_TOKENS = 96
