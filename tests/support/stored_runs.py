@@ -1,4 +1,4 @@
-"""Runs as a store would give them, made of arrays: predictions on disk, everything else in memory."""
+"""Stored runs made of arrays: predictions on disk, everything else in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LABELS = ("angry", "happy", "sad")
 
 
 def make_clips(speakers: int, each: int = 12) -> dict[str, Clip]:
-    """Clips of the three labels in turn; two sentences, both sexes."""
+    """Clips of three labels in turn, with two sentences and both sexes."""
     return {
         f"s{s:02}_{i:02}": Clip(
             id=f"s{s:02}_{i:02}",
@@ -31,22 +31,29 @@ def make_clips(speakers: int, each: int = 12) -> dict[str, Clip]:
 
 
 def predict(clips: dict[str, Clip], skill: float, seed: int, abstain: int = 0) -> Predictions:
-    """Right with probability `skill` on each clip, and sure of it in varying degree; the first few are abstentions."""
+    """Predictions that are right with probability `skill`, with random confidence.
+
+    Args:
+        clips: clip id → clip.
+        skill: probability of a right answer.
+        seed: of the random numbers.
+        abstain: number of abstentions, which come first.
+    """
     rng = np.random.default_rng(seed)
     n, c = len(clips), len(LABELS)
     truth = [LABELS.index(clip.emotion) for clip in clips.values()]
-    said = np.where(rng.random(n) < skill, truth, (np.array(truth) + rng.integers(1, c, n)) % c)
+    answers = np.where(rng.random(n) < skill, truth, (np.array(truth) + rng.integers(1, c, n)) % c)
     top = rng.uniform(0.4, 0.9, n)
     probabilities = np.repeat(((1 - top) / (c - 1))[:, None], c, axis=1)
-    probabilities[np.arange(n), said] = top
-    out = np.arange(n) < abstain
-    probabilities[out] = 1 / c
+    probabilities[np.arange(n), answers] = top
+    abstained = np.arange(n) < abstain
+    probabilities[abstained] = 1 / c
     return Predictions(
         rows=tuple(Row(clip_id) for clip_id in clips),
         truth=tuple(clip.emotion for clip in clips.values()),
         labels=LABELS,
         probabilities=probabilities.astype(np.float32),
-        abstained=out,
+        abstained=abstained,
         latency_s=np.full(n, 0.01, np.float32),
         cost_usd=np.zeros(n, np.float32),
     )
@@ -63,11 +70,11 @@ def store(
     start_time: int = 0,
     **tags: str,
 ) -> StoredRun:
-    """One finished run whose predictions lie in `folder`."""
+    """A finished run whose predictions are stored in `folder`."""
     run_id = f"{len(list(folder.glob('*'))):032x}"
     (folder / run_id).mkdir(parents=True)
     tables.save(predictions, clips, folder / run_id / "predictions.parquet")
-    known = {
+    default_tags = {
         "kind": "run", "model": model, "corpus": "tiny", "corpus_digest": "d", "labels": " ".join(LABELS),
         "protocol": "speaker", "fold": str(fold), "folds": "2", "partition": f"p{fold}", "seed": str(seed),
         "synthetic": "false", "key_groups": "features trainer", "shuffle_labels": "false",
@@ -77,7 +84,7 @@ def store(
         name=f"{model} speaker fold {fold}",
         status="FINISHED",
         start_time=start_time,
-        tags=known | tags,
+        tags=default_tags | tags,
         metrics={"time/fit_s": 60.0},
         params={"model.name": model} | (params or {}),
         parent=None,

@@ -1,4 +1,4 @@
-"""What is pooled, what is tested, and what is refused."""
+"""Run groups, pooling of folds, paired comparison, and refusal of runs that are not comparable."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
+from ser_bench.comparison import report_tables, run_groups
 from ser_bench.comparison.paired import compare
-from ser_bench.comparison.run_groups import in_series, latest_comparable
+from ser_bench.comparison.run_groups import group_runs, latest_comparable
 from ser_bench.errors import NotComparableError, RunNotFoundError
+from ser_bench.evaluation import metrics
 from ser_bench.tracking import StoredRun
 from ser_bench.types import Clip
 from tests.support.stored_runs import make_clips, predict, store
@@ -26,69 +28,89 @@ def half(which: int) -> dict[str, Clip]:
 def test_folds_are_pooled_and_every_clip_counts_once(tmp_path: Path) -> None:
     parts = [predict(half(fold), 0.7, fold) for fold in (0, 1)]
     runs = [store(tmp_path, "cnn", part, half(fold), fold) for fold, part in enumerate(parts)]
-    found = compare(runs)
-    assert (len(found.clips), found.speakers, found.folds) == (len(CLIPS), 20, (0, 1))
+    comparison = compare(runs)
+    assert (len(comparison.clips), comparison.speakers, comparison.folds) == (len(CLIPS), 20, (0, 1))
     truth = [t for part in parts for t in part.truth]
-    said = [s for part in parts for s in part.predicted]
-    assert found.lines[0].uar.value == pytest.approx(balanced_accuracy_score(truth, said))
-    assert found.lines[0].fit_s == 120
+    answers = [answer for part in parts for answer in part.predicted]
+    assert comparison.results[0].uar.value == pytest.approx(balanced_accuracy_score(truth, answers))
+    assert comparison.results[0].fit_s == 120
 
 
-def test_seeds_are_one_series_with_the_mean_and_each_figure(tmp_path: Path) -> None:
+def test_seeds_form_one_run_group_with_the_mean_and_each_score(tmp_path: Path) -> None:
     seeds = [predict(CLIPS, 0.7, seed) for seed in (1, 2, 3)]
     runs = [store(tmp_path, "cnn", p, CLIPS, seed=i, params={"seed": str(i)}) for i, p in enumerate(seeds)]
     other = store(tmp_path, "llm", predict(CLIPS, 0.4, 9), CLIPS)
-    found = compare([*runs, other])
-    assert [line.series.name for line in found.lines] == ["cnn", "llm"]
+    comparison = compare([*runs, other])
+    assert [result.name for result in comparison.results] == ["cnn", "llm"]
     each = [balanced_accuracy_score(p.truth, p.predicted) for p in seeds]
-    assert found.lines[0].uar_by_seed == pytest.approx(each)
-    assert found.lines[0].uar.value == pytest.approx(np.mean(each))
-    assert found.lines[1].difference is not None and found.lines[1].difference.mcnemar_p is None
+    assert comparison.results[0].uar_by_seed == pytest.approx(each)
+    assert comparison.results[0].uar.value == pytest.approx(np.mean(each))
+    assert comparison.results[1].difference is not None and comparison.results[1].difference.mcnemar_p is None
 
 
-def test_only_common_clips_count_in_the_same_order(tmp_path: Path) -> None:
+def test_only_common_clips_are_compared_in_the_same_order(tmp_path: Path) -> None:
     whole, part = predict(CLIPS, 0.6, 0), predict(CLIPS, 0.6, 1)
     some = list(range(len(CLIPS) - 1, 20, -1))
     runs = [store(tmp_path, "cnn", whole, CLIPS), store(tmp_path, "llm", part.take(some), CLIPS)]
-    found = compare(runs)
-    assert len(found.clips) == len(some)
-    assert found.lines[0].predictions.rows == found.lines[1].predictions.rows
-    assert tuple(found.clips.index) == tuple(row.clip_id for row in found.lines[0].predictions.rows)
+    comparison = compare(runs)
+    assert len(comparison.clips) == len(some)
+    assert comparison.results[0].predictions.rows == comparison.results[1].predictions.rows
+    assert tuple(comparison.clips.index) == tuple(row.clip_id for row in comparison.results[0].predictions.rows)
+
+
+def test_macro_f1_of_the_report_leaves_out_a_label_that_is_absent_from_the_truth(tmp_path: Path) -> None:
+    """The report once gave .667 for perfect predictions here, and the run itself 1.0."""
+    clips = {clip_id: clip for clip_id, clip in CLIPS.items() if clip.emotion != "sad"}
+    perfect = predict(clips, 1.0, 0)
+    assert perfect.labels == ("angry", "happy", "sad") and set(perfect.truth) == {"angry", "happy"}
+    comparison = compare([store(tmp_path, "cnn", perfect, clips)])
+    headings, (row,) = report_tables.main_table(comparison)
+    cells = dict(zip(headings, row, strict=True))
+    assert {cells[name].whole for name in ("UAR", "accuracy", "macro-F1")} == {"1.000 (1.000 to 1.000)"}
+    assert comparison.results[0].scores["macro_f1"] == comparison.results[0].macro_f1.value == 1.0
+
+
+def test_scores_of_the_report_are_those_of_the_run(tmp_path: Path) -> None:
+    predictions = predict(half(0), 0.6, 3, abstain=5)
+    (result,) = compare([store(tmp_path, "cnn", predictions, half(0))]).results
+    logged = metrics.score(predictions, prefix="")
+    for name in ("uar", "accuracy", "macro_f1"):
+        assert getattr(result, name).value == pytest.approx(logged[name], abs=1e-12)
 
 
 def test_every_pair_is_tested_and_adjusted_over_all(tmp_path: Path) -> None:
     runs = [
         store(tmp_path, m, predict(CLIPS, s, i), CLIPS) for i, (m, s) in enumerate([("a", 0.8), ("b", 0.5), ("c", 0.5)])
     ]
-    found = compare(runs, baseline="b")
-    assert [line.series.name for line in found.lines] == ["b", "a", "c"]
-    assert [(pair.first, pair.second) for pair in found.pairs] == [("b", "a"), ("b", "c"), ("a", "c")]
-    for pair in found.pairs:
+    comparison = compare(runs, baseline="b")
+    assert [result.name for result in comparison.results] == ["b", "a", "c"]
+    assert [(pair.first, pair.second) for pair in comparison.pairs] == [("b", "a"), ("b", "c"), ("a", "c")]
+    for pair in comparison.pairs:
         assert pair.difference.p is not None and pair.adjusted_p is not None and pair.adjusted_p >= pair.difference.p
-    assert found.lines[1].adjusted_p == found.pairs[0].adjusted_p and found.lines[1].adjusted_p < 0.05
-    one = found.line("a").uar.value - found.line("b").uar.value
-    assert found.lines[1].difference is not None
-    assert found.lines[1].difference.interval.value == pytest.approx(one)
+    assert (
+        comparison.results[1].adjusted_p == comparison.pairs[0].adjusted_p and comparison.results[1].adjusted_p < 0.05
+    )
+    difference = comparison.result("a").uar.value - comparison.result("b").uar.value
+    assert comparison.results[1].difference is not None
+    assert comparison.results[1].difference.interval.value == pytest.approx(difference)
 
 
 @pytest.mark.parametrize(("speakers", "models", "tested"), [(6, 2, True), (6, 3, False), (7, 3, True), (5, 2, False)])
-def test_no_p_value_that_so_few_speakers_cannot_support(
-    tmp_path: Path, speakers: int, models: int, tested: bool
-) -> None:
+def test_there_is_no_p_value_with_too_few_speakers(tmp_path: Path, speakers: int, models: int, tested: bool) -> None:
     clips = make_clips(speakers)
-    found = compare([store(tmp_path, f"m{i}", predict(clips, 0.5, i), clips) for i in range(models)])
-    assert {pair.difference.p is not None for pair in found.pairs} == {tested}
+    comparison = compare([store(tmp_path, f"m{i}", predict(clips, 0.5, i), clips) for i in range(models)])
+    assert {pair.difference.p is not None for pair in comparison.pairs} == {tested}
 
 
 @pytest.mark.parametrize("tag", ["partition", "labels", "corpus_digest", "protocol"])
-def test_what_differs_is_named_and_refused(tmp_path: Path, tag: str) -> None:
+def test_runs_that_differ_are_refused_by_name(tmp_path: Path, tag: str) -> None:
     one = store(tmp_path, "cnn", predict(CLIPS, 0.5, 0), CLIPS)
     two = store(tmp_path, "llm", predict(CLIPS, 0.5, 1), CLIPS, **{tag: "other"})
     with pytest.raises(NotComparableError, match=f"{one.run_id}.*{two.run_id}.*differ in {tag}.*other"):
         compare([one, two])
 
 
-def test_folds_of_a_fusion_are_pooled_by_how_its_members_were_configured(tmp_path: Path) -> None:
+def test_folds_of_a_fusion_are_pooled_by_the_configuration_of_its_members(tmp_path: Path) -> None:
     def fusion(fold: int, word: str, settings: str) -> StoredRun:
         params = {"model.members": f"['{word}']"}
         return store(
@@ -102,21 +124,21 @@ def test_folds_of_a_fusion_are_pooled_by_how_its_members_were_configured(tmp_pat
         )
 
     alike = [fusion(0, "id-of-fold-0", "cnn-1"), fusion(1, "id-of-fold-1", "cnn-1")]
-    assert [one.folds for one in in_series(alike)] == [{0, 1}]
+    assert [group.folds for group in group_runs(alike)] == [{0, 1}]
     unlike = [fusion(0, "cnn", "cnn-1"), fusion(1, "cnn", "cnn-2")]
-    assert [one.name for one in in_series(unlike)] == ["fusion model.members=cnn-1", "fusion model.members=cnn-2"]
+    assert [group.name for group in group_runs(unlike)] == ["fusion model.members=cnn-1", "fusion model.members=cnn-2"]
 
 
-def test_a_series_is_told_by_the_name_of_a_group_where_that_says_all(tmp_path: Path) -> None:
+def test_a_run_group_is_named_by_the_choice_of_a_group_if_other_keys_follow_from_it(tmp_path: Path) -> None:
     def probe(**head: str) -> StoredRun:
         params = {f"head.{key}": value for key, value in head.items()}
         return store(tmp_path, "probe", predict(half(0), 0.5, 0), half(0), params=params, key_groups="head")
 
     svm = probe(name="svm", members="['svm']", svm_c="[3.0]")
     logistic = probe(name="logistic", members="['logistic']", svm_c="[1.0]")
-    assert [one.name for one in in_series([svm, logistic])] == ["probe head=svm", "probe head=logistic"]
+    assert [group.name for group in group_runs([svm, logistic])] == ["probe head=svm", "probe head=logistic"]
     changed = probe(name="svm", members="['svm']", svm_c="[9.0]")
-    names = [one.name for one in in_series([svm, logistic, changed])]
+    names = [group.name for group in group_runs([svm, logistic, changed])]
     assert names[0] == "probe head=svm head.svm_c=[3.0]" and names[2] == "probe head=svm head.svm_c=[9.0]"
 
 
@@ -131,19 +153,29 @@ def test_no_common_fold_and_no_such_baseline_are_refused(tmp_path: Path) -> None
         compare([])
 
 
-def test_settings_tell_series_apart_but_not_those_of_groups_that_a_predictor_does_not_read(tmp_path: Path) -> None:
-    def run(rate: str, prompt: str) -> object:
+def test_run_groups_differ_in_settings_that_the_predictor_reads_and_in_no_others(tmp_path: Path) -> None:
+    def run(rate: str, prompt: str) -> StoredRun:
         params = {"trainer.learning_rate": rate, "llm.prompt": prompt}
         return store(tmp_path, "cnn", predict(CLIPS, 0.5, 0), CLIPS, params=params)
 
-    names = [line.series.name for line in compare([run("1e-3", "a"), run("1e-4", "b")]).lines]  # type: ignore[list-item]
+    names = [result.name for result in compare([run("1e-3", "a"), run("1e-4", "b")]).results]
     assert names == ["cnn trainer.learning_rate=1e-3", "cnn trainer.learning_rate=1e-4"]
 
 
-def test_a_key_that_an_older_version_did_not_have_is_a_key_not_set(tmp_path: Path) -> None:
+def test_a_key_that_an_older_version_lacks_counts_as_null(tmp_path: Path) -> None:
     one = store(tmp_path, "cnn", predict(half(0), 0.5, 0), half(0), fold=0)
     two = store(tmp_path, "cnn", predict(half(1), 0.5, 0), half(1), fold=1, params={"split.test_root": "null"})
-    assert [line.series.name for line in compare([one, two]).lines] == ["cnn"]
+    assert [result.name for result in compare([one, two]).results] == ["cnn"]
+
+
+def test_the_names_of_many_runs_are_looked_up_by_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [store(tmp_path, model, predict(half(0), 0.5, 0), half(0), size="half") for model in ("cnn", "llm")]
+    monkeypatch.setattr(run_groups.tracking, "search", lambda cfg, experiment: runs)
+    cfg = runs[0].tracking
+    assert run_groups.select_runs(cfg, "e", [], {"size": "half"}, ["llm"]) == [runs[1]]
+    assert run_groups.select_runs(cfg, "e", [], {"size": "paper"}) == []
+    with pytest.raises(RunNotFoundError, match=r"svm.*model=svm"):
+        run_groups.select_runs(cfg, "e", [], {}, ["cnn", "svm"])
 
 
 def test_the_latest_of_each_model_with_its_folds_and_seeds(tmp_path: Path) -> None:

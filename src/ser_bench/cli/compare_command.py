@@ -58,7 +58,7 @@ def run(selection: Selection, baseline: str | None, claimed: Path | None, out: P
     if parent:
         comparisons = paired.comparisons_of_sweep(cfg, parent, baseline, tags)
     else:
-        runs = run_groups.chosen(cfg, experiment, list(selection.run_ids), tags, selection.models)
+        runs = run_groups.select_runs(cfg, experiment, list(selection.run_ids), tags, selection.models)
         comparisons = [paired.compare(runs, baseline)]
     document = comparison.Report.of(REPORT_TITLE, comparisons, claimed or DEFAULT_FILE)
     print(comparison.all_as_text(comparisons))

@@ -1,13 +1,14 @@
 """Comparison of stored runs, and the report about it.
 
-- `run_groups`: which runs belong together; `paired`: the paired comparison of run groups;
-- `verdict`: the comparison in words; `report_tables`, `report_figures`, `across_protocols`: what a report shows;
-- `report`: the content of a report; `markdown`, `html_page`, `report_files`: a report as text, page and files;
-- `claims`: figures that others report.
+- `run_groups`: which stored runs are compared, and which belong to one configuration;
+- `fold_pooling`: the folds of a run group, pooled on the clips that all groups predicted;
+- `paired`: the paired comparison of run groups; `verdict`: its result in three sentences;
+- `report`: the content of a report and its files, made of `report_tables`, `report_figures`, `report_html` (with
+  `report.html.j2`) and `report_markdown`;
+- `claims`: figures that other publications claim.
 """
 
-from ser_bench.comparison.markdown import all_as_text, as_text
-from ser_bench.comparison.report import Report
-from ser_bench.comparison.report_files import write
+from ser_bench.comparison.report import Report, write
+from ser_bench.comparison.report_markdown import all_as_text, as_text
 
 __all__ = ["Report", "all_as_text", "as_text", "write"]

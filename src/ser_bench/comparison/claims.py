@@ -1,4 +1,4 @@
-"""Figures that others report, from a small YAML file: shown as claimed, beside what was measured, never tested."""
+"""Figures that other publications claim, read from a YAML file. Reports show them as claimed; they are never tested."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ DEFAULT_FILE = PROJECT_ROOT / "conf" / "claimed.yaml"
 
 @dataclass(frozen=True)
 class Claim:
-    """One figure as its authors report it.
+    """One claimed figure.
 
     Attributes:
-        system: what they call it.
-        corpus: our name of the corpus.
-        protocol: how they say they split, in their words or ours.
-        source: where it is published.
-        uar, accuracy: shares, None where not reported.
-        note: what a reader should know, such as what leaks.
+        system: name of the system in its publication.
+        corpus: name of the corpus in ser_bench.
+        protocol: how the data were split.
+        source: where the figure is published.
+        uar, accuracy: from 0 to 1; None if not reported.
+        note: a remark for the reader, for example on leakage.
     """
 
     system: str
@@ -36,39 +36,40 @@ class Claim:
 
 
 def load(path: Path = DEFAULT_FILE) -> list[Claim]:
-    """Every claim of the file: a list of mappings with the fields of `Claim`.
+    """Return every claim of a file, which is a list of mappings with the fields of `Claim`.
 
     Raises:
-        ConfigError: the file cannot be read, a field is unknown or missing, or a figure is no share.
+        ConfigError: if the file cannot be read, a field is unknown or missing, or a figure is not from 0 to 1.
     """
     try:
         entries = OmegaConf.to_container(OmegaConf.load(path)) or []
-    except Exception as error:  # omegaconf and yaml have no common base
+    except Exception as error:  # omegaconf and yaml have no common base class
         raise ConfigError(f"{path}: cannot be read as YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(entries, list):
-        raise ConfigError(f"{path}: write a list of claims, each with {_names()}")
+        raise ConfigError(f"{path}: write a list of claims, each with {_field_names()}")
     return [_claim(path, number, entry) for number, entry in enumerate(entries, start=1)]
 
 
 def claims_on(corpus: str, path: Path = DEFAULT_FILE) -> list[Claim]:
-    """The claims about one corpus; none where the default file is not there (an installed package)."""
+    """Return the claims on one corpus; [] if the default file does not exist, as in an installed package."""
     return [claim for claim in load(path) if claim.corpus == corpus] if path.exists() or path != DEFAULT_FILE else []
 
 
 def _claim(path: Path, number: int, entry: object) -> Claim:
-    where = f"{path}: claim {number}"
+    origin = f"{path}: claim {number}"
     if not isinstance(entry, dict):
-        raise ConfigError(f"{where} is no mapping; give {_names()}")
+        raise ConfigError(f"{origin} is not a mapping; give {_field_names()}")
     unknown = sorted(set(map(str, entry)) - {field.name for field in fields(Claim)})
     missing = [name for name in ("system", "corpus", "protocol", "source") if not entry.get(name)]
     if unknown or missing:
-        raise ConfigError(f"{where}: {'unknown ' + unknown[0] if unknown else 'no ' + missing[0]}; give {_names()}")
-    shares = {name: entry.get(name) for name in ("uar", "accuracy")}
-    for name, value in shares.items():
+        problem = f"unknown field {unknown[0]}" if unknown else f"the field {missing[0]} is missing"
+        raise ConfigError(f"{origin}: {problem}; give {_field_names()}")
+    for name in ("uar", "accuracy"):
+        value = entry.get(name)
         if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
-            raise ConfigError(f"{where}: {name} is {value!r}, and must be a share from 0 to 1")
+            raise ConfigError(f"{origin}: {name} is {value!r}, but must be a number from 0 to 1")
     return Claim(**{str(name): value for name, value in entry.items()})
 
 
-def _names() -> str:
+def _field_names() -> str:
     return ", ".join(field.name for field in fields(Claim))

@@ -1,7 +1,8 @@
-"""What one report holds, and the same as JSON."""
+"""The report on a comparison: its content, and the files that hold it (HTML, Markdown, JSON)."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,22 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from ser_bench import __version__
-from ser_bench.comparison import across_protocols, report_tables
+from ser_bench.comparison import report_tables
 from ser_bench.comparison.claims import DEFAULT_FILE, Claim, claims_on
-from ser_bench.comparison.markdown import as_markdown, as_markdown_table, leak_statements
-from ser_bench.comparison.paired import Comparison, Line
-from ser_bench.comparison.verdict import heading, to_use, verdict
+from ser_bench.comparison.paired import Comparison, GroupResult
+from ser_bench.comparison.report_html import as_html
+from ser_bench.comparison.report_markdown import as_markdown, as_markdown_table
+from ser_bench.comparison.verdict import heading, leakage_statements, recommended, verdict
 from ser_bench.errors import NotComparableError
+from ser_bench.evaluation import metrics
 from ser_bench.evaluation.statistics import Difference, Interval
+
+FILE_NAME = "comparison"
 
 
 @dataclass(frozen=True)
 class Report:
-    """Comparisons, one for each corpus and protocol, with what was refused and what is claimed elsewhere.
+    """Comparisons, one for each corpus and protocol, with refused runs and claims of other publications.
 
     Attributes:
         title: heading of the page.
-        comparisons: figures of different protocols stand side by side; nothing is tested across them.
+        comparisons: nothing is tested across them.
         refused: why some runs could not be compared.
         claims: by corpus.
     """
@@ -35,34 +40,39 @@ class Report:
     claims: Mapping[str, list[Claim]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, title: str, found: Sequence[Comparison | NotComparableError], claimed: Path = DEFAULT_FILE) -> Report:
-        """A report on what was compared and refused, with the claims of a file about the same corpora.
+    def of(
+        cls, title: str, outcomes: Sequence[Comparison | NotComparableError], claims_file: Path = DEFAULT_FILE
+    ) -> Report:
+        """Return a report on comparisons and refused runs, with the claims of a file on the same corpora.
 
         Raises:
-            ConfigError: the file of claims is wrong.
+            ConfigError: if the file of claims is wrong.
         """
-        comparisons = tuple(one for one in found if isinstance(one, Comparison))
-        refused = tuple(one for one in found if isinstance(one, NotComparableError))
+        comparisons = tuple(outcome for outcome in outcomes if isinstance(outcome, Comparison))
+        refused = tuple(outcome for outcome in outcomes if isinstance(outcome, NotComparableError))
         corpora = dict.fromkeys(comparison.corpus for comparison in comparisons)
-        return cls(title, comparisons, refused, {corpus: claims_on(corpus, claimed) for corpus in corpora})
+        return cls(title, comparisons, refused, {corpus: claims_on(corpus, claims_file) for corpus in corpora})
 
     def claims_on(self, comparison: Comparison) -> list[Claim]:
-        """Those about the corpus of a comparison."""
+        """Return the claims on the corpus of a comparison."""
         return self.claims.get(comparison.corpus, [])
 
+    def html(self) -> str:
+        """Return the whole report as one self-contained HTML page."""
+        return as_html(self)
+
     def markdown(self) -> str:
-        """The whole as Markdown."""
+        """Return the whole report as Markdown."""
         parts = [f"# {self.title}"]
-        steps = across_protocols.steps(self.comparisons)
-        if steps:
-            parts.append(
-                "Side by side, not tested across protocols:\n\n" + as_markdown_table(across_protocols.as_frame(steps))
-            )
+        results = report_tables.across_protocols(self.comparisons)
+        if results:
+            table = as_markdown_table(report_tables.as_frame(*report_tables.protocol_table(results)))
+            parts.append(f"Results by protocol (differences between protocols are not tested):\n\n{table}")
         parts += [as_markdown(c, self.claims_on(c)) for c in self.comparisons]
         return "\n\n".join(parts + [f"Not compared: {error}" for error in self.refused]) + "\n"
 
     def to_json(self) -> dict[str, Any]:
-        """The whole as JSON-able values; shares from 0 to 1, seconds, US dollars; null where not known."""
+        """Return the whole report as JSON-able values: shares from 0 to 1, seconds, US dollars; null if unknown."""
         return {
             "title": self.title,
             "version": __version__,
@@ -70,6 +80,22 @@ class Report:
             "not_compared": [str(error) for error in self.refused],
             "claimed": {corpus: [vars(claim) for claim in claims] for corpus, claims in self.claims.items()},
         }
+
+
+def write(report: Report, folder: Path) -> list[Path]:
+    """Write `comparison.html`, `.md` and `.json` into a folder, which is created; return their paths, HTML first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "html": report.html(),
+        "md": report.markdown(),
+        "json": json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n",
+    }
+    paths = []
+    for suffix, content in contents.items():
+        path = folder / f"{FILE_NAME}.{suffix}"
+        path.write_text(content, encoding="utf-8")
+        paths.append(path)
+    return paths
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:
@@ -84,48 +110,54 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "clips": len(comparison.clips),
         "speakers": comparison.speakers,
         "verdict": verdict(comparison),
-        "use": to_use(comparison).series.name,
-        "baseline": comparison.lines[0].series.name,
-        "predictors": [_line(line) for line in comparison.lines],
+        "recommended": recommended(comparison).name,
+        "baseline": comparison.baseline.name,
+        "predictors": [_result(result) for result in comparison.results],
         "pairs": [
             {"first": pair.first, "second": pair.second} | _difference(pair.difference, pair.adjusted_p)
             for pair in comparison.pairs
         ],
-        "leakage": leak_statements(comparison),
-        "per_class": report_tables.by_class(comparison).to_dict("records"),
+        "leakage": leakage_statements(comparison),
+        "support": {
+            label: score.support for label, score in metrics.per_class(comparison.baseline.predictions).items()
+        },
+        "per_class": {
+            metric: report_tables.by_class(comparison, metric).set_index("predictor").to_dict("index")
+            for metric in report_tables.CLASS_METRICS
+        },
     }
 
 
-def _line(line: Line) -> dict[str, Any]:
+def _result(result: GroupResult) -> dict[str, Any]:
     return {
-        "name": line.series.name,
-        "model": line.series.model,
-        "runs": [run.run_id for run in line.series.all],
-        "uar": _interval(line.uar),
-        "accuracy": _interval(line.accuracy),
-        "macro_f1": _interval(line.macro_f1),
-        "uar_by_seed": list(line.uar_by_seed),
-        "scores": dict(line.scores),
-        "usd_per_1000_clips": line.usd_per_1000,
-        "parameters": line.parameters,
-        "training_s": line.fit_s,
+        "name": result.name,
+        "model": result.group.model,
+        "runs": [run.run_id for run in result.group.all],
+        "uar": _interval(result.uar),
+        "accuracy": _interval(result.accuracy),
+        "macro_f1": _interval(result.macro_f1),
+        "uar_by_seed": list(result.uar_by_seed),
+        "scores": dict(result.scores),
+        "usd_per_1000_clips": result.usd_per_1000,
+        "parameters": result.parameters,
+        "training_s": result.fit_s,
     }
 
 
 def _difference(difference: Difference, adjusted_p: float | None) -> dict[str, Any]:
     return {
-        "uar_second_less_first": _interval(difference.interval),
+        "uar_second_minus_first": _interval(difference.interval),
         "p": difference.p,
         "p_holm": adjusted_p,
         "p_mcnemar": difference.mcnemar_p,
     }
 
 
-def _interval(found: Interval) -> dict[str, Any]:
-    known = not math.isnan(found.low)
+def _interval(interval: Interval) -> dict[str, Any]:
+    has_bounds = not math.isnan(interval.low)
     return {
-        "value": found.value,
-        "low": found.low if known else None,
-        "high": found.high if known else None,
-        "speakers": found.speakers,
+        "value": interval.value,
+        "low": interval.low if has_bounds else None,
+        "high": interval.high if has_bounds else None,
+        "speakers": interval.speakers,
     }

@@ -1,4 +1,8 @@
-"""The figures of a comparison as tables: one line a predictor, and scores by class, speaker, sex, sentence, level."""
+"""The tables of a report.
+
+One row per predictor (scores and cost), scores by emotion, speaker, sex, sentence and intensity, calibration, the clips
+on which predictors disagree, claims of other publications, and the results of one predictor under several protocols.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +13,30 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ser_bench.comparison.paired import Comparison, Line
-from ser_bench.comparison.verdict import bounds, p_value, points, share
+from ser_bench.comparison.claims import Claim
+from ser_bench.comparison.paired import Comparison, GroupResult
+from ser_bench.comparison.verdict import LEAKS_BY_NAME, bounds, p_value, points, share
 from ser_bench.evaluation import metrics
+from ser_bench.evaluation.metrics import METRICS, Float64Array
 from ser_bench.evaluation.sentence_ceiling import sentence_ceiling
+from ser_bench.evaluation.statistics import Interval
 from ser_bench.predictors.llm.parsing.answer import stated_reason
 from ser_bench.types import Predictions
 
 NOT_GIVEN = "n/a"
-GROUPS = {"speaker": "speaker", "sex": "sex", "sentence": "sentence", "intensity": "intensity"}
-"""Column of the clip table → heading."""
+CLIP_GROUPS = ("speaker", "sex", "sentence", "intensity")
+"""Columns of the clip table by which scores are given."""
+CLASS_METRICS = ("recall", "precision", "f1")
+PROTOCOL_ORDER = (*("paper", "clip", "sentence", "speaker", "loso", "speaker_sentence", "fixed", "cross_corpus"),)
+"""Protocols, from those with the most leakage to those with the least."""
+
+
+# One row per predictor.
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is shown, what it is sorted by (None: last), and what stands smaller below it."""
+    """A cell: its text, the value to sort by (None: last), and details that are shown smaller below the text."""
 
     text: str
     order: float | str | None
@@ -31,162 +44,177 @@ class Cell:
 
     @property
     def whole(self) -> str:
-        """Both in one line: "0.458 (0.415 to 0.501)"."""
+        """Text and details in one line: "0.458 (0.415 to 0.501)"."""
         return f"{self.text} ({self.detail})" if self.detail else self.text
 
 
 def main_table(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
-    """Headings and one line a predictor: figures with intervals, difference to the baseline, and the price."""
-    baseline = comparison.lines[0].series.name
-    rows = [_cells(line, baseline) for line in comparison.lines]
+    """Return headings, and one row per predictor: scores with intervals, difference to the baseline, and cost."""
+    rows = [_scores(result, comparison.baseline.name) | _cost(result) for result in comparison.results]
     return list(rows[0]), [list(row.values()) for row in rows]
 
 
-def _cells(line: Line, baseline: str) -> dict[str, Cell]:
-    cells = {"predictor": Cell(line.series.name, line.series.name)}
-    for name, figure in (("UAR", line.uar), ("accuracy", line.accuracy), ("macro-F1", line.macro_f1)):
-        cells[name] = Cell(share(figure.value), figure.value, bounds(figure))
-    if len(line.uar_by_seed) > 1:
-        spread = share(float(np.std(line.uar_by_seed, ddof=1)))
-        told = f"{bounds(line.uar)}; {len(line.uar_by_seed)} seeds, standard deviation {spread}"
-        cells["UAR"] = Cell(share(line.uar.value), line.uar.value, told)
-    against = f"less {baseline}, points UAR"
-    if line.difference is None:
-        cells |= {against: Cell("baseline", 0.0), "p (Holm)": Cell("", None), "p (McNemar)": Cell("", None)}
+def as_frame(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> pd.DataFrame:
+    """Return a table of `Cell`s as texts."""
+    return pd.DataFrame([[cell.whole for cell in row] for row in rows], columns=list(headings))
+
+
+def _scores(result: GroupResult, baseline: str) -> dict[str, Cell]:
+    cells = {"predictor": Cell(result.name, result.name)}
+    for name, interval in (("uar", result.uar), ("accuracy", result.accuracy), ("macro_f1", result.macro_f1)):
+        detail = bounds(interval)
+        if name == "uar" and len(result.uar_by_seed) > 1:
+            deviation = share(float(np.std(result.uar_by_seed, ddof=1)))
+            detail += f"; {len(result.uar_by_seed)} seeds; SD {deviation}"
+        cells[METRICS[name].title] = Cell(share(interval.value), interval.value, detail)
+    heading = f"difference to {baseline} (UAR points)"
+    if result.difference is None:
+        cells |= {heading: Cell("baseline", 0.0), "p (Holm)": Cell("", None), "p (McNemar)": Cell("", None)}
     else:
-        found, mcnemar = line.difference.interval, line.difference.mcnemar_p
-        told = "" if math.isnan(found.low) else f"{points(found.low)} to {points(found.high)}"
-        cells[against] = Cell(points(found.value), found.value, told)
-        cells["p (Holm)"] = _p_cell(line.adjusted_p, "too few speakers")
-        cells["p (McNemar)"] = _p_cell(mcnemar, NOT_GIVEN)
-    return cells | _price(line)
+        interval = result.difference.interval
+        detail = "" if math.isnan(interval.low) else f"{points(interval.low)} to {points(interval.high)}"
+        cells[heading] = Cell(points(interval.value), interval.value, detail)
+        cells["p (Holm)"] = _p_cell(result.adjusted_p, "too few speakers")
+        cells["p (McNemar)"] = _p_cell(result.difference.mcnemar_p, NOT_GIVEN)
+    for name in ("log_loss", "ece"):
+        value = result.scores.get(name)
+        cells[METRICS[name].title] = Cell(NOT_GIVEN if value is None else share(value), value)
+    abstentions = float(np.mean([p.abstained.sum() for p in result.by_seed]))
+    return cells | {"abstentions": Cell(f"{abstentions:.0f}", abstentions)}
 
 
-def _p_cell(p: float | None, otherwise: str) -> Cell:
-    return Cell(otherwise if p is None else p_value(p).removeprefix("p = ").removeprefix("p "), p)
+def _p_cell(p: float | None, missing: str) -> Cell:
+    return Cell(missing if p is None else p_value(p).removeprefix("p = ").removeprefix("p "), p)
 
 
-def _price(line: Line) -> dict[str, Cell]:
-    abstained = float(np.mean([p.abstained.sum() for p in line.by_seed]))
-    speed = line.clips_per_second
+def _cost(result: GroupResult) -> dict[str, Cell]:
+    speed = result.clips_per_second
     return {
-        "log-loss": _optional(line.scores.get("log_loss")),
-        "ECE": _optional(line.scores.get("ece")),
-        "abstained": Cell(f"{abstained:.0f}", abstained),
         "clips/s": Cell(NOT_GIVEN if speed is None else f"{speed:,.0f}" if speed >= 10 else f"{speed:.2f}", speed),
-        "USD/1,000": Cell(f"{line.usd_per_1000:.2f}", line.usd_per_1000),
-        "parameters": Cell(NOT_GIVEN if line.parameters is None else f"{line.parameters:,.0f}", line.parameters),
-        "training": Cell(duration(line.fit_s), line.fit_s),
+        "USD/1,000 clips": Cell(f"{result.usd_per_1000:.2f}", result.usd_per_1000),
+        "parameters": Cell(NOT_GIVEN if result.parameters is None else f"{result.parameters:,.0f}", result.parameters),
+        "training time": Cell(duration(result.fit_s), result.fit_s),
     }
 
 
-def by_class(comparison: Comparison) -> pd.DataFrame:
-    """Recall, precision and F1 of every class and predictor; support beside it."""
-    columns: dict[str, list[object]] = {"emotion": [], "clips": []}
-    first = metrics.per_class(comparison.lines[0].predictions)
-    columns["emotion"], columns["clips"] = list(first), [score.support for score in first.values()]
-    for line in comparison.lines:
-        scores = [metrics.per_class(p) for p in line.by_seed]
-        for what in ("recall", "precision", "f1"):
-            columns[f"{line.series.name}: {what if what != 'f1' else 'F1'}"] = [
-                float(np.mean([getattr(score[label], what) for score in scores])) for label in first
-            ]
-    return pd.DataFrame(columns)
-
-
-def by_group(comparison: Comparison, column: str) -> pd.DataFrame | None:
-    """Clips and each predictor's UAR (of the classes that the group has) by speaker, sex, sentence or intensity.
-
-    None where the corpus does not say.
-    """
-    groups = comparison.clips[column].astype(str)
-    if not groups.any():
-        return None
-    rows = []
-    for group in sorted(groups.unique()):
-        where = np.flatnonzero((groups == group).to_numpy())
-        row: dict[str, object] = {GROUPS[column]: group or "(not given)", "clips": len(where)}
-        for line in comparison.lines:
-            row[line.series.name] = float(np.mean([metrics.uar(p.take(where.tolist())) for p in line.by_seed]))
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def confusion_shares(line: Line) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """[C, C+1]: share of each true class by answer, abstentions last, the mean over seeds; 0 for absent classes."""
-    table = np.mean([metrics.confusion(p) for p in line.by_seed], axis=0)
-    return np.asarray(table / np.maximum(table.sum(axis=1, keepdims=True), 1))
-
-
-def reliability(predictions: Predictions, bins: int = 10) -> pd.DataFrame:
-    """Mean confidence and accuracy in equal-width bins of confidence; empty bins are left out.
-
-    Source: DeGroot & Fienberg (1983), The Statistician 32, 12-22. Abstentions are left out: they claim nothing.
-    """
-    kept = ~predictions.abstained
-    confidence = predictions.probabilities.max(axis=1)[kept]
-    right = (np.array(predictions.predicted) == np.array(predictions.truth))[kept]
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    frame = pd.DataFrame({"bin": place, "confidence": confidence, "accuracy": right.astype(float)})
-    means = frame.groupby("bin").mean()
-    return means.assign(clips=frame.groupby("bin").size()).reset_index(drop=True)
-
-
-def risk_coverage(predictions: Predictions) -> pd.DataFrame:
-    """Share of errors among the most confident answers, by the share of clips answered so; both in (0, 1].
-
-    Source: El-Yaniv & Wiener (2010), JMLR 11, 1605-1641. Abstentions come last and count as errors. Clips of equal
-    confidence enter together, so that their order does not matter.
-    """
-    confidence = np.where(predictions.abstained, -1.0, predictions.probabilities.max(axis=1))
-    wrong = (np.array(predictions.predicted) != np.array(predictions.truth)).astype(float)
-    frame = pd.DataFrame({"confidence": confidence, "wrong": wrong}).groupby("confidence")["wrong"]
-    steps = pd.DataFrame({"wrong": frame.sum(), "clips": frame.size()}).sort_index(ascending=False).cumsum()
-    return pd.DataFrame({"coverage": steps["clips"] / len(wrong), "risk": steps["wrong"] / steps["clips"]})
-
-
-def disagreements(comparison: Comparison, count: int = 12) -> pd.DataFrame:
-    """The clips on which predictors differ most: clip, truth, and what each said with its probability and its reason.
-
-    Differing is the mean total variation distance, ½ Σ|p − q|, over all pairs of predictors; range [0, 1]. Clips on
-    which all of them give the same label are left out.
-    """
-    first = [line.predictions for line in comparison.lines]
-    distance = np.zeros(len(comparison.clips))
-    for i, one in enumerate(first):
-        for two in first[i + 1 :]:
-            distance += 0.5 * np.abs(one.probabilities - two.probabilities).sum(axis=1)
-    said = np.array([p.predicted for p in first])
-    differing = (said != said[0]).any(axis=0)
-    order = [i for i in np.argsort(-distance, kind="stable") if differing[i]][:count]
-    rows = []
-    for i in order:
-        row = {"clip": first[0].rows[i].clip_id, "truth": first[0].truth[i]}
-        row |= {line.series.name: _said(line.predictions, i) for line in comparison.lines}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def sentence_remark(comparison: Comparison) -> str | None:
-    """What knowing the sentence alone allows on these clips; None where sentences are not known."""
-    sentences = [str(code) for code in comparison.clips["sentence"]]
-    if not all(sentences):
-        return None
-    best = sentence_ceiling(sentences, [str(truth) for truth in comparison.clips["truth"]])
-    return (
-        f"Who knew the sentence of every clip and nothing else could reach accuracy {share(best.accuracy)} and "
-        f"UAR {share(best.uar)} here at most; more than that comes from the voice, or from how the words were misheard."
-    )
-
-
 def duration(seconds: float) -> str:
-    """ "43 s", "12 min", "3.4 h"."""
+    """Format a duration.
+
+    >>> duration(43), duration(750), duration(12_300)
+    ('43 s', '12 min', '3.4 h')
+    """
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
 
 
-def _said(predictions: Predictions, i: int) -> str:
+# Scores by emotion and by group of clips.
+
+
+def by_class(comparison: Comparison, metric: str) -> pd.DataFrame:
+    """Return recall, precision or F1 (`CLASS_METRICS`): one row per predictor, one column per emotion."""
+    compute = METRICS[metric].compute
+    rows = []
+    for result in comparison.results:
+        values = np.mean([compute(metrics.confusion(p)) for p in result.by_seed], axis=0)
+        rows.append({"predictor": result.name} | dict(zip(comparison.labels, values.tolist(), strict=True)))
+    return pd.DataFrame(rows)
+
+
+def by_clip_group(comparison: Comparison, column: str) -> pd.DataFrame | None:
+    """Return the UAR of every predictor by speaker, sex, sentence or intensity: one row per group of clips.
+
+    The UAR of a group is over the emotions that the group has. Returns None if the corpus does not give the column.
+    """
+    values = comparison.clips[column].astype(str)
+    if not values.any():
+        return None
+    rows = []
+    for value in sorted(values.unique()):
+        positions = np.flatnonzero((values == value).to_numpy()).tolist()
+        row: dict[str, object] = {column: value or "(not given)", "clips": len(positions)}
+        for result in comparison.results:
+            row[result.name] = float(np.mean([metrics.uar(p.take(positions)) for p in result.by_seed]))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def confusion_shares(result: GroupResult) -> Float64Array:
+    """Return the share of each true class by answer, [C, C + 1], the mean over seeds; 0 for absent classes."""
+    counts = np.mean([metrics.confusion(p) for p in result.by_seed], axis=0)
+    return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+
+
+def sentence_remark(comparison: Comparison) -> str | None:
+    """Return the ceiling of a predictor that uses the sentence alone; None if sentences are unknown."""
+    sentences = [str(code) for code in comparison.clips["sentence"]]
+    if not all(sentences):
+        return None
+    ceiling = sentence_ceiling(sentences, [str(truth) for truth in comparison.clips["truth"]])
+    return (
+        f"A predictor that uses the spoken sentence alone can reach at most accuracy {share(ceiling.accuracy)} and "
+        f"UAR {share(ceiling.uar)} on these clips. Higher scores need the voice, or transcripts with errors due to it."
+    )
+
+
+# Confidence.
+
+
+def reliability(predictions: Predictions, bins: int = 10) -> pd.DataFrame:
+    """Return mean confidence, accuracy and number of clips in equal-width bins of confidence, without empty bins.
+
+    Abstentions are left out, because they have no answer whose probability could be compared with its accuracy.
+    Source: DeGroot & Fienberg (1983), The Statistician 32, 12-22.
+    """
+    truth, answers = metrics.label_indices(predictions)
+    answered = ~predictions.abstained
+    confidence = predictions.probabilities.max(axis=1)[answered]
+    right = (truth == answers)[answered].astype(float)
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    grouped = pd.DataFrame({"bin": bin_of, "confidence": confidence, "accuracy": right}).groupby("bin")
+    return grouped.mean().assign(clips=grouped.size()).reset_index(drop=True)
+
+
+def risk_coverage(predictions: Predictions) -> pd.DataFrame:
+    """Return the share of errors (risk) among the most confident answers, by their share of all clips (coverage).
+
+    Both are in [0, 1]. Abstentions come last and count as errors. Clips of equal confidence enter together, so that
+    their order has no influence. Source: El-Yaniv & Wiener (2010), JMLR 11, 1605-1641.
+    """
+    truth, answers = metrics.label_indices(predictions)
+    confidence = np.where(predictions.abstained, -1.0, predictions.probabilities.max(axis=1))
+    errors = pd.DataFrame({"confidence": confidence, "wrong": (truth != answers).astype(float)})
+    grouped = errors.groupby("confidence")["wrong"]
+    sums = pd.DataFrame({"wrong": grouped.sum(), "clips": grouped.size()}).sort_index(ascending=False).cumsum()
+    return pd.DataFrame({"coverage": sums["clips"] / len(truth), "risk": sums["wrong"] / sums["clips"]})
+
+
+# Disagreements.
+
+
+def disagreements(comparison: Comparison, count: int = 12) -> pd.DataFrame:
+    """Return the clips on which predictors differ most: clip, truth, and each answer with its probability and reason.
+
+    The measure is the mean total variation distance, ½ Σ|p − q|, over all pairs of predictors; range [0, 1]. Clips with
+    the same answer of all predictors are left out.
+    """
+    of_predictors = [result.predictions for result in comparison.results]
+    distance = np.zeros(len(comparison.clips))
+    for i, first in enumerate(of_predictors):
+        for second in of_predictors[i + 1 :]:
+            distance += 0.5 * np.abs(first.probabilities - second.probabilities).sum(axis=1)
+    answers = np.array([p.predicted for p in of_predictors])
+    differing = (answers != answers[0]).any(axis=0)
+    order = [i for i in np.argsort(-distance, kind="stable") if differing[i]][:count]
+    rows = []
+    for i in order:
+        row = {"clip": of_predictors[0].rows[i].clip_id, "truth": of_predictors[0].truth[i]}
+        row |= {result.name: _answer(result.predictions, i) for result in comparison.results}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _answer(predictions: Predictions, i: int) -> str:
     if predictions.abstained[i]:
         return "(abstained)"
     probability = f" {predictions.probabilities[i].max():.2f}" if predictions.gives_probabilities else ""
@@ -194,10 +222,96 @@ def _said(predictions: Predictions, i: int) -> str:
     return f"{predictions.predicted[i]}{probability}" + (f" (“{reason}”)" if reason else "")
 
 
-def _optional(value: float | None) -> Cell:
-    return Cell(NOT_GIVEN if value is None else share(value), value)
+# Claims of other publications.
 
 
-def as_frame(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> pd.DataFrame:
-    """The texts of a table."""
-    return pd.DataFrame([[cell.whole for cell in row] for row in rows], columns=list(headings))
+def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
+    """Return claims as texts, one row per claim."""
+    return pd.DataFrame(
+        [
+            {
+                "system": f"{claim.system} (claimed)",
+                METRICS["uar"].title: "" if claim.uar is None else share(claim.uar),
+                METRICS["accuracy"].title: "" if claim.accuracy is None else share(claim.accuracy),
+                "protocol": claim.protocol,
+                "note": claim.note,
+                "source": claim.source,
+            }
+            for claim in claims
+        ]
+    )
+
+
+# One predictor under several protocols. The results are shown side by side; differences between them are not tested.
+
+
+@dataclass(frozen=True)
+class ProtocolResult:
+    """The result of one predictor under one protocol.
+
+    Attributes:
+        predictor: name of the run group.
+        protocol: of the split.
+        clips: number of clean test clips.
+        accuracy, uar: on these clips.
+        all_rows: under `paper`, number and accuracy of all test rows, augmented ones included, as in the paper; None
+            under other protocols.
+    """
+
+    predictor: str
+    protocol: str
+    clips: int
+    accuracy: Interval
+    uar: Interval
+    all_rows: tuple[int, float] | None
+
+
+def across_protocols(comparisons: Sequence[Comparison]) -> list[ProtocolResult]:
+    """Return the results of predictors that were run under several protocols on one corpus, in `PROTOCOL_ORDER`."""
+    rank = {protocol: i for i, protocol in enumerate(PROTOCOL_ORDER)}
+    ordered = sorted(comparisons, key=lambda comparison: rank.get(comparison.protocol, len(rank)))
+    results = [_protocol_result(comparison, result) for comparison in ordered for result in comparison.results]
+    protocols: dict[str, set[str]] = {}
+    for result in results:
+        protocols.setdefault(result.predictor, set()).add(result.protocol)
+    return [result for result in results if len(protocols[result.predictor]) > 1]
+
+
+def protocol_table(results: Sequence[ProtocolResult]) -> tuple[list[str], list[list[Cell]]]:
+    """Return headings, and one row per predictor and protocol: scores with intervals, and what leaks."""
+    rows = [
+        {
+            "predictor": Cell(result.predictor, result.predictor),
+            "split": Cell(result.protocol, result.protocol),
+            "clips": Cell(f"{result.clips:,}", result.clips),
+            METRICS["accuracy"].title: Cell(
+                share(result.accuracy.value), result.accuracy.value, bounds(result.accuracy)
+            ),
+            METRICS["uar"].title: Cell(share(result.uar.value), result.uar.value, bounds(result.uar)),
+            "accuracy with augmented rows": _all_rows(result.all_rows),
+            "leakage": Cell(LEAKS_BY_NAME[result.protocol], LEAKS_BY_NAME[result.protocol]),
+        }
+        for result in results
+    ]
+    return list(rows[0]), [list(row.values()) for row in rows]
+
+
+def _protocol_result(comparison: Comparison, result: GroupResult) -> ProtocolResult:
+    run = result.group.first_of(comparison.folds[0])
+    rows, accuracy = run.metrics.get("test/rows"), run.metrics.get("test/accuracy")
+    augmented = "test_clean/accuracy" in run.metrics and rows is not None and accuracy is not None
+    return ProtocolResult(
+        result.name,
+        comparison.protocol,
+        len(comparison.clips),
+        result.accuracy,
+        result.uar,
+        (int(rows or 0), float(accuracy or 0.0)) if augmented else None,
+    )
+
+
+def _all_rows(all_rows: tuple[int, float] | None) -> Cell:
+    if all_rows is None:
+        return Cell("", None)
+    rows, accuracy = all_rows
+    return Cell(share(accuracy), accuracy, f"{rows:,} rows")

@@ -1,4 +1,8 @@
-"""Which stored runs belong together: by id, the latest of each model, and the folds and seeds of one configuration."""
+"""Run groups: which stored runs are compared, and which of them belong to one configuration.
+
+`select_runs` selects runs by id, or the latest run of each model. `group_runs` collects the folds and seeds of one
+configuration in a `RunGroup`; `fold_pooling` then pools its folds.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,17 @@ from ser_bench.tracking import StoredRun
 from ser_bench.types import digest_of
 
 MUST_EQUAL = ("corpus", "protocol", "labels", "corpus_digest", "partition")
-"""Tags in which the runs of one fold agree, or were not measured on the same clips over the same labels."""
+"""Tags that runs of one fold must have in common. Otherwise they were measured on other clips or over other labels."""
 
 
 @dataclass(frozen=True)
-class Series:
-    """One configuration: its runs by seed and fold."""
+class RunGroup:
+    """The runs of one configuration.
+
+    Attributes:
+        name: of the model, with the keys in which the group differs from other groups of that model.
+        runs: seed → fold → run.
+    """
 
     name: str
     runs: Mapping[int, Mapping[int, StoredRun]]
@@ -30,33 +39,33 @@ class Series:
 
     @property
     def all(self) -> list[StoredRun]:
-        """Every run, by seed, then fold."""
+        """Every run, ordered by seed, then by fold."""
         return [self.runs[seed][fold] for seed in sorted(self.runs) for fold in sorted(self.runs[seed])]
 
     @property
     def folds(self) -> set[int]:
-        """Folds that every seed has run."""
+        """Folds of which every seed has a run."""
         return set.intersection(*(set(folds) for folds in self.runs.values()))
 
     def first_of(self, fold: int) -> StoredRun:
-        """The run of this fold with the first seed."""
+        """The run of a fold with the smallest seed."""
         return self.runs[min(self.runs)][fold]
 
 
-def chosen(
+def select_runs(
     cfg: TrackingConfig, experiment: str, ids: Sequence[str], tags: Mapping[str, str], models: Sequence[str] = ()
 ) -> list[StoredRun]:
-    """Runs by id; without ids the latest of each model in an MLflow experiment, among those with these tags.
+    """Return runs by id, or the latest run of each model of an MLflow experiment.
 
     Args:
         cfg: the store.
-        experiment: MLflow's name of it.
-        ids: run ids, or their first letters.
-        tags: name → value.
-        models: names of the models that are wanted, adaptation included ("whisper_probe+speaker_stats"); (): all.
+        experiment: name of the MLflow experiment.
+        ids: run ids, or their first letters. If empty, the latest runs are returned.
+        tags: name → value that the latest runs must have.
+        models: names of the models, with adaptation ("whisper_probe+speaker_stats"); (): all models.
 
     Raises:
-        RunNotFoundError: an id is not known or stands for several runs, or one of the models has no finished run.
+        RunNotFoundError: if an id is unknown or ambiguous, or one of the models has no finished run.
     """
     if ids:
         return [tracking.load_run(cfg, run_id) for run_id in ids]
@@ -64,14 +73,17 @@ def chosen(
     wanted = [run for run in stored if all(run.tags.get(name) == tags[name] for name in tags)]
     missing = sorted(set(models) - {run.tags["model"] for run in wanted})
     if missing:
-        raise RunNotFoundError(f"no finished run of {', '.join(missing)} in the MLflow experiment {experiment}")
+        raise RunNotFoundError(
+            f"no finished run of {', '.join(missing)} in the MLflow experiment {experiment}; "
+            f"start one with: python run.py model={missing[0].partition('+')[0]}"
+        )
     return latest_comparable([run for run in wanted if not models or run.tags["model"] in models])
 
 
 def latest_comparable(runs: Sequence[StoredRun]) -> list[StoredRun]:
-    """The newest configuration of each model, its folds and seeds, on the corpus and split of the newest run of all.
+    """Return the latest configuration of each model, with its folds and seeds.
 
-    Runs on shuffled labels are controls and no candidates: they are compared by id.
+    Corpus and split are those of the latest run. Runs on shuffled labels are left out; they can be compared by id.
     """
     candidates = sorted(
         (run for run in runs if run.tags.get("shuffle_labels") != "true"), key=lambda run: -run.start_time
@@ -90,58 +102,60 @@ def latest_comparable(runs: Sequence[StoredRun]) -> list[StoredRun]:
     return [run for run in same if setting_of(run) == newest[run.tags["model"]]]
 
 
-def in_series(runs: Iterable[StoredRun]) -> list[Series]:
-    """Group runs by configuration, whatever their fold and seed; of two runs of one fold and seed the newer one counts.
+def group_runs(runs: Iterable[StoredRun]) -> list[RunGroup]:
+    """Group runs by configuration, whatever their fold and seed.
 
-    A series is named after its model and the keys in which it differs from the others of that model.
+    Of two runs of one fold and seed the newer one is used. A group is named after its model and the keys in which it
+    differs from other groups of that model.
     """
     by_model: dict[str, dict[str, list[StoredRun]]] = {}
     for run in sorted(runs, key=lambda run: run.start_time):
         by_model.setdefault(run.tags["model"], {}).setdefault(digest_of(setting_of(run)), []).append(run)
-    result = []
-    for model, groups in by_model.items():
-        named = [_params_of(members[0], labels=True) for members in groups.values()]
-        telling = _telling(named)
-        for members, setting in zip(groups.values(), named, strict=True):
-            name = " ".join([model, *(f"{key.removesuffix('.name')}={setting.get(key, 'null')}" for key in telling)])
+    groups = []
+    for model, by_setting in by_model.items():
+        settings = [_params_of(members[0], labels=True) for members in by_setting.values()]
+        keys = _distinguishing_keys(settings)
+        for members, setting in zip(by_setting.values(), settings, strict=True):
+            name = " ".join([model, *(f"{key.removesuffix('.name')}={setting.get(key, 'null')}" for key in keys)])
             seeds: dict[int, dict[int, StoredRun]] = {}
             for run in members:
                 seeds.setdefault(int(run.tags["seed"]), {})[int(run.tags["fold"])] = run
-            result.append(Series(name, seeds))
-    return result
+            groups.append(RunGroup(name, seeds))
+    return groups
 
 
-def _telling(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """Keys in which configurations differ; for a group chosen by name ("head=svm") the name alone is enough.
+def _distinguishing_keys(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the keys in which configurations differ.
 
-    Unless a key of it was changed beside the name: then the key is listed too.
+    Keys that follow from the name of a configuration group ("head=svm") are left out, unless one of them was changed
+    beside the name.
     """
-    varying = sorted({key for one in settings for key in one if len({other.get(key) for other in settings}) > 1})
-    named = [key for key in varying if key.endswith(".name")]
+    varying = sorted({key for setting in settings for key in setting if len({s.get(key) for s in settings}) > 1})
+    group_names = [key for key in varying if key.endswith(".name")]
 
     def follows(key: str, name: str) -> bool:
         if key == name or key.partition(".")[0] != name.partition(".")[0]:
             return False
-        return len({(one.get(name), one.get(key)) for one in settings}) == len({one.get(name) for one in settings})
+        return len({(s.get(name), s.get(key)) for s in settings}) == len({s.get(name) for s in settings})
 
-    return [key for key in varying if not any(follows(key, name) for name in named)]
+    return [key for key in varying if not any(follows(key, name) for name in group_names)]
 
 
 def setting_of(run: StoredRun) -> dict[str, str]:
-    """The scientific keys of a run's configuration, of the groups that its predictor reads.
+    """Return the scientific keys of a run's configuration, of the groups that its predictor reads.
 
     A key with the value null counts as absent. The members of a fusion count by their own configuration, whether they
-    were named by model or by id.
+    were given by model or by run id.
     """
     return _params_of(run, labels=False)
 
 
 def _params_of(run: StoredRun, labels: bool) -> dict[str, str]:
-    """The same, with or without the names of choices; a key that this version does not know is scientific."""
+    """Return the keys of `setting_of`, with or without label keys. A key unknown to this version is scientific."""
     groups = (*run.tags["key_groups"].split(), "model", *CONTENT_GROUPS)
     role_of = _roles(run.params.get("model.name", ""))
     wanted = {KeyRole.scientific, KeyRole.label} if labels else {KeyRole.scientific}
-    own = {
+    setting = {
         name: value
         for name, value in run.params.items()
         if role_of.get(name, KeyRole.scientific) in wanted
@@ -149,7 +163,7 @@ def _params_of(run: StoredRun, labels: bool) -> dict[str, str]:
         and ("." not in name or name.partition(".")[0] in groups)
     }
     members = {"model.members": run.tags["member_settings"]} if "member_settings" in run.tags else {}
-    return own | members
+    return setting | members
 
 
 @lru_cache(maxsize=32)
@@ -157,17 +171,21 @@ def _roles(model: str) -> dict[str, KeyRole]:
     return roles(Config, model_schemas().get(model, ModelConfig))
 
 
-def refuse_unequal(series: Sequence[Series]) -> None:
-    """Raise where the same fold of two series was not measured on the same clips, or over other labels."""
-    if not series:
+def refuse_unequal(groups: Sequence[RunGroup]) -> None:
+    """Check that the runs of each fold were measured on the same clips and over the same labels.
+
+    Raises:
+        RunNotFoundError: if there is no group.
+        NotComparableError: if two runs of one fold differ in a tag of `MUST_EQUAL`.
+    """
+    if not groups:
         raise RunNotFoundError("there is no finished run to compare; start one with: python run.py")
     first: dict[int, StoredRun] = {}
-    for one in series:
-        for run in one.all:
-            other = first.setdefault(int(run.tags["fold"]), run)
-            for tag in MUST_EQUAL:
-                if other.tags.get(tag) != run.tags.get(tag):
-                    raise NotComparableError(
-                        f"runs {other.run_id} ({other.name}) and {run.run_id} ({run.name}) differ in {tag}: "
-                        f"{other.tags.get(tag)} and {run.tags.get(tag)}; compare runs of one corpus and one split"
-                    )
+    for run in (run for group in groups for run in group.all):
+        other = first.setdefault(int(run.tags["fold"]), run)
+        for tag in MUST_EQUAL:
+            if other.tags.get(tag) != run.tags.get(tag):
+                raise NotComparableError(
+                    f"runs {other.run_id} ({other.name}) and {run.run_id} ({run.name}) differ in {tag}: "
+                    f"{other.tags.get(tag)} and {run.tags.get(tag)}; compare runs of one corpus and one split"
+                )

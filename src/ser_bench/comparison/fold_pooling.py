@@ -1,0 +1,78 @@
+"""Pooling of folds: one set of predictions per run group and seed, on the clips that all groups predicted.
+
+The folds of a cross-validation are concatenated, so that every clip counts once. Only clips that every group predicted
+are used, in the same order for all groups. Augmented rows, which are tested under `paper`, are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from ser_bench import predictions as tables
+from ser_bench.comparison.run_groups import RunGroup
+from ser_bench.errors import NotComparableError
+from ser_bench.tracking import StoredRun
+from ser_bench.types import CLEAN, Predictions
+
+CLIP_COLUMNS = ["speaker", "sex", "sentence", "intensity", "truth"]
+
+
+def common_folds(groups: Sequence[RunGroup]) -> list[int]:
+    """Return the folds that every group has run, with every seed.
+
+    Raises:
+        NotComparableError: if there is none.
+    """
+    folds = sorted(set.intersection(*(group.folds for group in groups)))
+    if not folds:
+        raise NotComparableError(
+            f"no fold was run by all of {', '.join(group.name for group in groups)}; run the missing folds"
+        )
+    return folds
+
+
+def pool_folds(
+    groups: Sequence[RunGroup], folds: Sequence[int]
+) -> tuple[dict[str, tuple[Predictions, ...]], pd.DataFrame]:
+    """Pool the folds of every group.
+
+    Args:
+        groups: run groups with different names.
+        folds: the folds to pool, of which every group has runs.
+
+    Returns:
+        Name of the group → predictions, one per seed, all over the same rows in the same order; and a table of the
+        clips, indexed by clip id, in that order, with the columns `CLIP_COLUMNS`.
+
+    Raises:
+        NotComparableError: if the groups have no clip in common.
+    """
+    by_group = {
+        group.name: [_clean_rows([runs[fold] for fold in folds]) for runs in group.runs.values()] for group in groups
+    }
+    frames = [frame for of_seeds in by_group.values() for frame in of_seeds]
+    common = sorted(set.intersection(*(set(frame.index) for frame in frames)))
+    if not common:
+        raise NotComparableError(f"{', '.join(by_group)} have no clip in common")
+    pooled = {name: tuple(_predictions(frame, common) for frame in of_seeds) for name, of_seeds in by_group.items()}
+    return pooled, frames[0].loc[common, CLIP_COLUMNS]
+
+
+def _clean_rows(runs: Sequence[StoredRun]) -> pd.DataFrame:
+    """Return the clean rows of several folds, indexed by clip.
+
+    If the folds have probabilities of different kinds, these are not comparable and are marked as one-hot.
+    """
+    frames = [run.frame() for run in runs]
+    sources = {frame.attrs.get("source", "softmax") for frame in frames}
+    pooled = pd.concat([frame[frame["variant"] == CLEAN] for frame in frames]).set_index("clip_id")
+    pooled.attrs = {"source": sources.pop() if len(sources) == 1 else "one_hot"}
+    return pooled
+
+
+def _predictions(frame: pd.DataFrame, clip_ids: Sequence[str]) -> Predictions:
+    selected = frame.loc[list(clip_ids)].reset_index()
+    selected.attrs = frame.attrs
+    return tables.from_frame(selected)

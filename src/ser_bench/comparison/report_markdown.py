@@ -1,0 +1,64 @@
+"""A comparison as Markdown, and as plain text for the terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import pandas as pd
+
+from ser_bench.comparison import report_tables
+from ser_bench.comparison.claims import Claim
+from ser_bench.comparison.paired import Comparison
+from ser_bench.comparison.verdict import heading, leakage_statements, share, verdict
+from ser_bench.errors import NotComparableError
+
+TERMINAL_COLUMNS = 118
+TERMINAL_HEADINGS = (
+    *("predictor", "UAR", "accuracy", "macro-F1", "log-loss", "ECE", "abstentions", "clips/s", "USD/1,000 clips"),
+    "training time",
+)
+"""Columns of the main table that fit a terminal. The files have all columns."""
+
+
+def as_text(comparison: Comparison) -> str:
+    """Return heading, table and verdict. Only UAR has its interval, because of the width of a terminal."""
+    headings, rows = report_tables.main_table(comparison)
+    texts = [[c.whole if name == "UAR" else c.text for name, c in zip(headings, row, strict=True)] for row in rows]
+    table = pd.DataFrame(texts, columns=headings)[list(TERMINAL_HEADINGS)]
+    sentences = [textwrap.fill(sentence, TERMINAL_COLUMNS) for sentence in verdict(comparison)]
+    return "\n".join([heading(comparison), table.to_string(index=False), "", *sentences])
+
+
+def all_as_text(comparisons: Sequence[Comparison | NotComparableError]) -> str:
+    """Return several comparisons as text; for refused runs, the reason."""
+    return "\n\n".join(as_text(c) if isinstance(c, Comparison) else f"not compared: {c}" for c in comparisons)
+
+
+def as_markdown(comparison: Comparison, claims: Sequence[Claim] = ()) -> str:
+    """Return verdict, main table, leakage statements, claims, and recall by emotion."""
+    parts = [
+        f"## {heading(comparison)}",
+        " ".join(verdict(comparison)),
+        as_markdown_table(report_tables.as_frame(*report_tables.main_table(comparison))),
+        "Leakage by run:\n\n" + "\n".join(f"- {statement}" for statement in leakage_statements(comparison)),
+    ]
+    if claims:
+        table = as_markdown_table(report_tables.claims_table(claims))
+        parts.append(f"Claims of other publications, not measured and not tested here:\n\n{table}")
+    remark = report_tables.sentence_remark(comparison)
+    if remark:
+        parts.append(remark)
+    parts.append("Recall by emotion:\n\n" + as_markdown_table(report_tables.by_class(comparison, "recall")))
+    return "\n\n".join(parts) + "\n"
+
+
+def as_markdown_table(frame: pd.DataFrame) -> str:
+    """Return a table as Markdown; bars inside cells are escaped."""
+    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    lines = ["| " + " | ".join(map(_cell, frame.columns)) + " |", "|" + "---|" * len(frame.columns)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _cell(value: object) -> str:
+    return (share(value) if isinstance(value, float) else str(value)).replace("|", "\\|")
