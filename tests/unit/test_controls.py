@@ -164,7 +164,7 @@ def test_text_only_refuses_embeddings_of_another_length(tmp_path: Path) -> None:
     model.fit(UNEVEN, ())
     model.save(tmp_path)
     loaded = TextOnly.load(tmp_path, model._cfg, LABELS, FakeInputs(text_dim=9))
-    with pytest.raises(SerBenchError, match="9 numbers an embedding"):
+    with pytest.raises(SerBenchError, match="9 numbers"):
         loaded.predict(TEST[:3])
 
 

@@ -6,9 +6,7 @@ Where every sentence is spoken in every emotion, it cannot do better than the se
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +17,13 @@ import numpy.typing as npt
 
 from ser_bench.config import ModelConfig, model_config
 from ser_bench.errors import ConfigError, SerBenchError
+from ser_bench.predictors import logistic_regression
 from ser_bench.predictors.base import LightPredictor
 from ser_bench.predictors.capabilities import GivesVectors, ScalesFeatures
 from ser_bench.predictors.registry import Need, register
 from ser_bench.predictors.stored_model import reading
+from ser_bench.training.standardizer import Standardizer
 from ser_bench.types import FloatArray, Predictions, Row
-
-log = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "text_only.safetensors"
 ARRAYS = ("mean", "scale", "coefficients", "intercepts")
@@ -47,7 +45,7 @@ class TextOnlyConfig(ModelConfig):
 class TextOnly(LightPredictor, GivesVectors, ScalesFeatures):
     """Standardisation by the training rows, then multinomial logistic regression with an L2 penalty.
 
-    It is scikit-learn's `make_pipeline(StandardScaler(), LogisticRegression(C=model.C))`. Numbers are stored, not
+    It equals scikit-learn's `make_pipeline(StandardScaler(), LogisticRegression(C=model.C))`. Numbers are stored, not
     objects: P(c) = softmax_c(((x − mean) / scale) · coefficients_c + intercept_c).
     """
 
@@ -63,10 +61,7 @@ class TextOnly(LightPredictor, GivesVectors, ScalesFeatures):
             LanguageError: the recogniser or the embedding does not support the language of the corpus.
             ConfigError: the training rows have one label only.
         """
-        from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
 
         cfg = model_config(self._cfg, TextOnlyConfig)
         rows, truth = self._clean(train)
@@ -75,18 +70,21 @@ class TextOnly(LightPredictor, GivesVectors, ScalesFeatures):
         if self._cfg.shuffle_labels:
             truth = list(np.random.default_rng(self._seed).permutation(truth))
         embedded = self._inputs.text(rows).astype(np.float64)
-        pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=cfg.C, max_iter=cfg.max_iter))
+        regression = LogisticRegression(C=cfg.C, max_iter=cfg.max_iter)
         started = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # said below, with what to do about it
-            pipeline.fit(embedded, truth)
+        standardizer = Standardizer.fit(embedded, np.float64)
+        iterations = logistic_regression.fit(
+            regression, standardizer(embedded), truth, subject="text_only", remedy="raise model.max_iter"
+        )
         seconds = time.perf_counter() - started
-        scaler, regression = pipeline[0], pipeline[1]
-        iterations = int(regression.n_iter_.max())
-        if iterations >= cfg.max_iter:
-            log.warning("warning  text_only has not converged after %d iterations: raise model.max_iter", iterations)
-        self._arrays = {"mean": scaler.mean_, "scale": scaler.scale_} | self._by_label(regression)
-        parameters = self._arrays["coefficients"].size + self._arrays["intercepts"].size
+        coefficients, intercepts = logistic_regression.coefficients_by_label(regression, self._labels)
+        self._arrays = {
+            "mean": standardizer.mean,
+            "scale": standardizer.std,
+            "coefficients": coefficients,
+            "intercepts": intercepts,
+        }
+        parameters = coefficients.size + intercepts.size
         return {
             "fit/seconds": seconds,
             "fit/iterations": iterations,
@@ -100,21 +98,19 @@ class TextOnly(LightPredictor, GivesVectors, ScalesFeatures):
         Raises:
             SerBenchError: not trained, or embeddings of another length than those it was trained on.
         """
-        from scipy.special import softmax
-
         if self._arrays is None:
             raise SerBenchError("this text_only is not trained; call fit, or load a stored run")
         embedded = self._inputs.text(rows).astype(np.float64)
         if embedded.shape[1] != len(self._arrays["mean"]):
             raise SerBenchError(
-                f"{embedded.shape[1]} numbers an embedding, but text_only was trained on {len(self._arrays['mean'])}; "
+                f"{embedded.shape[1]} numbers per embedding, but text_only was trained on {len(self._arrays['mean'])}; "
                 "use the text settings of its run"
             )
         started = time.perf_counter()
-        scaled = (embedded - self._arrays["mean"]) / self._arrays["scale"]
-        # einsum sums each row by itself: a matrix product may round a row differently in other company.
-        scores = np.einsum("nd,cd->nc", scaled, self._arrays["coefficients"]) + self._arrays["intercepts"]
-        probabilities = softmax(scores, axis=1)
+        scaled = Standardizer(self._arrays["mean"], self._arrays["scale"])(embedded)
+        probabilities = logistic_regression.predict_proba(
+            scaled, self._arrays["coefficients"], self._arrays["intercepts"]
+        )
         return self._predictions(rows, probabilities, "softmax", time.perf_counter() - started)
 
     def vectors(self, rows: Sequence[Row]) -> FloatArray:
@@ -124,21 +120,6 @@ class TextOnly(LightPredictor, GivesVectors, ScalesFeatures):
     def scaler_inputs(self, rows: Sequence[Row]) -> FloatArray:
         """Return the same: they are standardised as they are."""
         return self.vectors(rows)
-
-    def _by_label(self, regression: Any) -> dict[str, Array]:
-        """Return coefficients [C, D] and intercepts [C]; labels without training rows get probability 0."""
-        coefficients, intercepts = regression.coef_, regression.intercept_
-        if len(regression.classes_) == 2:  # scikit-learn stores the second class alone, against a first of zeros
-            coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
-            intercepts = np.concatenate([np.zeros_like(intercepts), intercepts])
-        out = {
-            "coefficients": np.zeros((len(self._labels), coefficients.shape[1])),
-            "intercepts": np.full(len(self._labels), -np.inf),
-        }
-        for label, weights, intercept in zip(regression.classes_, coefficients, intercepts, strict=True):
-            out["coefficients"][self._labels.index(label)] = weights
-            out["intercepts"][self._labels.index(label)] = intercept
-        return out
 
     def _state(self, folder: Path) -> dict[str, Any]:
         from safetensors.numpy import save_file

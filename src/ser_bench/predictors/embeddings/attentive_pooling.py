@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_bench.predictors.crnn.crnn_network import AttentivePooling
-from ser_bench.predictors.heads.classifier import Labels
+from ser_bench.predictors.probabilities import Labels
 from ser_bench.predictors.stored_model import reading
 from ser_bench.training import fixed_epochs
 from ser_bench.types import FloatArray

@@ -28,8 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_bench.errors import ConfigError, SerBenchError
-from ser_bench.predictors.heads.classifier import Array, Labels, softmax
-from ser_bench.predictors.probabilities import validation_metrics
+from ser_bench.predictors.probabilities import Array, Labels, softmax, validation_metrics
 from ser_bench.predictors.stored_model import reading
 from ser_bench.training import fixed_epochs
 from ser_bench.training.standardizer import Standardizer

@@ -5,17 +5,14 @@ Shapes: N rows, M members, C labels.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from ser_bench.predictors import logistic_regression
 from ser_bench.types import Predictions
-
-log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.float64]
 
@@ -39,12 +36,8 @@ class StackedRegression:
 
     def __call__(self, logs: Array) -> Array:
         """Map log-probabilities [N, M, C] to probabilities [N, C]."""
-        from scipy.special import softmax
-
         flat = logs.reshape(len(logs), self.coefficients.shape[1])
-        # einsum sums each row by itself: a matrix product may round a row differently in other company.
-        scores = np.einsum("nd,cd->nc", flat, self.coefficients) + self.intercepts
-        return np.asarray(softmax(scores, axis=1), dtype=np.float64)
+        return logistic_regression.predict_proba(flat, self.coefficients, self.intercepts)
 
     @property
     def parameters(self) -> int:
@@ -59,7 +52,7 @@ def log_probabilities(answers: Sequence[Predictions]) -> Array:
 
 
 def fit(logs: Array, truth: npt.NDArray[np.int64], inverse_penalty: float, max_iter: int) -> StackedRegression:
-    """Multinomial logistic regression with an L2 penalty (scikit-learn's `LogisticRegression`).
+    """Fit a multinomial logistic regression with an L2 penalty (scikit-learn's `LogisticRegression`).
 
     Args:
         logs: log-probabilities [N, M, C].
@@ -67,20 +60,13 @@ def fit(logs: Array, truth: npt.NDArray[np.int64], inverse_penalty: float, max_i
         inverse_penalty: scikit-learn's C, the inverse strength of the penalty, above 0.
         max_iter: largest number of L-BFGS iterations; a warning is logged if they do not suffice.
     """
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     regression = LogisticRegression(C=inverse_penalty, max_iter=max_iter)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # said below, with what to do about it
-        regression.fit(logs.reshape(len(logs), -1), truth)
-    coefficients, intercepts = regression.coef_, regression.intercept_
-    if len(regression.classes_) == 2:  # scikit-learn stores the second class alone, against a first of zeros
-        coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
-        intercepts = np.concatenate([np.zeros_like(intercepts), intercepts])
-    iterations = int(regression.n_iter_.max())
-    if iterations >= max_iter:
-        log.warning("warning  stacking has not converged after %d iterations: raise model.max_iter", iterations)
+    iterations = logistic_regression.fit(
+        regression, logs.reshape(len(logs), -1), truth, subject="stacking", remedy="raise model.max_iter"
+    )
+    coefficients, intercepts = logistic_regression.coefficients_by_label(regression, range(logs.shape[2]))
     return StackedRegression(coefficients, intercepts, iterations)
 
 

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
 from ser_bench.config import HeadConfig
-from ser_bench.predictors.probabilities import Array as Array
-from ser_bench.predictors.probabilities import Labels as Labels
-from ser_bench.predictors.probabilities import softmax as softmax
+from ser_bench.predictors.probabilities import Array, Labels
 
 
 class LabelledVectors(NamedTuple):
