@@ -20,26 +20,23 @@ from ser_bench.predictors.crnn.crnn_network import AttentivePooling
 from ser_bench.predictors.probabilities import Labels
 from ser_bench.predictors.stored_model import reading
 from ser_bench.training import fixed_epochs
+from ser_bench.training.standardizer import Standardizer
 from ser_bench.types import FloatArray
 
 if TYPE_CHECKING:
     from ser_bench.predictors.embeddings.whisper_probe import AttentivePoolingConfig
-
-SMALLEST = 1e-6
 
 
 class TrainedPooling:
     """Frames [T, D] of a clip → its vector [2 · D · seeds].
 
     Args:
-        mean: mean [D] of all training frames.
-        std: standard deviation [D] of all training frames.
+        standardizer: statistics [D] of all training frames.
         pools: one module per seed, in evaluation mode.
     """
 
-    def __init__(self, mean: FloatArray, std: FloatArray, pools: Sequence[AttentivePooling]) -> None:
-        self._mean = mean
-        self._std = std
+    def __init__(self, standardizer: Standardizer, pools: Sequence[AttentivePooling]) -> None:
+        self._standardizer = standardizer
         self._pools = pools
 
     @classmethod
@@ -47,18 +44,16 @@ class TrainedPooling:
         cls, clips: Iterable[FloatArray], targets: Labels, classes: int, cfg: AttentivePoolingConfig, seed: int
     ) -> Self:
         """Learn the weights from the frames [T, D] of training clips and their label indices [N]."""
-        kept = [torch.from_numpy(clip) for clip in clips]
-        everything = torch.cat(kept).float()
-        std, mean = torch.std_mean(everything, dim=0, correction=0)
-        del everything
-        std = std.clamp(min=SMALLEST)
-        pools = [_trained(kept, mean, std, torch.from_numpy(targets), classes, cfg, seed + i) for i in range(cfg.seeds)]
-        return cls(mean.numpy(), std.numpy(), pools)
+        frames = list(clips)
+        standardizer = Standardizer.fit(np.concatenate(frames))
+        tensors, labels = [torch.from_numpy(clip) for clip in frames], torch.from_numpy(targets)
+        pools = [_trained(tensors, standardizer, labels, classes, cfg, seed + i) for i in range(cfg.seeds)]
+        return cls(standardizer, pools)
 
     def __call__(self, frames: FloatArray) -> FloatArray:
         """Pool one clip alone, so that its vector does not depend on other clips."""
         with torch.inference_mode():
-            standardised = torch.from_numpy((frames.astype(np.float32) - self._mean) / self._std)[None]
+            standardised = torch.from_numpy(self._standardizer(frames.astype(np.float32)))[None]
             pooled: FloatArray = torch.cat([pool(standardised)[0] for pool in self._pools]).numpy()
         return pooled
 
@@ -66,7 +61,7 @@ class TrainedPooling:
         """Write the weights as safetensors."""
         from safetensors.numpy import save_file
 
-        arrays = {"frame_mean": self._mean, "frame_std": self._std}
+        arrays = {"frame_mean": self._standardizer.mean, "frame_std": self._standardizer.std}
         for i, pool in enumerate(self._pools):
             arrays |= {f"{i}.{name}": value.detach().numpy() for name, value in pool.state_dict().items()}
         save_file(arrays, path)
@@ -82,26 +77,26 @@ class TrainedPooling:
 
         with reading(path):
             arrays = load_file(path)
-            mean, std = arrays.pop("frame_mean"), arrays.pop("frame_std")
+            standardizer = Standardizer(arrays.pop("frame_mean"), arrays.pop("frame_std"))
             pools = []
             for i in sorted({int(name.partition(".")[0]) for name in arrays}):
                 state = {n.partition(".")[2]: torch.from_numpy(a) for n, a in arrays.items() if n.startswith(f"{i}.")}
                 pool = AttentivePooling(*reversed(state["score.0.weight"].shape))
                 pool.load_state_dict(state)
                 pools.append(pool.eval())
-        return cls(mean, std, pools)
+        return cls(standardizer, pools)
 
 
 def _trained(
     clips: Sequence[Tensor],
-    mean: Tensor,
-    std: Tensor,
+    standardizer: Standardizer,
     targets: Tensor,
     classes: int,
     cfg: AttentivePoolingConfig,
     seed: int,
 ) -> AttentivePooling:
     """Train one pooling; the global random state is left as it was."""
+    mean, std = torch.from_numpy(standardizer.mean), torch.from_numpy(standardizer.std)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pool = AttentivePooling(len(mean), cfg.hidden)
