@@ -242,7 +242,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _finished(stored: Mapping[str, Any], cfg: TrainerConfig, stopping: EarlyStopping | None) -> bool:
     """Return whether the stored training has ended, so that no further epoch may be trained."""
     stopped = stopping is not None and stored["callbacks"][stopping.state_key]["wait_count"] >= stopping.patience
-    return stopped or stored["epoch"] + 1 >= cfg.max_epochs
+    return bool(stopped or stored["epoch"] + 1 >= cfg.max_epochs)
 
 
 def _check(data: RowData, cfg: TrainerConfig) -> None:
