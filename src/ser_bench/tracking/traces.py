@@ -52,7 +52,8 @@ def traced(cfg: TrackingConfig, run_id: str) -> Iterator[None]:
     with errors(cfg):
         experiment = client(cfg).get_run(run_id).info.experiment_id
     # `get_tracking_uri` returns a default in the working directory if none is set; it must not become the set one.
-    uri = mlflow.get_tracking_uri() if is_tracking_uri_set() else None
+    is_uri_set: Callable[[], bool] = is_tracking_uri_set
+    uri = mlflow.get_tracking_uri() if is_uri_set() else None
     ratio = os.environ.get(RATIO)
     os.environ[RATIO] = str(cfg.trace_share)
     try:
