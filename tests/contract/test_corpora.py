@@ -1,4 +1,4 @@
-"""What every data sheet promises, corpus by corpus."""
+"""Rules for every data sheet, its configuration and its row in docs/corpora.md."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ published = pytest.mark.parametrize(
 )
 
 
-def test_the_corpora_are_those_of_the_configuration() -> None:
+def test_every_corpus_has_a_configuration() -> None:
     assert set(SHEETS) == {path.stem for path in (PROJECT_ROOT / "conf" / "corpus").glob("*.yaml")}
 
 
 @sheets
-def test_it_states_what_it_is(sheet: DataSheet) -> None:
+def test_it_has_a_title_a_licence_and_a_language(sheet: DataSheet) -> None:
     assert sheet.title
     assert sheet.licence
     assert re.fullmatch("[a-z]{2}", sheet.language)
@@ -50,7 +50,7 @@ def test_examples_parse_into_consistent_fields(sheet: DataSheet) -> None:
         assert fields.sex in ("female", "male", "")
         if sheet.sentences:
             assert fields.text == sheet.sentences[fields.sentence]
-        assert sheet.parse(fields.id) == fields  # the official spelling means the same
+        assert sheet.parse(fields.id) == fields  # the official spelling is parsed alike
 
 
 @sheets
@@ -74,7 +74,7 @@ def test_counts_add_up(sheet: DataSheet) -> None:
 
 
 @published
-def test_a_published_corpus_is_cited_and_can_be_got(sheet: DataSheet) -> None:
+def test_a_published_corpus_has_a_citation_and_download_sources(sheet: DataSheet) -> None:
     assert len(sheet.citation) > 40
     assert re.fullmatch(r"10\.\d{4,}/\S+", sheet.doi)
     assert sheet.homepage.startswith("http")
@@ -90,16 +90,28 @@ def test_a_published_corpus_is_cited_and_can_be_got(sheet: DataSheet) -> None:
 
 
 @sheets
-def test_the_docs_name_it(sheet: DataSheet) -> None:
-    text = (PROJECT_ROOT / "docs" / "corpora.md").read_text(encoding="utf-8")
-    assert f"`{sheet.name}`" in text
-    assert sheet.licence.split(",")[0].split(";")[0] in text
+def test_its_row_in_the_documentation_agrees(sheet: DataSheet) -> None:
+    text = (PROJECT_ROOT / "docs" / "corpora.md").read_text(encoding="utf-8").partition("## ")[0]
+    [row] = [line for line in text.splitlines() if line.startswith(f"| `{sheet.name}` |")]
+    clips, speakers, labelled, licence = [cell.strip() for cell in row.strip("|").split("|")][2:6]
+    assert licence == sheet.licence
+    if sheet.clips:
+        assert (clips, speakers) == (f"{sheet.clips:,}", str(sheet.speakers))
+        assert labelled.split() == list(sheet.labels)
+
+
+@sheets
+def test_the_first_line_of_its_configuration_agrees(sheet: DataSheet) -> None:
+    first = (PROJECT_ROOT / "conf" / "corpus" / f"{sheet.name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+    if sheet.clips:
+        assert f"{sheet.clips:,} clips, {sheet.speakers} speakers, {len(sheet.labels)} emotions" in first
 
 
 @pytest.mark.parametrize(
     ("name", "clips", "speakers"), [("cremad", 7442, 91), ("ravdess", 600, 10), ("emodb", 535, 10)]
 )
-def test_every_real_name_parses(corpora_root: Path, name: str, clips: int, speakers: int) -> None:
+def test_every_real_file_name_is_parsed(corpora_root: Path, name: str, clips: int, speakers: int) -> None:
     folder = corpora_root / {"cremad": "cremad/AudioWAV"}.get(name, name)
     fields = [SHEETS[name].parse(path.stem) for path in folder.rglob("*.*")]
     assert len({f.id for f in fields if f}) == clips

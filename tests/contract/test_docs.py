@@ -31,8 +31,11 @@ TO_BE_ADDED = {
     "conf/model/centroid.yaml",
     "docs/centroid.md",
     "model=centroid",
+    "src/ser_bench/corpora/sheets/toy.py",
+    "conf/corpus/toy.yaml",
+    "corpus=toy",
 }
-"""Files and choices of the examples in docs/adding.md, which a reader adds."""
+"""Files and choices of the examples in docs/adding.md and docs/corpora.md, which a reader adds."""
 PLACEHOLDER = re.compile(r"NAME|<\w+>|…|\.\.\.")
 
 NAMED_FILE = re.compile(r"(?<![\w/.<>-])(?:[\w.*<>-]+/)*[\w*<>-]+\.(?:py|md|yaml)(?![\w/(])")
@@ -273,7 +276,8 @@ def test_groups_choices_and_keys_on_a_page_exist(page: Path) -> None:
 
 def test_commands_in_the_headers_of_experiments_have_groups_choices_and_keys_that_exist() -> None:
     for path in (ROOT / "experiments").glob("*.yaml"):
-        header = re.findall(r"^# command: +(.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        text = re.sub(r"\\\n# *", "", path.read_text(encoding="utf-8"))
+        header = re.findall(r"^# command: +(.*)$", text, flags=re.MULTILINE)
         assert header
         assert not wrong_keys("\n".join(f"    {line.partition('  ')[0]}" for line in header)), path.name
 

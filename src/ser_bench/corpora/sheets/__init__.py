@@ -11,16 +11,26 @@ import pkgutil
 from ser_bench.corpora.data_sheet import DataSheet
 from ser_bench.errors import ConfigError
 
-__all__ = ["SHEETS", "sheet_of"]
+__all__ = ["SHEETS", "import_all", "sheet_of"]
 
 
-def _import_all() -> dict[str, DataSheet]:
-    """Import every module of this package; return name → data sheet, sorted by name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return {name: importlib.import_module(f"{__name__}.{name}").SHEET for name in names}
+def import_all() -> dict[str, DataSheet]:
+    """Import every module of this package and return name → data sheet, sorted by name.
+
+    Raises:
+        ValueError: if the name of a data sheet is not the name of its module.
+    """
+    sheets: dict[str, DataSheet] = {}
+    for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+        sheets[name] = importlib.import_module(f"{__name__}.{name}").SHEET
+        if sheets[name].name != name:
+            raise ValueError(
+                f"corpora/sheets/{name}.py: the name of SHEET is {sheets[name].name!r}; it must be {name!r}"
+            )
+    return sheets
 
 
-SHEETS: dict[str, DataSheet] = _import_all()
+SHEETS: dict[str, DataSheet] = import_all()
 """Name of a corpus → its data sheet."""
 
 
