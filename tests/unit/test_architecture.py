@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "ser_bench"
 ORDER = [
     *("errors", "types", "redaction", "retry_after", "config", "openai_client", "cache", "predictions", "audio"),
-    *("weights", "corpora", "splits", "asr", "features", "training", "predictors", "evaluation", "tracking", "audit"),
+    *("weights", "corpora", "splits", "asr", "features", "evaluation", "training", "predictors", "tracking", "audit"),
     *("comparison", "stored_predictors", "pipeline", "launcher", "cli"),
 ]
 """The steps of the chain; a module imports only from its own step and from earlier ones."""
@@ -102,5 +102,7 @@ def imported_at_the_top(path: Path) -> set[str]:
 
 def test_tests_share_code_only_through_support() -> None:
     for path in sorted((ROOT / "tests").rglob("*.py")):
+        if path.name == "make_stored_runs.py":  # it runs with the code of an earlier commit
+            continue
         shared = [n for n in imports(path) if re.match(r"tests\.(unit|contract|e2e)\b", n)]
         assert not shared, f"{path.relative_to(ROOT)} imports {shared}; move it to tests/support"
