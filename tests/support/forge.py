@@ -1,4 +1,4 @@
-"""A host on loopback that speaks what corpora are downloaded by, and misbehaves on demand. For tests only."""
+"""A local server with the protocols of corpus hosts, which can be told to fail."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import numpy as np
 import soundfile
 
 Trouble = Callable[[BaseHTTPRequestHandler, bytes], None]
-"""Answers a request badly; is given what the good answer would be."""
+"""A failing response; it receives the content of the correct response."""
 
 
 class Forge:
-    """Good answers by path, troubles to come by path, and a count of what was asked for."""
+    """Contents by path, failures to come by path, and the number of requests by path."""
 
     def __init__(self) -> None:
         self.answers: dict[str, bytes | Callable[[bytes], bytes]] = {}
@@ -42,7 +42,7 @@ class Forge:
         if made is None:
             return status(404)(handler, b"")
         content = made(body) if callable(made) else made
-        (trouble or _well)(handler, content)
+        (trouble or _send)(handler, content)
 
     def always(self, path: str, trouble: Trouble) -> None:
         self.troubles[path] = [trouble] * 1000
@@ -50,7 +50,7 @@ class Forge:
 
 @contextmanager
 def running() -> Iterator[Forge]:
-    """A forge with its address in `url`."""
+    """Run a server; its address is in `url`."""
     forge = Forge()
 
     class Handler(BaseHTTPRequestHandler):
@@ -61,7 +61,7 @@ def running() -> Iterator[Forge]:
             forge.answer(self, self.rfile.read(int(self.headers["Content-Length"])))
 
         def log_message(self, *_args: object) -> None:
-            """Quiet."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -76,18 +76,18 @@ def running() -> Iterator[Forge]:
         thread.join()
 
 
-def _well(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+def _send(handler: BaseHTTPRequestHandler, content: bytes) -> None:
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(content)))
     handler.end_headers()
     handler.wfile.write(content)
 
 
-def status(code: int, said: str = "", **headers: str) -> Trouble:
-    """An error status, with what a forge would say in JSON."""
+def status(code: int, message: str = "", **headers: str) -> Trouble:
+    """An error status with a message in JSON."""
 
     def trouble(handler: BaseHTTPRequestHandler, _content: bytes) -> None:
-        body = json.dumps({"message": said}).encode()
+        body = json.dumps({"message": message}).encode()
         handler.send_response(code)
         for name, value in headers.items():
             handler.send_header(name.replace("_", "-"), value)
@@ -99,7 +99,7 @@ def status(code: int, said: str = "", **headers: str) -> Trouble:
 
 
 def cut(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    """Promise all, send half, hang up."""
+    """State the full length, send half of the content, and close the connection."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(content)))
     handler.end_headers()
@@ -109,22 +109,22 @@ def cut(handler: BaseHTTPRequestHandler, content: bytes) -> None:
 
 
 def short(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    """Send half and call it all."""
-    _well(handler, content[: len(content) // 2])
+    """Send half of the content as if it were complete."""
+    _send(handler, content[: len(content) // 2])
 
 
 def wrong(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    """As many bytes, others."""
-    _well(handler, bytes(len(content)))
+    """Send other content of the same length."""
+    _send(handler, bytes(len(content)))
 
 
 def silent(handler: BaseHTTPRequestHandler, _content: bytes) -> None:
-    """Accept, and say nothing."""
+    """Accept the connection and send nothing."""
     time.sleep(1.0)
 
 
 def trickling(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    """A byte now and then: never silent for long, never done."""
+    """Send single bytes with pauses, without ever finishing."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(content)))
     handler.end_headers()
@@ -138,7 +138,7 @@ def trickling(handler: BaseHTTPRequestHandler, content: bytes) -> None:
 
 
 def clip(seed: int) -> bytes:
-    """A short WAV that no other seed gives."""
+    """A short WAV file that differs for every seed."""
     buffer = io.BytesIO()
     noise = 0.1 * np.random.default_rng(seed).standard_normal(800)
     soundfile.write(buffer, noise, 16_000, format="WAV")
@@ -146,13 +146,13 @@ def clip(seed: int) -> bytes:
 
 
 def pointer(content: bytes) -> bytes:
-    """What Git holds in place of a file that Git LFS holds."""
+    """The Git LFS pointer of a file."""
     oid = hashlib.sha256(content).hexdigest()
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n".encode()
 
 
 def tar_gz(files: Mapping[str, bytes]) -> bytes:
-    """An archive as a forge makes it."""
+    """A tar.gz archive of a repository."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name, content in files.items():
@@ -163,7 +163,7 @@ def tar_gz(files: Mapping[str, bytes]) -> bytes:
 
 
 def zipped(files: Mapping[str, bytes]) -> bytes:
-    """A ZIP file."""
+    """A ZIP archive."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
@@ -172,7 +172,7 @@ def zipped(files: Mapping[str, bytes]) -> bytes:
 
 
 def serve_git_lfs(forge: Forge, repository: str, audio: Mapping[str, bytes], tables: Mapping[str, bytes]) -> None:
-    """Make the forge hold a repository: its archive with pointers, the batch API, the objects."""
+    """Add a repository to the server: its archive with pointers, the batch API, and the objects."""
     files = {f"repo-main/AudioWAV/{name}": pointer(content) for name, content in audio.items()}
     files |= {f"repo-main/{name}": content for name, content in tables.items()}
     files["repo-main/AudioMP3/1001_DFA_ANG_XX.mp3"] = pointer(b"mp3")

@@ -1,4 +1,4 @@
-"""Signals that are like speech where it matters to spectral features."""
+"""Synthetic signals with the spectral properties of speech."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RATE_HZ = 22_050
 
 
 def voice_like(samples: int = 55_125, seed: int = 0) -> FloatArray:
-    """A gliding harmonic tone in bursts over faint noise, then digital silence for the last sixth."""
+    """Bursts of a harmonic tone with varying F0, with low noise; the last sixth is digital silence."""
     rng = np.random.default_rng(seed)
     t = np.arange(samples) / RATE_HZ
     phase = 2 * np.pi * np.cumsum(150 + 40 * np.sin(2 * np.pi * 1.3 * t)) / RATE_HZ

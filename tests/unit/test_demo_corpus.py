@@ -1,4 +1,4 @@
-"""The synthetic demo corpus: reproducible, balanced, learnable across voices, at chance with shuffled labels.
+"""The synthetic demo corpus: reproducible, balanced, learnable across voices, at chance level with shuffled labels.
 
 `pytest -s tests/unit/test_demo_corpus.py` prints the figures that `docs/demo_corpus.md` quotes.
 """
@@ -23,6 +23,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from ser_bench.config import PROJECT_ROOT
 from ser_bench.corpora.demo_speech import emotion_rules, generator
 from ser_bench.corpora.demo_speech.espeak import SpeechSettings, Synthesizer
 from ser_bench.corpora.sheets import cremad, demo
@@ -47,7 +48,7 @@ def fields(corpus: Path) -> list:  # type: ignore[type-arg]
     return [demo.parse(path.stem) for path in sorted(corpus.glob("*.wav"))]
 
 
-# The bytes
+# Reproducible files
 
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_two_processes_may_fill_the_same_folder_at_once(tmp_path: Path) -> None:
         child.join()
     assert [child.exitcode for child in children] == [0, 0]
     assert len(list((tmp_path / "x" / "demo").glob("*.wav"))) == 12
-    assert [path.name for path in (tmp_path / "x").iterdir()] == ["demo"]  # nothing half-made is left
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["demo"]  # no temporary folder is left
 
 
 def test_an_interrupted_generation_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,21 +91,21 @@ def test_an_interrupted_generation_leaves_no_folder(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("clips", [0, 433])
-def test_a_wrong_number_of_clips_says_what_to_set(tmp_path: Path, clips: int) -> None:
+def test_a_wrong_number_of_clips_names_the_key(tmp_path: Path, clips: int) -> None:
     with pytest.raises(CorpusError, match=r"1 to 432 clips.*corpus\.clips"):
         generator.generate(tmp_path / "demo", clips, 0)
 
 
-def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(CorpusError, match="cannot write the demo corpus"):
+    with pytest.raises(CorpusError, match="demo: cannot write the demo corpus"):
         generator.generate(tmp_path / "file" / "demo", 6, 0)
 
 
-# What is in it
+# Contents
 
 
-def test_432_clips_in_balance(corpus: Path, fields: list) -> None:  # type: ignore[type-arg]
+def test_the_432_clips_are_balanced(corpus: Path, fields: list) -> None:  # type: ignore[type-arg]
     assert len(fields) == len(list(corpus.glob("*.wav"))) == demo.SHEET.clips == 432
     assert set(Counter((f.speaker, f.emotion) for f in fields).values()) == {6}
     assert Counter(f.emotion for f in fields) == demo.SHEET.clips_per_label
@@ -113,12 +114,12 @@ def test_432_clips_in_balance(corpus: Path, fields: list) -> None:  # type: igno
     assert {f.speaker: f.sex for f in fields} == {actor: voice.sex for actor, voice in generator.VOICES.items()}
 
 
-def test_a_sentence_tells_nothing_of_the_emotion(fields: list) -> None:  # type: ignore[type-arg]
+def test_the_sentences_are_independent_of_the_emotion(fields: list) -> None:  # type: ignore[type-arg]
     assert set(Counter((f.sentence, f.emotion) for f in fields).values()) == {6}
     for actor in generator.VOICES:
-        own = [f for f in fields if f.speaker == actor]
-        said = {e: frozenset(f.sentence for f in own if f.emotion == e) for e in emotion_rules.EMOTIONS}
-        assert len(set(said.values())) == 1
+        of_actor = [f for f in fields if f.speaker == actor]
+        sentences = {e: frozenset(f.sentence for f in of_actor if f.emotion == e) for e in emotion_rules.EMOTIONS}
+        assert len(set(sentences.values())) == 1
     speakers = {(f.sentence, f.sex, f.speaker) for f in fields}
     assert Counter((sentence, sex) for sentence, sex, _ in speakers) == {
         (sentence, sex): 3 for sentence in cremad.SENTENCES for sex in ("female", "male")
@@ -132,7 +133,7 @@ def test_fewer_clips_stay_balanced(clips: int) -> None:
     assert set(Counter((f.speaker, f.emotion) for f in parsed).values()) == {clips // 72}
 
 
-def test_format_is_cremads_and_lengths_are_those_of_speech(corpus: Path) -> None:
+def test_the_format_is_that_of_cremad_and_the_lengths_are_plausible(corpus: Path) -> None:
     infos = [soundfile.info(path) for path in corpus.glob("*.wav")]
     assert {(i.samplerate, i.channels, i.subtype) for i in infos} == {(16_000, 1, "PCM_16")}
     durations_s = np.array([i.duration for i in infos])
@@ -141,30 +142,30 @@ def test_format_is_cremads_and_lengths_are_those_of_speech(corpus: Path) -> None
     assert 2.2 < np.median(durations_s) < 2.9
 
 
-def test_levels_neither_clip_nor_vanish(corpus: Path) -> None:
+def test_clips_are_neither_clipped_nor_silent(corpus: Path) -> None:
     for path in corpus.glob("*.wav"):
         samples, rate_hz = soundfile.read(path)
         assert 0.02 < np.abs(samples).max() < 0.999, path.name
         speech, lead = samples[round(0.65 * rate_hz) : round(0.9 * rate_hz)], samples[: round(0.4 * rate_hz)]
-        assert speech.std() > 3 * lead.std(), path.name  # silence leads, and speech has begun by 0.65 s
+        assert speech.std() > 3 * lead.std(), path.name  # a clip starts with silence, and speech has begun by 0.65 s
 
 
-def test_it_says_that_it_is_synthetic(corpus: Path) -> None:
+def test_the_corpus_is_marked_as_synthetic(corpus: Path) -> None:
     assert (corpus / generator.NOTICE).read_text().startswith("SYNTHETIC SPEECH")
     assert demo.SHEET.synthetic
     assert "SYNTHETIC" in demo.SHEET.title
 
 
-def test_a_real_actor_is_not_of_this_corpus() -> None:
+def test_actors_of_cremad_do_not_belong_to_this_corpus() -> None:
     assert demo.parse("9001_DFA_ANG_XX").text == "Don't forget a jacket"
     with pytest.raises(ValueError, match="1001_DFA_ANG_XX"):
         demo.parse("1001_DFA_ANG_XX")
 
 
-# How emotions sound
+# Rules of the emotions
 
 
-def test_delivery_and_colour_follow_the_cues() -> None:
+def test_settings_and_sound_follow_the_cues() -> None:
     neutral = SpeechSettings(rate_wpm=160)
     fast_high = emotion_rules.speech_settings(neutral, emotion_rules.Cues(pitch_st=3.0, rate_log2=0.25, range_log2=0.5))
     assert fast_high.rate_wpm == round(160 * 2**0.25)
@@ -190,8 +191,34 @@ def test_delivery_and_colour_follow_the_cues() -> None:
     assert above_2_khz_db(sound(emotion_rules.Cues(breath_db=15))) > above_2_khz_db(plain)
 
 
-def test_f0_moves_as_the_sources_say(corpus: Path, statistics: Array, fields: list) -> None:  # type: ignore[type-arg]
-    """Joy about half as high again [BS]; fear highest but for extreme voices; sadness and disgust lower."""
+SOURCE_NAMES = {"angry": "anger", "happy": "happiness", "fearful": "fear", "sad": "sadness", "disgust": "disgust"}
+
+
+def documented_rule(cues: emotion_rules.Cues) -> str:
+    """The rule of an emotion as docs/demo_corpus.md states it."""
+
+    def signed(value: float) -> str:
+        return f"{value:+g}".replace("-", "−")
+
+    parts = [f"F0 {signed(cues.pitch_st)} st"]
+    parts += [f"range × {2**cues.range_log2:.2f}", f"rate × {2**cues.rate_log2:.2f}"]
+    parts += [f"level {signed(cues.level_db)} dB", f"tilt {signed(cues.tilt_db)} dB/octave"]
+    parts += [f"breath {signed(cues.breath_db)} dB"] if cues.breath_db else []
+    parts += [f"slope {signed(cues.slope_st)} st"]
+    parts += [f"tremor {cues.tremor_st:g} st"] if cues.tremor_st else []
+    parts += [f"pauses +{10 * cues.gap:g} ms"] if cues.gap else []
+    return ", ".join(parts)
+
+
+@pytest.mark.parametrize("emotion", SOURCE_NAMES)
+def test_the_documented_rules_are_those_of_the_generator(emotion: str) -> None:
+    page = (PROJECT_ROOT / "docs" / "demo_corpus.md").read_text(encoding="utf-8")
+    [row] = [line for line in page.splitlines() if line.startswith(f"| {SOURCE_NAMES[emotion]} |")]
+    assert row.strip("|").split("|")[2].strip() == documented_rule(emotion_rules.EMOTIONS[emotion])
+
+
+def test_f0_changes_as_in_the_sources(corpus: Path, statistics: Array, fields: list) -> None:  # type: ignore[type-arg]
+    """F0 is higher in joy [BS], fear and anger, and lower in sadness and disgust."""
     median_st = statistics[:, F0_MEDIAN]
     shift = {
         emotion: np.median(
@@ -208,7 +235,7 @@ def test_f0_moves_as_the_sources_say(corpus: Path, statistics: Array, fields: li
     assert shift["sad"] < -1.5 and shift["disgust"] < -1.5
 
 
-# Learnable across voices, not trivial, and at chance with shuffled labels
+# Learnable across voices, not trivial, at chance level with shuffled labels
 
 F0_MEDIAN = 40
 
@@ -229,7 +256,7 @@ def _statistics(path: Path) -> Array:
 
 
 def _paper_features(path: Path) -> Array:
-    """[2376]: the paper's vector over 2.5 s from 0.6 s, with librosa alone."""
+    """[2376]: the paper's vector over 2.5 s from 0.6 s, computed with librosa."""
     samples, rate_hz = soundfile.read(path)
     window = librosa.resample(samples[round(0.6 * rate_hz) : round(3.1 * rate_hz)], orig_sr=rate_hz, target_sr=22_050)
     window = librosa.util.fix_length(window, size=55_125)

@@ -1,4 +1,4 @@
-"""The private copies of espeak-ng: reproducible, independent of each other, and clear about what they lack."""
+"""Speech synthesis with espeak-ng: reproducible, independent synthesizers, and clear errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ser_bench.corpora.demo_speech.espeak import SpeechSettings, Synthesizer
 from ser_bench.errors import CorpusError
 
 TEXT = "The airplane is almost full"
-# f1 flutters and f2 breathes: what is random in espeak-ng, in two voices.
+# espeak-ng uses random numbers for the flutter of f1 and for the breath of f2.
 VOICES = ("en-us+f1", "en-us+f2")
 
 
@@ -22,16 +22,16 @@ def spoken(seed: int = 0) -> list[np.ndarray]:
         return [synthesizer.say(TEXT, voice) for voice in VOICES]
 
 
-def test_a_fresh_synthesizer_speaks_bit_for_bit_alike() -> None:
+def test_new_synthesizers_give_identical_speech() -> None:
     for first, second in zip(spoken(), spoken(), strict=True):
         np.testing.assert_array_equal(first, second)
 
 
-def test_another_seed_breathes_otherwise() -> None:
+def test_another_seed_gives_other_breath_noise() -> None:
     assert not np.array_equal(spoken(0)[1], spoken(1)[1])
 
 
-def test_synthesizers_in_threads_do_not_disturb_each_other() -> None:
+def test_synthesizers_in_threads_are_independent() -> None:
     alone = spoken()
     with ThreadPoolExecutor(4) as pool:
         for together in pool.map(lambda _: spoken(), range(8)):
@@ -62,7 +62,7 @@ def test_faster_is_shorter_and_pauses_are_longer() -> None:
     assert halting > fast + 0.2 * 22_050
 
 
-def test_pitch_moves_f0_and_range_its_spread() -> None:
+def test_pitch_changes_f0_and_range_its_spread() -> None:
     def f0(settings: SpeechSettings) -> np.ndarray:
         import parselmouth
 
@@ -78,23 +78,23 @@ def test_pitch_moves_f0_and_range_its_spread() -> None:
     assert f0(SpeechSettings(range=90)).std() > 1.5 * f0(SpeechSettings(range=10)).std()
 
 
-def test_unknown_voice_is_named() -> None:
+def test_an_unknown_voice_is_an_error() -> None:
     with Synthesizer() as synthesizer, pytest.raises(CorpusError, match="no voice 'xx\\+f1'"):
         synthesizer.say(TEXT, "xx+f1")
 
 
-def test_a_settings_out_of_range_is_refused() -> None:
+def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="rate_wpm=20 is outside 80 to 450"):
         SpeechSettings(rate_wpm=20)
 
 
-def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_an_error_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(CorpusError, match=r"pip install 'ser-bench\[demo\]'"):
         Synthesizer()
 
 
-def test_a_library_that_does_not_load_is_one_clear_error(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_library_that_cannot_be_loaded_is_an_error(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     broken = tmp_path / "libespeak-ng.so"
     broken.write_bytes(b"not a library")
     monkeypatch.setattr(espeak, "_locate", lambda: (broken, tmp_path))
@@ -102,7 +102,7 @@ def test_a_library_that_does_not_load_is_one_clear_error(tmp_path, monkeypatch: 
         Synthesizer()
 
 
-def test_closing_twice_is_harmless() -> None:
+def test_closing_twice_is_allowed() -> None:
     synthesizer = Synthesizer()
     synthesizer.close()
     synthesizer.close()
