@@ -164,19 +164,16 @@ def _close_sweep(interrupted: bool) -> bool:
 
 def _report(cfg: TrackingConfig, parent: str, folder: Path) -> None:
     """Compare the finished children: print the result, write it to the sweep's folder, log it to the parent run."""
-    from ser_bench import comparison, tracking
+    from ser_bench import comparison
     from ser_bench.comparison import paired
 
     comparisons = paired.comparisons_of_sweep(cfg, parent)
     if not comparisons:
         print("no finished run to compare")
         return
-    document = comparison.Report.of("Predictors side by side", comparisons)
+    document = comparison.Report.of(comparison.REPORT_TITLE, comparisons)
     print(comparison.all_as_text(comparisons))
-    tracking.describe_run(cfg, parent, document.markdown())
-    paths = comparison.write(document, folder)
-    tracking.log_files(cfg, parent, paths)
-    print(f"\nreport   {paths[0]}")
+    print(f"\nreport   {comparison.publish(document, cfg, parent, folder)}")
 
 
 def children_of(sweep_dir: Path) -> list[Path]:

@@ -11,13 +11,15 @@ import pytest
 from tests.support.bench import Bench
 
 CHANCE = 1 / 6
+EPOCHS = "trainer.max_epochs=6"
+"""As in the fixture `sweep`."""
 
 pytestmark = pytest.mark.slow
 
 
 def test_the_two_cnns_learn_and_the_llm_accounts_for_every_clip(sweep: tuple[Bench, str]) -> None:
     bench, output = sweep
-    runs = {run.tags["model"]: run for run in bench.runs()}
+    runs = {run.tags["model"]: run for run in bench.runs(shuffle_labels="false")}
     assert set(runs) == {"cnn", "cnn_text", "llm"}
     assert all(run.status == "FINISHED" for run in runs.values())
     for name in ("cnn", "cnn_text"):
@@ -30,11 +32,20 @@ def test_the_two_cnns_learn_and_the_llm_accounts_for_every_clip(sweep: tuple[Ben
     assert "SYNTHETIC" in output and "experiment=demo" in output and "experiment=paper" in output
 
 
+def test_true_labels_beat_shuffled_ones_by_a_margin(sweep: tuple[Bench, str]) -> None:
+    """The same networks, split and epochs; only the training labels are permuted."""
+    bench, _ = sweep
+    bench.run("-m", "model=cnn,cnn_text", "shuffle_labels=true", EPOCHS)
+    uar = {(run.tags["model"], run.tags["shuffle_labels"]): run.metrics["test/uar"] for run in bench.runs()}
+    for model in ("cnn", "cnn_text"):
+        assert uar[model, "true"] < uar[model, "false"] - 0.15, uar
+
+
 def test_the_sweep_prints_one_table_and_keeps_it_in_the_parents_description(sweep: tuple[Bench, str]) -> None:
     bench, output = sweep
-    (parent,) = bench.sweeps()
+    parent = min(bench.sweeps(), key=lambda run: run.info.start_time)
     assert parent.info.status == "FINISHED"
-    assert [run.parent for run in bench.runs()] == [parent.info.run_id] * 3
+    assert [run.parent for run in bench.runs(shuffle_labels="false")] == [parent.info.run_id] * 3
     table = parent.data.tags["mlflow.note.content"]
     for text in (output, table):
         assert "UAR" in text and "cnn_text" in text and "216 clips" in text and "too few for a test" in text

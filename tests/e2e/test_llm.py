@@ -1,6 +1,6 @@
 """Runs of the language model that are killed, resumed, repeated, and compared on a subset of clips.
 
-The endpoint is a fake server on loopback; client, HTTP, cache, store and command line are real. The speech is synthetic.
+The endpoint is a fake server on loopback; client, HTTP, cache, store and command line are real. Speech is synthetic.
 """
 
 from __future__ import annotations

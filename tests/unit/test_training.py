@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from ser_bench.config import TrainerConfig
+from ser_bench.durations import format_duration
 from ser_bench.errors import CacheError, ConfigError, InterruptedRunError, SerBenchError
 from ser_bench.predictors.cnn.paper_network import PaperCNN
 from ser_bench.training import lightning_loop
-from ser_bench.training.epoch_report import PartMetrics, format_duration
+from ser_bench.training.epoch_report import PartMetrics
 from ser_bench.training.recipe import PLAIN
 from ser_bench.training.row_data import EpochBatches, RowData
 from ser_bench.training.standardizer import CHUNK_ROWS, Standardizer

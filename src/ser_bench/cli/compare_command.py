@@ -13,8 +13,6 @@ from ser_bench.comparison.claims import DEFAULT_FILE
 from ser_bench.config import compose
 from ser_bench.errors import ConfigError
 
-REPORT_TITLE = "Predictors side by side"
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -60,18 +58,17 @@ def run(selection: Selection, baseline: str | None, claimed: Path | None, out: P
     else:
         runs = run_groups.select_runs(cfg, experiment, list(selection.run_ids), tags, selection.models)
         comparisons = [paired.compare(runs, baseline)]
-    document = comparison.Report.of(REPORT_TITLE, comparisons, claimed or DEFAULT_FILE)
+    document = comparison.Report.of(comparison.REPORT_TITLE, comparisons, claimed or DEFAULT_FILE)
     print(comparison.all_as_text(comparisons))
     if not document.comparisons:
         return False
-    paths = comparison.write(document, out or Path("outputs", "compare", time.strftime("%Y-%m-%d_%H-%M-%S")))
     about = {"kind": "comparison", "corpus": document.comparisons[0].corpus}
     run_id = parent or tracking.start_parent(cfg, experiment, "comparison", about)
-    tracking.describe_run(cfg, run_id, document.markdown())
-    tracking.log_files(cfg, run_id, paths)
+    folder = out or Path("outputs", "compare", time.strftime("%Y-%m-%d_%H-%M-%S"))
+    page = comparison.publish(document, cfg, run_id, folder)
     if parent is None:
         tracking.end_parent(cfg, run_id, "FINISHED")
-    print(f"\nreport   {paths[0]}\nrun      {run_id} in MLflow has the same report")
+    print(f"\nreport   {page}\nrun      {run_id} in MLflow has the same report")
     return True
 
 

@@ -8,7 +8,7 @@
 - `claims`: figures that other publications claim.
 """
 
-from ser_bench.comparison.report import Report, write
+from ser_bench.comparison.report import REPORT_TITLE, Report, publish, write
 from ser_bench.comparison.report_markdown import all_as_text, as_text
 
-__all__ = ["Report", "all_as_text", "as_text", "write"]
+__all__ = ["REPORT_TITLE", "Report", "all_as_text", "as_text", "publish", "write"]

@@ -9,18 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ser_bench import __version__
+from ser_bench import __version__, tracking
 from ser_bench.comparison import report_tables
 from ser_bench.comparison.claims import DEFAULT_FILE, Claim, claims_on
 from ser_bench.comparison.paired import Comparison, GroupResult
 from ser_bench.comparison.report_html import as_html
 from ser_bench.comparison.report_markdown import as_markdown, as_markdown_table
 from ser_bench.comparison.verdict import heading, leakage_statements, recommended, verdict
+from ser_bench.config import TrackingConfig
 from ser_bench.errors import NotComparableError
 from ser_bench.evaluation import metrics
 from ser_bench.evaluation.statistics import Difference, Interval
 
 FILE_NAME = "comparison"
+REPORT_TITLE = "Predictors side by side"
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,14 @@ def write(report: Report, folder: Path) -> list[Path]:
         path.write_text(content, encoding="utf-8")
         paths.append(path)
     return paths
+
+
+def publish(report: Report, cfg: TrackingConfig, run_id: str, folder: Path) -> Path:
+    """Write the report into a folder, log it to an MLflow run, and return the path of the HTML page."""
+    paths = write(report, folder)
+    tracking.describe_run(cfg, run_id, report.markdown())
+    tracking.log_files(cfg, run_id, paths)
+    return paths[0]
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:

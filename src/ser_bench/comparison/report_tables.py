@@ -16,6 +16,7 @@ import pandas as pd
 from ser_bench.comparison.claims import Claim
 from ser_bench.comparison.paired import Comparison, GroupResult
 from ser_bench.comparison.verdict import LEAKS_BY_NAME, bounds, p_value, points, share
+from ser_bench.durations import format_duration
 from ser_bench.evaluation import metrics
 from ser_bench.evaluation.metrics import METRICS, Float64Array
 from ser_bench.evaluation.sentence_ceiling import sentence_ceiling
@@ -93,22 +94,8 @@ def _cost(result: GroupResult) -> dict[str, Cell]:
         "clips/s": Cell(NOT_GIVEN if speed is None else f"{speed:,.0f}" if speed >= 10 else f"{speed:.2f}", speed),
         "USD/1,000 clips": Cell(f"{result.usd_per_1000:.2f}", result.usd_per_1000),
         "parameters": Cell(NOT_GIVEN if result.parameters is None else f"{result.parameters:,.0f}", result.parameters),
-        "training time": Cell(duration(result.fit_s), result.fit_s),
+        "training time": Cell(format_duration(result.fit_s), result.fit_s),
     }
-
-
-def duration(seconds: float) -> str:
-    """Format a duration.
-
-    >>> duration(43), duration(750), duration(12_300)
-    ('43 s', '12 min', '3.4 h')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
-
-
-# Scores by emotion and by group of clips.
 
 
 def by_class(comparison: Comparison, metric: str) -> pd.DataFrame:

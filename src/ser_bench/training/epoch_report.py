@@ -15,6 +15,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 from tqdm import tqdm
 
+from ser_bench.durations import format_duration
 from ser_bench.types import EpochLog
 
 log = logging.getLogger(__name__)
@@ -168,14 +169,3 @@ class EpochReport(Callback):
         duration = format_duration(metrics["train/seconds"])
         remaining = format_duration((self.max_epochs - epoch) * self.seconds / epoch)
         log.info("epoch %d/%d  %s  %s, %s left", epoch, self.max_epochs, text, duration, remaining)
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration as text.
-
-    >>> format_duration(14.2), format_duration(150), format_duration(11_160)
-    ('14 s', '2 min', '3.1 h')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

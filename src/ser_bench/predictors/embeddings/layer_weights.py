@@ -40,7 +40,8 @@ def learnt(pooled: FloatArray, targets: npt.NDArray[np.int64], classes: int) -> 
     """Return positive weights [layers], fitted together with a linear classifier over the weighted sum.
 
     s = softmax(a); logits = W · Σ_l s_l x_l / d_l + b, where d_l is the root mean square
-    spread of layer l over the rows, so that the scale of a layer does not decide its weight. Adam on the mean cross-entropy with weight decay of W.
+    spread of layer l over the rows, so that the scale of a layer does not decide its weight. The loss is the mean
+    cross-entropy, the optimiser Adam with weight decay of W.
     Source: SUPERB's weighted sum (Yang et al. 2021, arXiv 2105.01051), here over pooled states instead of frames.
 
     Args:

@@ -20,10 +20,11 @@ from tqdm import tqdm
 
 from ser_bench.cache import Cache
 from ser_bench.config import AnswerFormat, CacheMode, LlmConfig
+from ser_bench.durations import format_duration
 from ser_bench.errors import InterruptedRunError, LLMError, LLMStoppedError
 from ser_bench.predictors.llm import request, request_body
 from ser_bench.predictors.llm.budget import Budget, cost_usd
-from ser_bench.predictors.llm.cost_estimate import TokenCounter, duration, token_counter
+from ser_bench.predictors.llm.cost_estimate import TokenCounter, token_counter
 from ser_bench.predictors.llm.endpoint import Endpoint
 from ser_bench.predictors.llm.parsing.answer import ModelAnswer
 from ser_bench.predictors.llm.prompting.question import Question
@@ -286,5 +287,5 @@ class RequestProgress:
         return (
             f"{self._done:,} of {self._total:,} ({counts.cached:,} from the cache): "
             f"{self._done - without_label:,} answered, {without_label:,} abstained or failed, "
-            f"{counts.retried:,} retried, US$ {counts.paid_usd:.2f} so far, about {duration(left_s)} left"
+            f"{counts.retried:,} retried, US$ {counts.paid_usd:.2f} so far, about {format_duration(left_s)} left"
         )

@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from ser_bench.config import LlmConfig
+from ser_bench.durations import format_duration
 from ser_bench.predictors.llm import request_body
 from ser_bench.predictors.llm.budget import price_usd
 from ser_bench.predictors.llm.parsing.answer import ModelAnswer, TokenUsage, answer_json
@@ -136,7 +137,7 @@ class CostEstimate:
             f"tokens   {self.tokens_in:,} in ({self.counted}), {self.tokens_out:,} out, "
             f"at most {self.tokens_out_most:,}",
             f"cost     about US$ {self.usd:.2f}, at most {self.usd_most:.2f} ({prices.rstrip(', ')})",
-            f"time     about {duration(self.seconds)} ({self.timed})",
+            f"time     about {format_duration(self.seconds)} ({self.timed})",
         ]
         if cfg.samples > 1:
             lines.append(
@@ -184,18 +185,6 @@ def estimate_cost(
         counted=counter.method,
         timed=timed,
     )
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in words.
-
-    >>> duration(42), duration(150), duration(5400)
-    ('42 seconds', '2.5 minutes', '1.5 hours')
-    """
-    for unit, size in (("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 1.5 * size or (unit == "hours" and seconds >= size):
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 def _usual_length(
