@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ser_bench.evaluation import metrics
+
 Array = npt.NDArray[Any]
 """Floating-point numbers; float64 unless a docstring says otherwise."""
 Labels = npt.NDArray[np.int64]
@@ -41,14 +43,10 @@ def log_loss(probabilities: Array, labels: Labels) -> float:
 def validation_uar(probabilities: Array, labels: Labels) -> float:
     """Return the UAR, in [0, 1]: the mean recall of the labels that occur in `labels`.
 
-    It is for the log of a fit. The UAR of results is that of `evaluation/metrics.py`.
-
     >>> validation_uar(np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0.6, 0.4, 0]]), np.array([0, 1, 1]))
     0.75
     """
-    from sklearn.metrics import recall_score
-
-    return float(recall_score(labels, probabilities.argmax(axis=1), labels=np.unique(labels), average="macro"))
+    return metrics.uar_of(labels, probabilities.argmax(axis=1), probabilities.shape[1])
 
 
 def validation_metrics(probabilities: Array, labels: Labels) -> dict[str, float]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ser_bench.config import Target
 from ser_bench.errors import ConfigError
+from ser_bench.evaluation import metrics
 from ser_bench.predictors.base import LightPredictor, generator_of
 from ser_bench.predictors.registry import Need, register
 from ser_bench.types import Predictions, Row
@@ -96,11 +97,15 @@ def tie_free_scores(winners: npt.NDArray[np.bool_], truth: Sequence[str], labels
     known = [i for i, label in enumerate(truth) if label in labels]
     if not known:
         return {}
-    right = winners[known, [labels.index(truth[i]) for i in known]]
-    credit = right / winners[known].sum(axis=1).clip(min=1)
-    labels_of_rows = np.array([truth[i] for i in known])
-    recall = {label: float(credit[labels_of_rows == label].mean()) for label in labels if label in labels_of_rows}
+    tied = winners[known].sum(axis=1, keepdims=True)
+    answers = np.concatenate([winners[known] / tied.clip(min=1), tied == 0], axis=1)  # no votes: an abstention
+    counts = metrics.fractional_confusion([labels.index(truth[i]) for i in known], answers)
+    recall = {
+        f"listeners/recall_shared/{label}": float(value)
+        for label, value, support in zip(labels, metrics.recall(counts), metrics.support(counts), strict=True)
+        if support
+    }
     return {
-        "listeners/accuracy_shared": float(credit.mean()),
-        "listeners/uar_shared": sum(recall.values()) / len(recall),
-    } | {f"listeners/recall_shared/{label}": value for label, value in recall.items()}
+        "listeners/accuracy_shared": float(metrics.accuracy(counts)),
+        "listeners/uar_shared": float(metrics.uar(counts)),
+    } | recall

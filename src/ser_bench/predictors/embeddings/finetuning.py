@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ser_bench import audio
 from ser_bench.features.encoders import huggingface_encoder
 from ser_bench.features.encoders.huggingface_encoder import SAMPLE_RATE_HZ, SpeechEncoder
+from ser_bench.predictors.probabilities import validation_uar
 from ser_bench.predictors.stored_model import reading
 from ser_bench.types import Clip
 
@@ -88,8 +89,7 @@ class FinetunedEncoder:
             "params/trainable": float(sum(p.numel() for p in parameters if p.requires_grad)),
         }
         if val:
-            correct = self.predict_proba(val).argmax(axis=1) == val_targets
-            facts["fit/val_uar"] = float(np.mean([correct[val_targets == c].mean() for c in np.unique(val_targets)]))
+            facts["fit/val_uar"] = validation_uar(self.predict_proba(val), val_targets)
         return facts
 
     def _optimiser(self) -> torch.optim.Optimizer:
