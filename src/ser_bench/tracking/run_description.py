@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ser_bench import __version__
 from ser_bench.config import PROJECT_ROOT, Config, to_plain
+from ser_bench.evaluation.metrics import METRICS
 from ser_bench.redaction import redact
 from ser_bench.types import Corpus, Row, Split, digest_of
 
@@ -51,8 +52,8 @@ def title(model: str, corpus: str, synthetic: bool, protocol: str, fold: int, fo
 
 def headline(scores: Mapping[str, float]) -> str:
     """Return the figures at the top of a run's page: "UAR 0.306 · accuracy 0.306 · … · 72 rows"."""
-    shown = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss", "ece": "ECE"}
-    parts = [f"{label} {scores[name]:.3f}" for name, label in shown.items() if name in scores]
+    shown = ("uar", "accuracy", "macro_f1", "log_loss", "ece")
+    parts = [f"{METRICS[name].title} {scores[name]:.3f}" for name in shown if name in scores]
     return " · ".join([*parts, f"{scores['rows']:,.0f} rows"])
 
 
