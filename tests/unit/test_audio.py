@@ -127,11 +127,11 @@ def test_git_lfs_pointer_says_what_to_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("extension", [".wav", ".flac", ".ogg", ".aiff"])
-@pytest.mark.parametrize("kept", [0.1, 0.5, 0.97])
-def test_truncated(tmp_path: Path, extension: str, kept: float) -> None:
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.97])
+def test_truncated(tmp_path: Path, extension: str, share: float) -> None:
     path = written(tmp_path / f"a{extension}", tone(3.0) + 0.1 * np.random.default_rng(0).standard_normal(48_000))
     blob = path.read_bytes()
-    path.write_bytes(blob[: int(kept * len(blob))])
+    path.write_bytes(blob[: int(share * len(blob))])
     assert_refused(path, "truncated|cannot be decoded|can be decoded|not audio")
 
 

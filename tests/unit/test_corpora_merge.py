@@ -82,8 +82,8 @@ def test_equal_ids_speakers_and_sentences_do_not_collide() -> None:
 
 
 def test_an_unknown_sentence_stays_unknown() -> None:
-    one = toy("one", ("angry", "sad"))
-    bare = dataclasses.replace(one, clips=tuple(dataclasses.replace(clip, sentence="") for clip in one.clips))
+    corpus = toy("one", ("angry", "sad"))
+    bare = dataclasses.replace(corpus, clips=tuple(dataclasses.replace(clip, sentence="") for clip in corpus.clips))
     assert {clip.sentence for clip in merge(bare, toy("two", ("angry", "sad"))).clips} == {"", "two:s1"}
 
 
