@@ -32,6 +32,33 @@ def pytest_configure(config: pytest.Config) -> None:
         os.sched_setaffinity(0, own or cores)
 
 
+ALLOWED = {"mlruns", "outputs", "multirun", "build", "dist", "__pycache__"}
+"""Names of files and folders that tests may create in the project's folder, beside hidden ones."""
+
+
+def created_files(before: set[str]) -> list[str]:
+    """Return the names that were added to the project's folder since `before`."""
+    new = {path.name for path in ROOT.iterdir()} - before - ALLOWED
+    return sorted(name for name in new if not name.startswith(".") and not name.endswith(".egg-info"))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Note what the project's folder holds."""
+    session.config.stash[BEFORE] = {path.name for path in ROOT.iterdir()}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where a test has written into the project's folder, for instance a database of MLflow's default store."""
+    new = created_files(session.config.stash[BEFORE])
+    if new:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print(f"\nERROR: tests created {', '.join(new)} in {ROOT}; they may only write to temporary folders")
+
+
+BEFORE = pytest.StashKey[set[str]]()
+
+
 @pytest.fixture(scope="session")
 def corpora_root() -> Path:
     """Folder of the real corpora beside the checkout."""
