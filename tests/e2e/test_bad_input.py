@@ -16,7 +16,7 @@ from tests.support.bench import ROOT, Bench
     ("words", "said"),
     [
         (("corpus=cremad", "corpus.root=/nowhere"), "/nowhere"),
-        (("split.folds=40",), "40 folds cannot be made of 12 speakers"),
+        (("split.folds=40",), "12 speakers cannot be split into 40 folds"),
         (("model=resnet",), "cnn_text"),
         (("model.widht=3",), "model.widht"),
         (("trainer.max_epochs=many",), "max_epochs"),
