@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,18 @@ def schemas() -> dict[str, type]:
 
 def register(experiments: Path = PROJECT_ROOT / "experiments") -> None:
     """Register the dataclasses and every `experiments/*.yaml` with Hydra; call it before composing."""
+    files = tuple((path, path.stat().st_mtime_ns) for path in sorted(experiments.glob("*.yaml")))
+    _register_once(tuple(schemas().items()), files)
+
+
+@lru_cache(maxsize=1)
+def _register_once(nodes: tuple[tuple[str, type], ...], experiments: tuple[tuple[Path, int], ...]) -> None:
+    """Register these; what was registered last is not registered again, which takes as long as half a composition."""
     store = ConfigStore.instance()
-    for name, schema in schemas().items():
+    for name, schema in nodes:
         group, _, node = name.rpartition("/")
         store.store(group=group, name=node, node=schema)
-    for path in sorted(experiments.glob("*.yaml")):
+    for path, _ in experiments:
         store.store(group="experiment", name=path.stem, node=OmegaConf.load(path), package="_global_")
 
 
