@@ -129,8 +129,13 @@ def announce(cfg: Config, corpus: Corpus, split: Split) -> None:
     """Log what is about to run, before any long computation."""
     kind = " (SYNTHETIC speech, generated)" if corpus.synthetic else ""
     speakers = len({clip.speaker for clip in corpus.clips})
-    log.info("model    %s, size %s, %d epochs, language model %s", cfg.model.name, cfg.size.name,
-             cfg.trainer.max_epochs, cfg.llm.name)  # fmt: skip
+    groups = predictors.predictor_class(cfg.model.name).groups
+    settings = [
+        *([f"size {cfg.size.name}"] if "size" in groups else []),
+        *([f"{cfg.trainer.max_epochs} epochs"] if "trainer" in groups else []),
+        *([f"language model {cfg.llm.name}"] if "llm" in groups else []),
+    ]
+    log.info("model    %s", ", ".join([cfg.model.name, *settings]))
     log.info("corpus   %s%s: %d clips, %d speakers, labels %s", corpus.measured, kind, len(corpus.clips), speakers,
              " ".join(corpus.labels))  # fmt: skip
     rows = f"{len(split.train)} training, {len(split.val)} validation, {len(split.test)} test rows"
@@ -142,9 +147,12 @@ def announce(cfg: Config, corpus: Corpus, split: Split) -> None:
         log.warning("skipped  %s", reason)
     if len(corpus.skipped) > SKIPPED_SHOWN:
         log.warning("skipped  %d files in all; the run's corpus.json lists them", len(corpus.skipped))
-    if cfg.experiment_name == "demo":
-        log.info("note     experiment=demo: few epochs and small networks. For the paper's size: "
+    if cfg.experiment_name == "demo" and corpus.synthetic:
+        log.info("note     experiment=demo: few epochs and small networks. The paper's size and protocol, which leaks: "
                  "python run.py experiment=paper corpus.root=CREMA-D/AudioWAV model=%s", cfg.model.name)  # fmt: skip
+    elif cfg.experiment_name == "demo":
+        log.info("note     experiment=demo is the default: few epochs and small networks. For a corpus of real speech "
+                 "add experiment=none, and for networks choose trainer= and size=")  # fmt: skip
 
 
 def summarise(cfg: Config, run_id: str, predictions: Predictions, scores: dict[str, float]) -> None:
