@@ -10,6 +10,7 @@ from hydra.errors import ConfigCompositionException, MissingConfigException
 
 from ser_bench import config, predictors
 from ser_bench.config import to_config, to_plain
+from ser_bench.predictors.fusion import Combine, FusionConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 CHOICES = sorted(p.relative_to(ROOT / "conf") for p in (ROOT / "conf").glob("*/*.yaml"))
@@ -67,8 +68,8 @@ def test_every_key_of_a_fusion_can_be_set() -> None:
     }  # fmt: skip
     words = [f"model.{key}={value}" for key, value in changed.items()]
     found = composed("model=fusion", "model.combine=mean", *words).model
-    assert found == config.FusionConfig(**changed, combine=config.Combine.mean)
-    assert {*changed, "name", "combine"} == set(config.FusionConfig.__dataclass_fields__)
+    assert found == FusionConfig(**changed, combine=Combine.mean)
+    assert {*changed, "name", "combine"} == set(FusionConfig.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(
