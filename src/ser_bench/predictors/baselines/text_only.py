@@ -62,6 +62,7 @@ class TextOnly(LightPredictor, GivesVectors, ScalesFeatures):
             ConfigError: the training rows have one label only.
         """
         from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
 
         cfg = model_config(self._cfg, TextOnlyConfig)
         rows, truth = self._clean(train)
@@ -72,7 +73,9 @@ class TextOnly(LightPredictor, GivesVectors, ScalesFeatures):
         embedded = self._inputs.text(rows).astype(np.float64)
         regression = LogisticRegression(C=cfg.C, max_iter=cfg.max_iter)
         started = time.perf_counter()
-        standardizer = Standardizer.fit(embedded, np.float64)
+        # Not Standardizer.fit: its rule for constant columns is coarser, and would move figures measured before.
+        scaler = StandardScaler().fit(embedded)
+        standardizer = Standardizer(scaler.mean_, scaler.scale_)
         iterations = logistic_regression.fit(
             regression, standardizer(embedded), truth, subject="text_only", remedy="raise model.max_iter"
         )
