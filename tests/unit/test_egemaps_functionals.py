@@ -15,7 +15,7 @@ from ser_bench.audit.scaler import check_scaler, stored_scaler
 from ser_bench.cache import Cache
 from ser_bench.config import AugmentConfig, Config
 from ser_bench.errors import BadClipError, ConfigError, SerBenchError
-from ser_bench.features import egemaps_functionals
+from ser_bench.features import augmentation, egemaps_functionals
 from ser_bench.predictors.embeddings.egemaps import Egemaps
 from ser_bench.types import VARIANTS, Clip, FloatArray, Row, Split
 from tests.support.fake_inputs import LABELS, FakeInputs, compose_config, rows
@@ -54,6 +54,42 @@ def test_numbers_are_opensmiles_and_in_the_order_asked(clips: dict[str, Clip], c
     np.testing.assert_array_equal(values[0], values[2])
     assert egemaps_functionals.names() == list(expected.columns)
     assert np.abs(values[0] - values[1]).max() > 1
+
+
+@pytest.mark.parametrize("variant", ["clean", "noise"])
+def test_samples_beyond_full_scale_are_clipped_and_do_not_wrap_around(
+    variant: str, cache: Cache, tmp_path: Path
+) -> None:
+    """opensmile multiplies by 32,768 and casts to int16, which turns a peak of +1.1 into one of -0.9."""
+    samples = voice_like(16_000)
+    samples *= 1.15 / np.abs(samples).max()
+    assert (np.abs(samples) >= 1).sum() > 10
+    soundfile.write(tmp_path / "loud.wav", samples, 16_000, subtype="FLOAT")
+    clip = Clip("loud", tmp_path / "loud.wav", "", "")
+    values = egemaps_functionals.extract([Row("loud", variant)], {"loud": clip}, AUGMENT, cache)[0]
+    heard = augmentation.noisy(samples, "loud", variant, AUGMENT)
+    integers = np.clip(np.trunc(heard.astype(np.float64) * 32_768), -32_768, 32_767).astype(np.int16)
+    soundfile.write(tmp_path / "clipped.wav", integers, 16_000, subtype="PCM_16")
+    smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
+    np.testing.assert_allclose(values, smile.process_file(str(tmp_path / "clipped.wav")).to_numpy()[0], rtol=1e-4)
+
+
+def test_full_scale_itself_does_not_wrap_around() -> None:
+    square = np.sign(np.sin(2 * np.pi * 200 * np.arange(16_000) / 16_000 + 0.1)).astype(np.float32)
+    np.testing.assert_allclose(
+        egemaps_functionals.functionals(square), egemaps_functionals.functionals(square * 0.9999), rtol=0.02, atol=0.02
+    )
+
+
+def test_functionals_of_the_first_revision_are_computed_again(
+    clips: dict[str, Clip], cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(egemaps_functionals, "REVISION", 1)
+        egemaps_functionals.extract([Row("clip0")], clips, AUGMENT, cache)
+    monkeypatch.setattr(egemaps_functionals, "functionals", forbid)
+    with pytest.raises(AssertionError, match="although"):
+        egemaps_functionals.extract([Row("clip0")], clips, AUGMENT, cache)
 
 
 def test_every_clip_is_computed_once(clips: dict[str, Clip], cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

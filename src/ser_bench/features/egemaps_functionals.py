@@ -33,8 +33,13 @@ FEATURE_SET = "eGeMAPSv02"
 LENGTH = 88
 SAMPLE_RATE_HZ = 16_000
 """All clips are resampled to it; otherwise the spectral measures would depend on the sampling rate of the file."""
-REVISION = 1
-"""Increase it when the same row gives other numbers than before: older cache entries are then not read."""
+REVISION = 2
+"""Increase it when the same row gives other numbers than before: older cache entries are then not read.
+
+Revision 1 did not clip samples, so that those beyond full scale had the opposite sign (see `functionals`).
+"""
+INT16_STEPS = 32_768
+"""Integer steps from zero to full scale, by which opensmile multiplies samples."""
 ROWS_IN_THIS_PROCESS = 64
 """Up to this many rows are computed in this process, which takes less time than starting others."""
 
@@ -98,7 +103,12 @@ def check_installed() -> None:
 
 
 def functionals(samples: FloatArray) -> FloatArray:
-    """Return the functionals [88] of samples [T] at 16 kHz; NaN if there are too few samples for openSMILE."""
+    """Return the functionals [88] of samples [T] at 16 kHz; NaN if there are too few samples for openSMILE.
+
+    Samples beyond full scale are clipped. Lossy formats, resampling and augmentation exceed full scale by some percent.
+    opensmile multiplies by 32,768 and casts to int16, a cast that turns +1.0 into -1.0 and 1.1 into -0.9.
+    """
+    samples = np.clip(samples, -1.0, (INT16_STEPS - 1) / INT16_STEPS)
     with warnings.catch_warnings():  # openSMILE warns when it returns NaN; `_work` raises an error with the file's name
         warnings.simplefilter("ignore", UserWarning)
         values: FloatArray = _smile().process_signal(samples, SAMPLE_RATE_HZ).to_numpy(dtype=np.float32)[0]
