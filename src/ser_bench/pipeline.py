@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ser_bench import __version__, audit, corpora, predictors, splits, stored_predictors, tracking
 from ser_bench.config import Config, Protocol, Target, scientific_part, to_plain
-from ser_bench.evaluation import metrics, statistics
+from ser_bench.evaluation.run_scores import score
 from ser_bench.features.feature_store import Features
 from ser_bench.predictors import HasPrompt
-from ser_bench.types import CLEAN, Corpus, Predictions, Split, digest_of
+from ser_bench.types import Corpus, Predictions, Split, digest_of
 
 log = logging.getLogger(__name__)
 
@@ -85,28 +84,6 @@ def rehearse(cfg: Config, corpus: Corpus, split: Split) -> RunResult:
         for line in predictors.require_capability(predictor, HasPrompt).estimate_lines(split.test):
             log.info("%s", line)
     return RunResult("", {}, skipped=True)
-
-
-def score(predictions: Predictions, protocol: Protocol, speakers: Mapping[str, str]) -> dict[str, float]:
-    """Return metrics of the test rows with intervals; under `paper`, with augmented test rows, of clean rows too."""
-    scores = metrics.score(predictions) | bounds(predictions, speakers, "test/")
-    if protocol is Protocol.paper:
-        clean = predictions.take([i for i, row in enumerate(predictions.rows) if row.variant == CLEAN])
-        prefix = "test_clean/"
-        scores |= metrics.score(clean, prefix=prefix) | bounds(clean, speakers, prefix)
-    return scores
-
-
-def bounds(predictions: Predictions, speakers: Mapping[str, str], prefix: str) -> dict[str, float]:
-    """Return 95 % intervals of UAR and accuracy (`uar_low`, `uar_high`, …), clipped to 0 and 1; {} for one speaker."""
-    counts = statistics.counts_by_speaker(predictions, speakers)
-    intervals: dict[str, float] = {}
-    for name, statistic in (("uar", metrics.uar), ("accuracy", metrics.accuracy)):
-        interval = statistics.interval(counts, statistic)
-        if not math.isnan(interval.low):
-            intervals[f"{prefix}{name}_low"] = max(0.0, interval.low)
-            intervals[f"{prefix}{name}_high"] = min(1.0, interval.high)
-    return intervals
 
 
 def run_key(cfg: Config, corpus: Corpus, split: Split, member_ids: Sequence[str] = ()) -> str:

@@ -65,7 +65,13 @@ def near_identical(split: Split, clips: Mapping[str, Clip], pairs: Iterable[tupl
     )
 
 
-def predictions_match(split: Split, predictions: Predictions, clips: Mapping[str, Clip], limit: str) -> Finding:
+def predictions_match(
+    split: Split,
+    predictions: Predictions,
+    clips: Mapping[str, Clip],
+    limit: str,
+    table: Mapping[str, Iterable[object]] | None = None,
+) -> Finding:
     """Check that exactly the split's test rows were predicted, and that their truth is the label in the corpus.
 
     Args:
@@ -73,6 +79,9 @@ def predictions_match(split: Split, predictions: Predictions, clips: Mapping[str
         predictions: as stored.
         clips: by id.
         limit: the configuration key that allows the predictor to leave out rows; "" if there is none.
+        table: name → column of the table in which the predictions are stored, in their order. Its speakers and
+            sentences must be those of the corpus, because intervals are computed by speaker, and its column of
+            predictions must follow from the probabilities.
     """
     predicted, tested = set(predictions.rows), set(split.test)
     unexpected, missing = predicted - tested, tested - predicted
@@ -82,6 +91,7 @@ def predictions_match(split: Split, predictions: Predictions, clips: Mapping[str
     ]  # fmt: skip
     parts = [f"{len(unexpected):,} predicted rows are not test rows of the split"] if unexpected else []
     parts += [f"{len(wrong):,} rows have another truth than the corpus"] if wrong else []
+    parts += _contradictions(table or {}, predictions, clips)
     if missing and not limit:
         parts.append(f"{len(missing):,} of {len(tested):,} test rows were left out")
     leak = bool(parts)
@@ -89,6 +99,24 @@ def predictions_match(split: Split, predictions: Predictions, clips: Mapping[str
         parts.append(f"{len(predicted):,} of {len(tested):,} test rows, as {limit} allows, with the corpus' labels")
     text = "; ".join(parts) or "exactly the test rows of the split, with the corpus' labels"
     return Finding("predictions", text, float(leak), leak)
+
+
+def _contradictions(
+    table: Mapping[str, Iterable[object]], predictions: Predictions, clips: Mapping[str, Clip]
+) -> list[str]:
+    """Return one text for each column of the table that contradicts the corpus or the probabilities."""
+    known = [clips.get(row.clip_id) for row in predictions.rows]
+    expected: dict[str, tuple[str, list[str | None]]] = {
+        "speaker": ("the corpus", [clip and clip.speaker for clip in known]),
+        "sentence": ("the corpus", [clip and clip.sentence for clip in known]),
+        "predicted": ("their probabilities", list(predictions.predicted)),
+    }
+    texts = []
+    for name, (source, values) in expected.items():
+        pairs = zip(table.get(name, ()), values, strict=False)  # a table of an older version may lack a column
+        wrong = sum(value is not None and str(stored) != value for stored, value in pairs)
+        texts += [f"{wrong:,} rows have another {name} than {source}"] if wrong else []
+    return texts
 
 
 def _sentence(split: Split, clips: Mapping[str, Clip], trained: Collection[str]) -> Finding:

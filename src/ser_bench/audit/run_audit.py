@@ -14,6 +14,7 @@ from ser_bench.audit.finding import ADAPTATION, Audit, Finding
 from ser_bench.audit.inherited import inherited
 from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
 from ser_bench.audit.scaler import Read, Scaler, check_scaler, stored_scaler
+from ser_bench.audit.scores import check_scores
 from ser_bench.config import Config, run_here
 from ser_bench.errors import CorpusError
 from ser_bench.features import fingerprint
@@ -98,7 +99,8 @@ def audit_run(
         *shares[:3],
         _near_identical(cfg, split, clips, features, compute),
         *shares[3:],
-        predictions_match(split, predictions, clips, _limit(cfg)),
+        predictions_match(split, predictions, clips, _limit(cfg), {str(n): c for n, c in stored.frame().items()}),
+        check_scores(predictions, split.protocol, {clip.id: clip.speaker for clip in clips.values()}, stored.metrics),
         check_scaler(scaler, split, _reader(stored, cfg, scaler, features)),
         check_checkpoint(
             None if kept_epoch is None else round(kept_epoch),

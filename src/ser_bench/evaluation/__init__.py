@@ -1,6 +1,7 @@
 """Evaluation of predictions.
 
 - `metrics`: every metric, defined once over a table of confusion counts, and their registry;
+- `run_scores`: all scores of a run with their intervals;
 - `statistics`: confidence intervals and significance tests by speaker;
 - `classification_report`: precision, recall and F1 of every class as text and JSON;
 - `contributions`: what each member adds to a fusion; `sentence_ceiling`: the best result without the voice;

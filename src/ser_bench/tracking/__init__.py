@@ -15,7 +15,7 @@ active run is never used. Its global tracking URI is set only by `traces`, while
 from ser_bench.tracking.active_run import ActiveRun, start
 from ser_bench.tracking.audit_records import log_audit, log_clips, stored_clips
 from ser_bench.tracking.mlflow_store import open_store, results_page
-from ser_bench.tracking.run_writer import describe_run, log_files, log_text
+from ser_bench.tracking.run_writer import describe_run, log_files, log_text, storable
 from ser_bench.tracking.stored_runs import StoredRun, find_finished, load_run, newest, search
 from ser_bench.tracking.sweep_run import adopt, end_parent, start_parent
 from ser_bench.tracking.traces import traced
@@ -38,6 +38,7 @@ __all__ = [
     "search",
     "start",
     "start_parent",
+    "storable",
     "stored_clips",
     "traced",
 ]
