@@ -53,6 +53,13 @@ def no_choices() -> Reply:
     return Reply(_chat([]))
 
 
+def failed_choice(message: str) -> Reply:
+    """Return status 200 with an error in place of the answer, as routers of several services do."""
+    error = {"message": message, "code": 502}
+    choice = {"index": 0, "finish_reason": "error", "error": error, "message": {"role": "assistant", "content": ""}}
+    return Reply(_chat([choice]))
+
+
 def error(status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None) -> Reply:
     """Return an error in OpenAI's format."""
     return Reply({"error": {"message": message, "type": code or "error", "code": code}}, status, headers or {})

@@ -102,7 +102,6 @@ def test_probabilities_come_from_logprobs(server, cfg, tmp_path):
         (fake.completion(None, finish="content_filter"), "content_filter", ""),
         (fake.completion('{"emotion": "ha', finish="length"), "length", '{"emotion": "ha'),
         (fake.completion(""), "empty", ""),
-        (fake.no_choices(), "empty", ""),
         (fake.error(400, "maximum context length is 8", "context_length_exceeded"), "too_long", None),
     ],
 )
@@ -153,10 +152,13 @@ def test_no_more_requests_than_retries_allow(server, cfg, tmp_path):
     assert [a.label for a in again] == ["happy", "happy"] and len(server.asked) == 5
 
 
-@pytest.mark.parametrize("body", [b"{not json", b"[1, 2", b"<html>please log in</html>"])
+@pytest.mark.parametrize(
+    "body",
+    [b"{not json", b"[1, 2", b"<html>please log in</html>", b'{"error": "no capacity"}', b'{"choices": []}'],
+)
 def test_body_that_is_no_completion_is_a_failure(server, cfg, tmp_path, body):
     server.queue.append(fake.Reply(body))
-    bad, good = make_client(replace(cfg, max_concurrency=1), tmp_path).ask(questions_of("a", "b"))
+    bad, good = make_client(replace(cfg, max_concurrency=1, max_retries=0), tmp_path).ask(questions_of("a", "b"))
     assert bad.failed and good.label == "happy"
 
 
@@ -224,7 +226,7 @@ def test_missing_key_names_the_variable_and_the_command_without_key(cfg, monkeyp
 
 def test_second_run_asks_nothing_and_returns_the_same(server, cfg, tmp_path):
     server.otherwise = lambda body: fake.label(LABELS[len(body["messages"][1]["content"]) % 3])
-    server.queue.extend([fake.completion("no json"), fake.no_choices()])
+    server.queue.extend([fake.completion("no json"), fake.completion("")])
     prompts = questions_of("a", "bb", "ccc", "dddd", "a")
     first = make_client(cfg, tmp_path).ask(prompts)
     assert len(server.asked) == 4
@@ -416,6 +418,5 @@ def test_progress_line_counts_and_estimates_the_rest():
             progress.update(counts)
         line = progress.line(counts, elapsed_s=80.0)
     assert line == (
-        "60 of 100 (20 from the cache): 57 answered, 3 abstained or failed, 3 retried, US$ 0.21 so far, "
-        "about 80 s left"
+        "60 of 100 (20 from the cache): 57 answered, 3 abstained or failed, 3 retried, US$ 0.21 so far, about 80 s left"
     )

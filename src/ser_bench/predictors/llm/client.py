@@ -11,9 +11,10 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import openai
 from tqdm import tqdm
@@ -32,8 +33,14 @@ from ser_bench.predictors.llm.request import RequestContext
 
 log = logging.getLogger(__name__)
 
-REVISION = 1
+REVISION = 2
 """Part of the cache keys; increased when answers are interpreted differently."""
+EARLIER_REVISION = 1
+"""Its entries may be an error with HTTP 200, stored as an abstention, and it read fewer forms of an answer.
+
+What still holds is used, because it was paid for: answers with a label, and `STILL_VALID` abstentions.
+"""
+STILL_VALID = ("refusal", "content_filter", "too_long")
 FAILURES_IN_A_ROW = 10
 """The run stops after this many failures without an answer in between, because the endpoint seems to be down."""
 DRAIN_S = 10.0
@@ -100,7 +107,7 @@ class LlmClient:
         self._cfg = cfg
         self._labels = tuple(labels)
         self._cache = cache
-        self._key_parts = {"revision": REVISION, "service": identity, "prompt": prompt_digest, "labels": self._labels}
+        self._key_parts: dict[str, Any] = {"service": identity, "prompt": prompt_digest, "labels": self._labels}
         if cfg.answer_format is not AnswerFormat.auto:
             self._key_parts["answer_format"] = cfg.answer_format.value
         self._open_endpoint = open_endpoint
@@ -133,7 +140,7 @@ class LlmClient:
     def stored(self, questions: Sequence[Question]) -> list[ModelAnswer | None]:
         """Return the cached answer to each question, or None; nothing is asked."""
         keys = [self._key(question) for question in questions]
-        cached = self._read_cache(set(keys))
+        cached = self._read_cache(dict(zip(keys, questions, strict=True)))
         return [cached.get(key) for key in keys]
 
     def _ask_pending(self, pending: Mapping[str, Question], total: int) -> None:
@@ -158,15 +165,24 @@ class LlmClient:
         fate = "are kept" if self._cfg.cache is CacheMode.readwrite else "are lost, because llm.cache stores nothing"
         return f"{answered} of {total} clips were answered (US$ {self.counts.paid_usd:.4f} in this run) and {fate}"
 
-    def _read_cache(self, keys: Iterable[str]) -> dict[str, ModelAnswer]:
+    def _read_cache(self, questions: Mapping[str, Question]) -> dict[str, ModelAnswer]:
+        """Return key → answer for the questions, given by their keys, whose answer is stored."""
         if self._cfg.cache is CacheMode.off:
             return {}
-        entries = {key: self._cache.read_json(key) for key in keys}
-        return {key: ModelAnswer.from_json(value) for key, value in entries.items() if value is not None}
+        answers = {key: self._read_entry(key, question) for key, question in questions.items()}
+        return {key: answer for key, answer in answers.items() if answer is not None}
 
-    def _key(self, question: Question) -> str:
+    def _read_entry(self, key: str, question: Question) -> ModelAnswer | None:
+        value = self._cache.read_json(key)
+        if value is not None:
+            return ModelAnswer.from_json(value)
+        value = self._cache.read_json(self._key(question, EARLIER_REVISION))
+        earlier = None if value is None else ModelAnswer.from_json(value)
+        return earlier if earlier and (earlier.label or earlier.reason in STILL_VALID) else None
+
+    def _key(self, question: Question, revision: int = REVISION) -> str:
         parameters = request_body.parameters(self._cfg, self._with_reason, question.sample)
-        return Cache.key(**self._key_parts, parameters=parameters, **question.identity())
+        return Cache.key(**self._key_parts, revision=revision, parameters=parameters, **question.identity())
 
     async def _ask_all(self, endpoint: Endpoint, pending: Mapping[str, Question], progress: RequestProgress) -> None:
         """Ask the first question alone, which reveals the endpoint's limits and response format, then the rest."""
@@ -211,7 +227,7 @@ class LlmClient:
         """Ask one question after another until none is left or the run has to stop."""
         while not self._stopped and (item := next(queue, None)) is not None:
             key, question = item
-            answer = self._read_cache([key]).get(key)  # another process may have asked meanwhile
+            answer = self._read_cache({key: question}).get(key)  # another process may have asked meanwhile
             if answer is not None:
                 self._use_cached({key: answer})
             else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from ser_bench.errors import LLMError
 from ser_bench.predictors.llm import local_server
 from ser_bench.redaction import without_credentials
 
-OPENAI_URL = "https://api.openai.com/v1"
 LOCAL_MOST_LOGPROBS = 20_000
 """llama.cpp has no limit; this many of the 49,152 tokens of SmolLM2 have always contained all labels."""
 
@@ -83,7 +81,7 @@ def check_endpoint(cfg: LlmConfig) -> None:
     """Check what the endpoint needs, before clips are transcribed.
 
     Raises:
-        LLMError: if the key, the package xllamacpp or the model file is missing.
+        LLMError: if the key, the package xllamacpp or the model file is missing, or the address is not usable.
         WeightsError: if the local model cannot be downloaded.
     """
     if is_in_process(cfg):
@@ -91,6 +89,7 @@ def check_endpoint(cfg: LlmConfig) -> None:
         model_file(cfg)
     else:
         openai_client.require_key(cfg.api_key_env)
+        openai_client.check_url(cfg.base_url)
 
 
 def is_in_process(cfg: LlmConfig) -> bool:
@@ -100,13 +99,16 @@ def is_in_process(cfg: LlmConfig) -> bool:
 
 def address(cfg: LlmConfig) -> str:
     """Return the URL of an endpoint that is not in this process."""
-    return cfg.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+    return openai_client.effective_url(cfg.base_url)
 
 
 def identity(cfg: LlmConfig) -> str:
-    """Return what identifies the endpoint in cache keys: its URL, or the digest of the local model's file."""
+    """Return what identifies the endpoint in cache keys: its URL, or the digest of the local model's file.
+
+    A password in the URL is left out, so that the answers stay valid when it changes.
+    """
     if not is_in_process(cfg):
-        return address(cfg).rstrip("/")
+        return without_credentials(address(cfg)).rstrip("/")
     with model_file(cfg).open("rb") as file:
         return "gguf:" + hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import openai
 
@@ -20,10 +20,14 @@ from ser_bench.predictors.llm.cost_estimate import TokenCounter, audio_tokens, r
 from ser_bench.predictors.llm.endpoint import Endpoint
 from ser_bench.predictors.llm.parsing import answer as answers
 from ser_bench.predictors.llm.parsing.answer import FAILED, ModelAnswer, TokenUsage
+from ser_bench.predictors.llm.parsing.completion import ErrorReply, read_body
 from ser_bench.predictors.llm.prompting.question import Question
 from ser_bench.predictors.llm.rate_limiter import RateLimiter, backoff_s
 from ser_bench.redaction import redact_reply
 from ser_bench.retry_after import retry_after_s
+
+if TYPE_CHECKING:
+    import httpx
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +37,18 @@ LOGPROBS_FACTOR = 10
 """Factor of the number of logprobs if those reported do not determine the probabilities of all labels."""
 AUDIO_MARGIN = 2
 """The budget counts a recording with this multiple of its usual tokens, because endpoints differ."""
+
+
+class NoCompletionError(openai.APIStatusError):
+    """A response with HTTP 200 holds no chat completion.
+
+    `status_code` is the status of the error in it, so that it is treated like a response with this status; 200 if it
+    states none.
+    """
+
+    def __init__(self, reply: ErrorReply, response: httpx.Response) -> None:
+        super().__init__(reply.text, response=response, body=reply.body)
+        self.status_code = reply.status
 
 
 @dataclass
@@ -114,8 +130,8 @@ class RequestSender:
         self._deadline = time.monotonic() + self._cfg.deadline_s
         self.requests = self.retries = 0
 
-    async def send(self, body: dict[str, Any], tokens: int, most_usd: float) -> dict[str, Any] | None:
-        """Return the completion, or None if the response is not a JSON object.
+    async def send(self, body: dict[str, Any], tokens: int, most_usd: float) -> dict[str, Any]:
+        """Return the completion.
 
         Args:
             body: arguments of the client's `create`.
@@ -139,7 +155,7 @@ class RequestSender:
             retry += 1
             self.retries += 1
 
-    async def _send_once(self, body: dict[str, Any], tokens: int, most_usd: float) -> dict[str, Any] | None:
+    async def _send_once(self, body: dict[str, Any], tokens: int, most_usd: float) -> dict[str, Any]:
         await self._rate_limiter.wait_turn(tokens)
         await self._budget.reserve(most_usd)
         paid_usd = most_usd  # unless an answer or a refusal arrives: a lost answer may have been charged
@@ -148,10 +164,13 @@ class RequestSender:
             async with asyncio.timeout(min(self._cfg.timeout_s, max(0.0, self._deadline - time.monotonic()))):
                 raw = await self._connection.chat.completions.with_raw_response.create(**body)
             self._rate_limiter.update_limits(raw.headers)
-            completion = answers.decode(raw.text)
-            if completion is not None:
-                paid_usd = price_usd(answers.token_usage(completion), self._cfg)
+            completion = read_body(raw.text)
+            if isinstance(completion, ErrorReply):
+                raise NoCompletionError(completion, raw.http_response)
+            paid_usd = price_usd(answers.token_usage(completion), self._cfg)
             return completion
+        except NoCompletionError:
+            raise  # it arrived with HTTP 200, so it may have been charged
         except openai.APIStatusError as error:
             paid_usd = 0.0  # a refusal is not charged
             self._rate_limiter.update_limits(error.response.headers)
@@ -167,7 +186,7 @@ class RequestSender:
         Raises:
             LLMError: if the endpoint asks for a wait of more than `LONGEST_RETRY_AFTER_S`.
         """
-        if retry > self._cfg.max_retries or not openai_client.is_transient(error):
+        if retry > self._cfg.max_retries or not _may_pass(error):
             return None
         stated_s = retry_after_s(error.response.headers) if isinstance(error, openai.APIStatusError) else None
         if stated_s is not None and stated_s > LONGEST_RETRY_AFTER_S:
@@ -195,13 +214,16 @@ async def _answer(context: RequestContext, question: Question, sender: RequestSe
                 raise
             response_format = context.fall_back(response_format, following)
             continue
-        if completion is None:
-            return ModelAnswer(f"{endpoint.name} sent a response that is not a chat completion", reason=FAILED)
         answer = answers.read(completion, labels, response_format, context.with_reason)
         logprobs = int(parameters.get("top_logprobs", 0))
         if answer.probabilities or not answer.label or not 0 < logprobs < endpoint.most_logprobs:
             return answer
         parameters["top_logprobs"] = min(logprobs * LOGPROBS_FACTOR, endpoint.most_logprobs)
+
+
+def _may_pass(error: openai.APIError) -> bool:
+    """Return True if repeating the request may help; also after HTTP 200 with neither a completion nor a status."""
+    return openai_client.is_transient(error) or (isinstance(error, NoCompletionError) and error.status_code == 200)
 
 
 def _size(context: RequestContext, question: Question, body: dict[str, Any]) -> tuple[int, float]:

@@ -1,7 +1,7 @@
 """The answer of a model to one question: one of the labels, or the reason why there is none.
 
 A well-formed answer is the JSON object `{"emotion":"<label>"}`, with a field `reason` if the prompt asks for one.
-`read` is the only place where a chat completion is interpreted.
+`read` is the only place where a chat completion is interpreted; `completion.py` decides what is one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ser_bench.predictors.llm.parsing.completion import first_choice, is_filtered, text_of
 from ser_bench.predictors.llm.parsing.logprobs import FIELD, AnswerToken, label_probabilities
 
 REASONS = ("bad_json", "not_a_label", "refusal", "content_filter", "empty", "length", "too_long")
@@ -90,30 +91,19 @@ class ModelAnswer:
         return cls(**fields)
 
 
-def decode(body: str) -> dict[str, Any] | None:
-    """Return the JSON object in the body of a response, or None if there is none.
-
-    The classes of the `openai` client are not used: with many logprobs they take four times as long.
-    """
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
 def read(
     completion: dict[str, Any], labels: Sequence[str], response_format: str = JSON_SCHEMA, with_reason: bool = False
 ) -> ModelAnswer:
     """Return the answer in a chat completion. Nothing that a model or a server may write raises an error.
 
     Args:
-        completion: the JSON of a chat completion; any part may be missing or malformed.
+        completion: a chat completion, as `completion.read_body` returns it; any part but the first choice may be
+            missing or malformed.
         labels: the possible labels.
         response_format: what constrained the answer; under `GRAMMAR` the server continued `OPENING`.
         with_reason: True if the prompt asks for a reason as well.
     """
-    usage, choices = token_usage(completion), completion.get("choices")
+    usage, choice = token_usage(completion), first_choice(completion) or {}
     common: dict[str, Any] = {
         "tokens_in": usage.prompt,
         "tokens_out": usage.answer,
@@ -121,16 +111,12 @@ def read(
         "response_format": response_format,
     }
     opening = OPENING if response_format == GRAMMAR else ""
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
-        return ModelAnswer("", reason="empty", **common)
-    text = str(message.get("content") or "")
+    text, refusal = text_of(choice), (choice.get("message") or {}).get("refusal")
     if not text.startswith(opening):
         text = opening + text
-    if message.get("refusal"):
-        return ModelAnswer(str(message["refusal"]), reason="refusal", **common)
-    if choice.get("finish_reason") == "content_filter":
+    if refusal:
+        return ModelAnswer(str(refusal), reason="refusal", **common)
+    if is_filtered(choice):
         return ModelAnswer(text, reason="content_filter", **common)
     parse_answer = parse_text if response_format == FREE_TEXT else parse
     label, reason = parse_answer(text, labels, with_reason)
