@@ -1,7 +1,8 @@
 """Reading of audio files as mono float32 samples, and detection of damaged files.
 
 libsndfile decodes WAV, FLAC, Ogg, MP3 and more, with any sample format, number of channels and sampling rate. It
-decodes a truncated file without an error, so this module checks from the container that the file is complete.
+decodes a truncated or damaged file without an error, so `audio_containers` checks that the file is complete. Only
+regular files of limited size are opened: a named pipe would wait for a writer without end.
 
 The check has a limit for MP3 files whose header does not count the frames (no Xing, Info or VBRI tag). libsndfile then
 estimates the length from the first frame: a truncated file with a constant bit rate is not detected, and an intact file
@@ -11,15 +12,17 @@ with a variable bit rate may be refused.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
+import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
 
+from ser_bench import audio_containers
 from ser_bench.errors import BadClipError
 from ser_bench.types import Clip, FloatArray
 
@@ -28,18 +31,23 @@ MAX_DURATION_S = 60.0
 SILENCE_PEAK = 1.0 / 32768
 """Peak below which a file counts as silent: one quantisation step of 16-bit audio (full scale is 1)."""
 DIGEST_BYTES = 16
+MAX_FILE_BYTES = 1 << 30
+"""Largest file that is opened: 1 GiB. One minute of 8 channels at 192 kHz with 32 bits has 370 MB."""
+MAX_SAMPLES = 1 << 28
+"""Largest number of samples of all channels that is decoded: 1 GiB of float32. A small file can contain more."""
+HEAD_BYTES = 64
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-UNKNOWN_SIZE = 0xFFFFFFFF
-"""Size field of a WAV file that was written to a pipe."""
-OGG_PAGE_HEADER_BYTES = 27
-OGG_PAGE_MAX_BYTES = OGG_PAGE_HEADER_BYTES + 255 + 255 * 255
-OGG_END_OF_STREAM = 0x04
 
 EXTENSIONS = frozenset(
     [".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64"]
 )
 """File extensions, in lower case, that are searched for in a folder. libsndfile reads all of these formats."""
+UNREAD_EXTENSIONS = frozenset(
+    [".m4a", ".m4b", ".mp4", ".aac", ".wma", ".webm", ".mkv", ".mka", ".mov", ".avi", ".3gp", ".amr", ".ape", ".wv"]
+)
+"""File extensions, in lower case, of audio and video formats that libsndfile does not read."""
+HOW_TO_CONVERT = "convert each to WAV, for example with `ffmpeg -i FILE FILE.wav`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +130,9 @@ def content_digest(path: Path) -> str:
     """Return the digest by which caches and corpora identify the content of a file: BLAKE2b, 16 bytes, hexadecimal.
 
     Raises:
-        BadClipError: if the file cannot be read.
+        BadClipError: if the file cannot be read, is not a regular file, or is larger than `MAX_FILE_BYTES`.
     """
+    _regular_size(path)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
@@ -149,9 +158,9 @@ def _decode(
     path: Path, max_duration_s: float, offset_s: float = 0.0, duration_s: float | None = None
 ) -> tuple[FloatArray, int]:
     """Return the samples [T, channels] of a section, checked, and the sampling rate of the file."""
-    _check_container(path)
+    corrected = _open_checked(path)
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(path if corrected is None else corrected) as file:
             rate, total, kind = int(file.samplerate), int(file.frames), str(file.format)
             if total > max_duration_s * rate:
                 raise BadClipError(
@@ -160,12 +169,17 @@ def _decode(
                 )
             start = min(int(offset_s * rate), total)
             wanted = total - start if duration_s is None else min(int(duration_s * rate), total - start)
-            file.seek(start)
-            frames: FloatArray = file.read(wanted, dtype="float32", always_2d=True)
+            if total * file.channels > MAX_SAMPLES:
+                raise BadClipError(
+                    f"{path}: contains {total * file.channels:,} samples, the limit is {MAX_SAMPLES:,}; cut it into utterances"
+                )
+            skipped = 0 if file.seekable() else start  # GSM 6.10 and ADPCM codings can only be read from the start
+            if file.seekable():
+                file.seek(start)
+            frames: FloatArray = file.read(skipped + wanted, dtype="float32", always_2d=True)[skipped:]
     except soundfile.LibsndfileError as error:
-        raise BadClipError(
-            f"{path}: not audio that can be decoded ({error.error_string})"
-        ) from error
+        convert = f"; {HOW_TO_CONVERT}" if path.suffix.lower() in UNREAD_EXTENSIONS else ""
+        raise BadClipError(f"{path}: not audio that can be decoded ({error.error_string}){convert}") from error
     if not total:
         raise BadClipError(f"{path}: contains no audio samples")
     if len(frames) < wanted:
@@ -178,13 +192,19 @@ def _decode(
     return frames, rate
 
 
-def _check_container(path: Path) -> None:
-    """Raise BadClipError if the file is absent, empty, a Git LFS pointer, or shorter than its container states."""
+def _open_checked(path: Path) -> io.BytesIO | None:
+    """Check that the file exists, is audio and is complete.
+
+    Returns:
+        A corrected copy in memory where libsndfile cannot decode the file itself, else None.
+
+    Raises:
+        BadClipError: if the file is absent, empty, too large, a Git LFS pointer, or not complete.
+    """
+    size = _regular_size(path)
     try:
         with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            head = file.read(64)
+            head = file.read(HEAD_BYTES)
             if not size:
                 raise BadClipError(f"{path}: is empty (0 bytes); download it again")
             if is_lfs_pointer(head):
@@ -192,48 +212,31 @@ def _check_container(path: Path) -> None:
                     f"{path}: is a Git LFS pointer, not audio; run `git lfs pull` in its repository, "
                     "or `ser-bench corpora prepare cremad`"
                 )
-            missing = _missing_bytes(file, head, size)
+            fault = audio_containers.fault_of(file, head, size)
+            if fault:
+                remedy = "; download it again" if fault.startswith(("truncated", "damaged")) else ""
+                raise BadClipError(f"{path}: {fault}{remedy}")
+            return audio_containers.with_stated_size(file, head, size)
     except OSError as error:
         raise BadClipError(f"{path}: cannot be read ({error.strerror})") from error
-    if missing:
-        raise BadClipError(f"{path}: truncated, {missing}; download it again")
 
 
-def _missing_bytes(file: BinaryIO, head: bytes, size: int) -> str:
-    """Describe what is missing at the end of a WAV, AIFF or Ogg file; "" if it is complete."""
-    kind = head[:4]
-    if kind in (b"RIFF", b"RIFX"):
-        end = _wav_data_end(file, size, "little" if kind == b"RIFF" else "big")
-    elif kind == b"FORM":
-        end = 8 + int.from_bytes(head[4:8], "big")
-    elif kind == b"OggS":
-        return "" if _ogg_is_complete(file, size) else "its last Ogg page is missing"
-    else:
-        return ""
-    return f"its header states {end:,} bytes and the file has {size:,}" if end > size else ""
+def _regular_size(path: Path) -> int:
+    """Return the size of a file, bytes. The file is not opened.
 
-
-def _wav_data_end(file: BinaryIO, size: int, order: str) -> int:
-    """Return the end of the `data` chunk by its header, bytes; more than `size` if the header itself is truncated."""
-    position = 12
-    while position + 8 <= size:
-        file.seek(position)
-        chunk = file.read(8)
-        length = int.from_bytes(chunk[4:], "little" if order == "little" else "big")
-        if chunk[:4] == b"data":
-            return 0 if length == UNKNOWN_SIZE else position + 8 + length
-        position += 8 + length + length % 2  # chunks are padded to an even length
-    return position + 8
-
-
-def _ogg_is_complete(file: BinaryIO, size: int) -> bool:
-    """Return True if the last page is complete and marked as the end of its stream."""
-    file.seek(max(0, size - OGG_PAGE_MAX_BYTES))
-    tail = file.read()
-    start = tail.rfind(b"OggS")
-    page = tail[start:] if start >= 0 else b""
-    if len(page) < OGG_PAGE_HEADER_BYTES or not page[5] & OGG_END_OF_STREAM:
-        return False
-    segments = page[26]
-    table = page[OGG_PAGE_HEADER_BYTES : OGG_PAGE_HEADER_BYTES + segments]
-    return len(table) == segments and len(page) >= OGG_PAGE_HEADER_BYTES + segments + sum(table)
+    Raises:
+        BadClipError: if it is absent, a named pipe, a device or a folder, or larger than `MAX_FILE_BYTES`.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise BadClipError(f"{path}: cannot be read ({error.strerror})") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise BadClipError(f"{path}: is a folder, not an audio file")
+    if not stat.S_ISREG(status.st_mode):
+        raise BadClipError(f"{path}: is not a regular file but a named pipe, a socket or a device; remove it")
+    if status.st_size > MAX_FILE_BYTES:
+        raise BadClipError(
+            f"{path}: has {status.st_size:,} bytes, the limit is {MAX_FILE_BYTES:,}; cut it into utterances"
+        )
+    return status.st_size

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "ser_bench"
 ORDER = [
     *("errors", "types", "durations", "redaction", "retry_after", "config", "openai_client", "cache", "predictions"),
-    *("audio", "weights", "corpora", "splits", "asr", "features", "evaluation", "training", "predictors", "tracking"),
-    *("audit", "comparison", "stored_predictors", "pipeline", "launcher", "cli"),
+    *("audio_containers", "audio", "weights", "corpora", "splits", "asr", "features", "evaluation", "training"),
+    *("predictors", "tracking", "audit", "comparison", "stored_predictors", "pipeline", "launcher", "cli"),
 ]
 """The steps of the chain; a module imports only from its own step and from earlier ones."""
 AGAINST_THE_ORDER = {("config", "predictors")}

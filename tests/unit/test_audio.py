@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import struct
+import time
 from pathlib import Path
 
 import librosa
@@ -163,6 +165,161 @@ def test_wav_from_a_pipe_has_no_size_and_is_whole(tmp_path: Path) -> None:
     blob[4:8] = blob[40:44] = b"\xff" * 4
     path.write_bytes(bytes(blob))
     assert audio.probe(path).duration_s == 1.0
+
+
+def wav_by_hand(path: Path, data_bytes: int, riff_bytes: int, samples: np.ndarray, after: bytes = b"") -> Path:
+    """Write a 16-bit WAV file whose header states these sizes, whatever follows."""
+    header = struct.pack("<4sI4s", b"RIFF", riff_bytes, b"WAVE")
+    header += struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, RATE_HZ, 2 * RATE_HZ, 2, 16)
+    header += struct.pack("<4sI", b"data", data_bytes)
+    path.write_bytes(header + (samples * 32_767).astype("<i2").tobytes() + after)
+    return path
+
+
+@pytest.mark.parametrize(("data_bytes", "riff_bytes"), [
+    (0x7FFFF000, 0x7FFFF024),  # sox
+    (0x7FFFFFDB, 0x7FFFFFFF),
+    (0x80000000, 0x80000024),  # arecord
+    (0xFFFFFFFF - 36, 0xFFFFFFFF),
+    (0xFFFFFFFF, 0xFFFFFFFF),  # ffmpeg
+    (0, 0),
+    (0, 36),
+    (0, 0xFFFFFFFF),
+])  # fmt: skip
+def test_wav_from_a_pipe_is_whole_whatever_size_it_states(tmp_path: Path, data_bytes: int, riff_bytes: int) -> None:
+    path = wav_by_hand(tmp_path / "a.wav", data_bytes, riff_bytes, tone())
+    assert audio.probe(path).duration_s == 1.0
+    np.testing.assert_allclose(audio.read(path)[0], tone(), atol=1e-4)
+    np.testing.assert_allclose(audio.load(path, RATE_HZ, 0.25, 0.5), tone()[4000:12_000], atol=1e-4)
+
+
+@pytest.mark.parametrize("excess", [1, 16, 36, 44])
+def test_a_size_that_counts_the_header_too_is_no_truncation(tmp_path: Path, excess: int) -> None:
+    path = wav_by_hand(tmp_path / "a.wav", 32_000 + excess, 32_036 + excess, tone())
+    assert audio.probe(path).duration_s == 1.0
+
+
+def test_a_wav_without_samples_stays_empty(tmp_path: Path) -> None:
+    assert_refused(wav_by_hand(tmp_path / "a.wav", 0, 36, np.zeros(0)), "no audio samples")
+    info = b"LIST" + struct.pack("<I", 4) + b"INFO"
+    assert_refused(wav_by_hand(tmp_path / "b.wav", 0, 48, np.zeros(0), info), "no audio samples")
+
+
+@pytest.mark.parametrize("riff_bytes", [16_036, 32_036])
+def test_a_header_that_states_half_is_refused_and_not_read_half(tmp_path: Path, riff_bytes: int) -> None:
+    path = wav_by_hand(tmp_path / "a.wav", 16_000, riff_bytes, tone())
+    assert soundfile.info(path).frames == 8000
+    assert_refused(path, "states 16,000 bytes of samples, but 16,000 bytes follow that belong to nothing")
+
+
+def test_two_wavs_in_one_file_are_refused(tmp_path: Path) -> None:
+    path = wav_by_hand(tmp_path / "a.wav", 32_000, 32_036, tone())
+    path.write_bytes(2 * path.read_bytes())
+    assert_refused(path, "states 32,000 bytes of samples, but 32,044 bytes follow that belong to nothing")
+
+
+@pytest.mark.parametrize("after", [b"ID3" + bytes(range(1, 255)) * 20, bytes(50_000), b"\x01\xfe" * 500])
+def test_a_tag_padding_or_little_after_the_samples_is_ignored(tmp_path: Path, after: bytes) -> None:
+    assert audio.probe(wav_by_hand(tmp_path / "a.wav", 32_000, 32_036, tone(), after)).duration_s == 1.0
+
+
+@pytest.mark.parametrize(("extension", "subtype"), [
+    (".wav", "GSM610"), (".wav", "G721_32"), (".wav", "NMS_ADPCM_16"), (".aiff", "GSM610"), (".au", "G723_24"),
+    (".w64", "GSM610"),
+])  # fmt: skip
+def test_a_coding_without_random_access_is_read(tmp_path: Path, extension: str, subtype: str) -> None:
+    path = written(tmp_path / f"a{extension}", tone(rate_hz=8000), 8000, subtype)
+    assert audio.probe(path).duration_s == pytest.approx(1.0, abs=0.05)
+    samples, _ = audio.read(path)
+    assert np.corrcoef(samples[:8000], tone(rate_hz=8000))[0, 1] > 0.9
+    np.testing.assert_array_equal(audio.load(path, 8000, 0.25, 0.5), samples[2000:6000])
+
+
+@pytest.mark.parametrize("extension", [".au", ".w64", ".rf64", ".caf"])
+def test_other_containers_that_are_truncated(tmp_path: Path, extension: str) -> None:
+    path = written(tmp_path / f"a{extension}", tone())
+    assert audio.probe(path).duration_s == 1.0
+    path.write_bytes(path.read_bytes()[:-4000])
+    assert_refused(path, "truncated|malformed")
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_every_flipped_bit_of_an_ogg_file_is_found(tmp_path: Path, subtype: str) -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(48_000)
+    path = written(tmp_path / "a.ogg", tone(3.0) + noise, subtype=subtype)
+    assert_every_flipped_bit_is_found(path.read_bytes(), path, 60)
+
+
+def assert_every_flipped_bit_is_found(blob: bytes, path: Path, flips: int) -> None:
+    rng = np.random.default_rng(0)
+    for position, bit in zip(rng.integers(len(blob), size=flips), rng.integers(8, size=flips), strict=True):
+        damaged = bytearray(blob)
+        damaged[position] ^= 1 << bit
+        path.write_bytes(bytes(damaged))
+        with pytest.raises(BadClipError, match=r"damaged|truncated|not audio"):
+            audio.read(path)
+
+
+def ogg_pages(blob: bytes) -> list[bytes]:
+    starts = [i for i in range(len(blob)) if blob.startswith(b"OggS", i)]
+    return [blob[start:end] for start, end in zip(starts, [*starts[1:], len(blob)], strict=True)]
+
+
+def test_an_ogg_file_without_one_of_its_pages_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.ogg", tone(5.0) + 0.1 * np.random.default_rng(0).standard_normal(80_000))
+    pages = ogg_pages(path.read_bytes())
+    assert len(pages) >= 6
+    path.write_bytes(b"".join(pages[:4] + pages[5:]))
+    assert_refused(path, "damaged, an Ogg page before byte .* is missing")
+    path.write_bytes(b"".join([*pages[:4], b"lost" * 10, *pages[4:]]))
+    assert_refused(path, "damaged, there is no Ogg page at byte")
+    path.write_bytes(b"".join(pages) + b"TAG" + bytes(125))
+    assert audio.probe(path).duration_s == 5.0
+
+
+def test_two_ogg_recordings_in_one_file_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.ogg", tone())
+    path.write_bytes(2 * path.read_bytes())
+    assert soundfile.info(path).duration == 1.0  # libsndfile reads the first only
+    assert_refused(path, "a second recording begins at byte [0-9,]+, of which nothing would be read")
+
+
+def test_checking_an_ogg_file_is_fast(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.ogg", 0.3 * np.random.default_rng(0).standard_normal(200_000))
+    assert path.stat().st_size > 50_000
+    started = time.process_time()
+    for _ in range(20):
+        audio._open_checked(path)
+    assert (time.process_time() - started) / 20 < 0.003
+
+
+def test_a_named_pipe_is_refused_and_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    assert_refused(tmp_path / "a.wav", "not a regular file")
+    with pytest.raises(BadClipError, match="not a regular file"):
+        audio.content_digest(tmp_path / "a.wav")
+    (tmp_path / "b.wav").mkdir()
+    assert_refused(tmp_path / "b.wav", "is a folder")
+
+
+def test_a_sparse_file_of_many_gigabytes_is_not_read(tmp_path: Path) -> None:
+    path = wav_by_hand(tmp_path / "a.wav", 32_000, 32_036, tone())
+    os.truncate(path, 30 << 30)
+    started = time.monotonic()
+    assert_refused(path, "has 32,212,254,720 bytes, the limit is 1,073,741,824")
+    with pytest.raises(BadClipError, match="limit"):
+        audio.content_digest(path)
+    with pytest.raises(BadClipError, match="limit"):
+        audio.load(path, RATE_HZ)
+    assert time.monotonic() - started < 1.0
+
+
+def test_a_small_file_of_very_many_samples_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "MAX_SAMPLES", 100_000)
+    path = written(tmp_path / "a.flac", np.zeros((60_000, 2), np.float32))
+    assert path.stat().st_size < 10_000
+    with pytest.raises(BadClipError, match="contains 120,000 samples, the limit is 100,000"):
+        audio.load(path, RATE_HZ)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

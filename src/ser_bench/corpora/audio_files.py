@@ -20,8 +20,8 @@ from ser_bench.audio import AudioInfo
 from ser_bench.cache import Cache
 from ser_bench.errors import BadClipError
 
-VERSION = 1
-"""Part of the cache key; increase it when `audio.probe` refuses files that it used to accept."""
+VERSION = 2
+"""Part of the cache key; increase it when `audio.probe` refuses files that it used to accept, or measures more."""
 
 
 def default_root(name: str, cache_dir: Path | None = None) -> Path:
