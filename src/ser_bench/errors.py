@@ -63,3 +63,13 @@ class CacheError(SerBenchError):
 
 class InterruptedRunError(SerBenchError):
     """The user pressed Ctrl-C. The run is marked KILLED, and the same command resumes it."""
+
+
+def one_line(error: BaseException, characters: int = 200) -> str:
+    """Return the first line of an error's text, cut to a length, for use in a message; its class if it has no text.
+
+    >>> one_line(ValueError("bad header\\nin a second line")), one_line(KeyError())
+    ('bad header', 'KeyError')
+    """
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return first if len(first) <= characters else first[: characters - 1] + "…"

@@ -313,6 +313,33 @@ def test_a_finished_run_is_not_resumed(cfg, key):
         assert second.run_id != first.run_id and not second.resumed
 
 
+def test_force_starts_an_interrupted_run_from_nothing(cfg, key):
+    with pytest.raises(KeyboardInterrupt), begin(cfg, key) as first:
+        first.log_epoch(1, {"train/loss": 2.0})
+        (first.work_dir / "last.ckpt").write_text("damaged")
+        raise KeyboardInterrupt
+    mlflow_store.client(cfg.tracking).update_run(first.run_id, status="RUNNING")  # as after kill -9
+    with begin(replace(cfg, force=True), key) as second:
+        assert second.run_id != first.run_id and not second.resumed
+        assert not (second.work_dir / "last.ckpt").exists() and second.log_epoch.curves == {}
+        second.log_epoch(1, {"train/loss": 3.0})
+    assert tracking.load_run(cfg.tracking, first.run_id).status == "KILLED"  # it is not in progress any more
+    assert history(cfg, second.run_id, "train/loss") == [(1, 3.0)]
+
+
+@pytest.mark.parametrize("note", ["finished", "", "\udcff half"])
+def test_files_of_a_run_that_cannot_be_resumed_are_not_used(cfg, key, note):
+    with begin(cfg, key) as first:
+        pass
+    first.work_dir.mkdir()  # as after a kill during the last step, the removal of this folder
+    (first.work_dir / "last.ckpt").write_text("best.ckpt is gone")
+    run_id = first.run_id if note == "finished" else note
+    (first.work_dir / "run_id").write_bytes(run_id.encode(errors="surrogateescape"))
+    with begin(cfg, key) as second:
+        assert second.run_id != first.run_id and not second.resumed
+        assert not (second.work_dir / "last.ckpt").exists()
+
+
 def test_the_same_run_twice_at_once_is_refused(cfg, key):
     with begin(cfg, key), pytest.raises(TrackingError, match="another process"), begin(cfg, key):
         pytest.fail("should not begin")

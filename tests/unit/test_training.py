@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -164,10 +165,42 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     assert not (tmp_path / "w" / "last.ckpt").exists()
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
-    (tmp_path / "last.ckpt").write_bytes(b"half a checkp")
-    with pytest.raises(SerBenchError, match=r"last\.ckpt.*delete it"):
-        fit(tmp_path, data())
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+@pytest.mark.parametrize("epochs", [2, 4], ids=["interrupted", "finished"])
+def test_a_damaged_checkpoint_is_named_before_an_epoch_is_trained(tmp_path: Path, name: str, epochs: int) -> None:
+    rows = data(val=part(12, 1))
+    fit(tmp_path / "w", rows, replace(CFG, max_epochs=epochs))
+    checkpoint = tmp_path / "w" / name
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    calls: list[int] = []
+    with pytest.raises(SerBenchError, match=rf"{name}: .*force=true.*delete the folder {tmp_path / 'w'}") as caught:
+        fit(tmp_path / "w", rows, on_epoch=lambda epoch, _: calls.append(epoch))
+    assert calls == [] and "\n" not in str(caught.value)
+
+
+def test_checkpoints_are_written_into_their_folder_and_not_moved_from_another_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))  # every temporary file outside would fail
+    fit(tmp_path / "w", data(val=part(12, 1)))
+    assert {path.name for path in (tmp_path / "w").iterdir()} == {"last.ckpt", "best.ckpt"}
+
+
+def test_an_interrupted_write_leaves_the_checkpoint_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, expected = fit(tmp_path / "whole", data())
+    flushed = iter([False, False, True, True])  # file and folder of the first epoch, file of the second
+
+    def killed(handle: int) -> None:
+        if next(flushed):
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(CacheError, match=r"No space left.*tracking\.dir"):
+        patch.setattr(os, "fsync", killed)
+        fit(tmp_path / "w", data())
+    assert torch.load(tmp_path / "w" / "last.ckpt", weights_only=True)["epoch"] == 0
+    _, resumed = fit(tmp_path / "w", data())
+    assert all(torch.equal(expected[k], resumed[k]) for k in expected)
+    assert {path.name for path in (tmp_path / "w").iterdir()} == {"last.ckpt"}
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
@@ -179,15 +212,6 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SerBenchError, match=r"last\.ckpt"):
         fit(tmp_path, data())
     assert not (tmp_path / "ran").exists()
-
-
-def test_a_full_disk_raises_a_cache_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object, **kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("lightning_fabric.plugins.io.torch_io._atomic_save", full)
-    with pytest.raises(CacheError, match="No space left"):
-        fit(tmp_path / "w", data())
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 RUN_FILE = "run_id"
+RUN_ID = re.compile(r"[0-9a-f]{32}")
 ERROR_CHARACTERS = 500
 SYNTHETIC_NOTE = "SYNTHETIC speech, generated: these figures show that the software works, and nothing about people."
 PARAMS_PER_BATCH = 100
@@ -129,8 +131,9 @@ def start(
     """Start or resume a run for the length of a `with` block.
 
     A run with the same key that was interrupted, failed or was killed is resumed under its id, if its files are still
-    in `tracking.dir`/work. At the end the status is FINISHED; KILLED after Ctrl-C, also if Lightning caught it
-    (`InterruptedRunError`); FAILED with the tag `error` after any other exception. Exceptions are raised again.
+    in `tracking.dir`/work. With `force=true`, a new run starts, without these files. At the end the status is FINISHED;
+    KILLED after Ctrl-C, also if Lightning caught it (`InterruptedRunError`); FAILED with the tag `error` after any
+    other exception. Exceptions are raised again.
 
     Args:
         cfg: the composed configuration.
@@ -167,25 +170,35 @@ def start(
             raise
         with errors(cfg.tracking):
             client(cfg.tracking).set_terminated(run_id, status="FINISHED")
-        shutil.rmtree(work_dir)
+        shutil.rmtree(work_dir, ignore_errors=True)  # what remains is removed when a run of this key starts
 
 
 def _create_or_resume(cfg: Config, name: str, key: str, work_dir: Path, parent: str | None) -> tuple[str, bool]:
+    """Return the id of the run, and whether it is the interrupted run of this key.
+
+    A new run starts with an empty work folder: under `force=true`, and if the folder is that of a run which is finished
+    or no longer in the store. Checkpoints without their run may be incomplete.
+    """
     mlflow = client(cfg.tracking)
     experiment = experiment_id(cfg.tracking, cfg.tracking.experiment)
     above = {PARENT_TAG: parent} if parent else {}
     note = work_dir / RUN_FILE
-    old = note.read_text() if note.exists() else None
+    old = note.read_text(encoding="utf-8", errors="replace") if note.exists() else ""
     with errors(cfg.tracking):
-        if old is not None and _resumable(mlflow, old, key):
+        resumable = bool(RUN_ID.fullmatch(old)) and _resumable(mlflow, old, key)
+        if resumable and not cfg.force:
             mlflow.update_run(old, status="RUNNING")
             for tag, value in above.items():
                 mlflow.set_tag(old, tag, value)
             if "error" in mlflow.get_run(old).data.tags:
                 mlflow.delete_tag(old, "error")
             return old, True
+        if resumable and mlflow.get_run(old).info.status == "RUNNING":
+            mlflow.set_terminated(old, status="KILLED")  # its process is dead, because we hold its lock
+        shutil.rmtree(work_dir)
+        work_dir.mkdir()
         run = mlflow.create_run(experiment, run_name=name, tags={"key": key} | above)
-    note.write_text(run.info.run_id)
+        note.write_text(run.info.run_id)
     return str(run.info.run_id), False
 
 

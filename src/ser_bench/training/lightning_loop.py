@@ -1,7 +1,8 @@
 """Training of a network with Lightning: seeded, resumable, with early stopping on validation rows only.
 
 `work_dir` holds `last.ckpt`, written after every epoch, and `best.ckpt`, the epoch with the lowest validation loss. If
-`last.ckpt` exists, `train` resumes from it, and ends with exactly the weights of an uninterrupted run.
+`last.ckpt` exists, `train` resumes from it, and ends with exactly the weights of an uninterrupted run. A kill at any
+time leaves complete checkpoints (`checkpoint_io`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ser_bench.config import TrainerConfig
-from ser_bench.errors import CacheError, ConfigError, InterruptedRunError, SerBenchError
+from ser_bench.errors import CacheError, ConfigError, InterruptedRunError, SerBenchError, one_line
+from ser_bench.training.checkpoint_io import AtomicCheckpointIO
 from ser_bench.training.epoch_report import EpochReport, PartMetrics
 from ser_bench.training.recipe import PLAIN, Recipe
 from ser_bench.training.row_data import RowData, epoch_seed
@@ -159,12 +161,15 @@ def train(
     stopping = EarlyStopping(MONITOR, patience=cfg.patience) if has_val and cfg.patience is not None else None
     module = TrainingModule(network, classes, tuple(data.curves), cfg, data.seed, recipe)
     report = EpochReport(module.part_metrics, cfg.max_epochs, cfg.progress, on_epoch)
-    if not (last.exists() and _finished(_read(last), cfg, stopping)):
+    resumes = last.exists()
+    if resumes and has_val:
+        _read(best)  # a damaged file is reported before an epoch is trained, not after the last one
+    if not (resumes and _finished(_read(last), cfg, stopping)):
         callbacks: list[Callback] = [report, *([stopping] if stopping else [])]
         callbacks += [_checkpoint(work_dir, "best")] if has_val else []
         callbacks += [_checkpoint(work_dir, "last")]  # after "best": it stores the state of that callback
         with _settings_restored():
-            _fit(_trainer(cfg, work_dir, callbacks, bool(data.curves)), module, data, last if last.exists() else None)
+            _fit(_trainer(cfg, work_dir, callbacks, bool(data.curves)), module, data, last if resumes else None)
     last_stored = _read(last)
     best_stored = _read(best) if has_val else last_stored
     prefix, state = "network.", best_stored["state_dict"]
@@ -190,7 +195,8 @@ def _fit(trainer: pl.Trainer, module: TrainingModule, data: RowData, checkpoint:
             raise
         folder = trainer.default_root_dir
         raise CacheError(
-            f"{folder}: the checkpoint cannot be written ({error}); free disk space, or set another cache_dir"
+            f"{folder}: the checkpoint cannot be written ({one_line(error)}); free disk space, or choose another "
+            "folder with tracking.dir=..."
         ) from error
 
 
@@ -213,6 +219,7 @@ def _trainer(cfg: TrainerConfig, work_dir: Path, callbacks: list[Callback], curv
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 use_distributed_sampler=False,
+                plugins=[AtomicCheckpointIO()],
             )
     except (ValueError, MisconfigurationException) as error:
         raise ConfigError(f"trainer={cfg.name}: {str(error).strip().splitlines()[0]}") from error
@@ -234,7 +241,8 @@ def _read(path: Path) -> dict[str, Any]:
         stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise any exception
         raise SerBenchError(
-            f"{path}: the checkpoint cannot be read; delete it, or run again with force=true"
+            f"{path}: the checkpoint cannot be read ({one_line(error)}); start again from the first epoch: run the "
+            f"same command with force=true, or delete the folder {path.parent}"
         ) from error
     return stored
 
