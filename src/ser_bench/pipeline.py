@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ser_bench import __version__, audit, corpora, predictors, splits, stored_predictors, tracking
-from ser_bench.config import Config, Protocol, Target, scientific_part, to_plain
+from ser_bench.config import CacheMode, Config, Protocol, Target, scientific_part, to_plain
 from ser_bench.evaluation.run_scores import score
 from ser_bench.features.feature_store import Features
+from ser_bench.predictions import RUN_AGAIN, require_complete
 from ser_bench.predictors import HasPrompt
+from ser_bench.tracking.incomplete_run import log_incomplete
 from ser_bench.types import Corpus, Predictions, Split, digest_of
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,9 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
         with tracking.traced(cfg.tracking, active.run_id) if "llm" in groups else contextlib.nullcontext():
             predictions = predictor.predict(split.test)
         predicted = time.perf_counter()
+        if predictions.failed.any():
+            log_incomplete(cfg.tracking, active.run_id, predictions, corpus.by_id, predictor.facts())
+            require_complete(predictions, _remedy(cfg))
         speakers = {clip.id: clip.speaker for clip in corpus.clips}
         facts |= {**predictor.facts(), **_word_errors(features)}
         facts |= stored_predictors.what_each_adds(predictor, predictions, speakers)
@@ -68,6 +73,7 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
         active.log_predictions(predictions, corpus.by_id)
         active.log_predictor(predictor)
         tracking.log_clips(cfg.tracking, active.run_id, corpus.clips)
+        tracking.log_manifest(cfg.tracking, active.run_id)
         active.log_epoch.flush()
         stored = tracking.load_run(cfg.tracking, active.run_id)
         log.info("audit    %s", audit.audit_and_log(stored, corpus.by_id, features).verdict)
@@ -138,12 +144,19 @@ def summarise(cfg: Config, run_id: str, predictions: Predictions, scores: dict[s
     log.info("result   UAR %.3f, accuracy %.3f, macro-F1 %.3f on %d test rows%s%s", scores["test/uar"],
              scores["test/accuracy"], scores["test/macro_f1"], len(predictions.rows),
              " against the votes of listeners" if cfg.corpus.target is Target.votes else "",
-             f", {abstained} abstentions counted as wrong" if abstained else "")  # fmt: skip
+             f", {abstained} abstentions counted as wrong{reasons_text(predictions)}" if abstained else "")  # fmt: skip
     if "test_clean/uar" in scores:
         log.info("         on the clean rows alone: UAR %.3f, accuracy %.3f; %s", scores["test_clean/uar"],
                  scores["test_clean/accuracy"], splits.LEAKS[cfg.split.protocol])  # fmt: skip
     log.info("run      %s in MLflow experiment %s", run_id, cfg.tracking.experiment)
     log.info("browse   make ui, then %s", tracking.results_page(cfg.tracking))
+
+
+def _remedy(cfg: Config) -> str:
+    """Return what to do after some requests to a language model failed."""
+    if cfg.llm.cache is CacheMode.readwrite:
+        return RUN_AGAIN
+    return f"llm.cache={cfg.llm.cache.value} keeps no answer: run the command again with llm.cache=readwrite"
 
 
 def _word_errors(features: Features) -> dict[str, float]:

@@ -136,11 +136,13 @@ def restore(
 
     Raises:
         NotComparableError: a run was limited to some of the rows (`llm.limit`).
+        TrackingError: files of a run were changed after it had ended.
     """
     # MLflow does not allow "+" in the name of a metric ("whisper_probe+speaker_stats").
     of_model = [run.tags["model"].replace("+", "_") for run in runs]
     found = []
     for run, model in zip(runs, of_model, strict=True):
+        tracking.refuse_changed(run, "config.yaml", "predictor", "predictions.parquet")
         cfg = run_here(run.config(), here)
         if cfg.llm.limit is not None and "llm" in predictors.predictor_class(cfg.model.name).groups:
             raise NotComparableError(

@@ -19,6 +19,7 @@ from ser_bench.audit import Audit, Finding, audit_run
 from ser_bench.audit.scores import check_scores
 from ser_bench.config import TrackingConfig
 from ser_bench.tracking import StoredRun
+from ser_bench.tracking.artifact_manifest import HASH_TAG, MANIFEST_FILE, manifest_of
 from ser_bench.types import FloatArray, Predictions, Row
 from tests.fixtures.spoken import Spoken
 from tests.support.fake_inputs import FakeInputs
@@ -135,3 +136,19 @@ def test_a_table_whose_columns_contradict_the_corpus_or_the_probabilities_is_fou
     frame.to_parquet(run.artifact("predictions.parquet"), index=False)
     audit = audited(run)
     assert "predictions" in audit.leaks and f"another {column}" in finding(audit, "predictions").text
+
+
+# ---- artifacts
+
+
+def test_two_changed_bytes_in_stored_weights_are_found(tmp_path: Path) -> None:
+    run = stored("cnn", tmp_path)
+    assert finding(audited(run), "artifacts").share is None, "the stored runs are older than the manifest"
+    text, run.tags[HASH_TAG] = manifest_of(run.artifact(""))
+    run.artifact("").joinpath(MANIFEST_FILE).write_text(text)
+    assert finding(audited(run), "artifacts").share == 0.0
+    weights = run.artifact("predictor/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-2] + b"??")
+    audit = audited(run)
+    assert "artifacts" in audit.unannounced
+    assert finding(audit, "artifacts").text == "since the run has ended, predictor/model.safetensors was changed"

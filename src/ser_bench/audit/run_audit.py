@@ -110,10 +110,22 @@ def audit_run(
             predictions,
         ),
     ]
+    findings.append(_artifacts(stored))
     combiner = check_combiner(stored.artifact("predictor"), cfg, split, clips)
     findings += [] if combiner is None else [combiner]
     findings = inherited(findings, _of_members(stored, cfg, clips, features, compute))
     return Audit(split.protocol, len(split.test), tuple(findings), tuple(notes))
+
+
+def _artifacts(stored: StoredRun) -> Finding:
+    """Return a leak if a file of the run was changed, removed or added after the run had ended."""
+    check = tracking.check_artifacts(stored)
+    if not check.recorded:
+        return Finding("artifacts", "not checked: the run is older than the list of its files' SHA-256")
+    if not check.faults:
+        return Finding("artifacts", f"{check.files} files have the SHA-256 that the run logged at its end", 0.0)
+    more = f", and {len(check.faults) - 1} more" if len(check.faults) > 1 else ""
+    return Finding("artifacts", f"since the run has ended, {check.faults[0]}{more}", 1.0, leak=True)
 
 
 def _of_members(

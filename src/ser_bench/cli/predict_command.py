@@ -27,12 +27,14 @@ def run(overrides: Sequence[str], words: Sequence[str], as_json: bool) -> None:
     Raises:
         ConfigError: no run or no file is named, or a path does not exist.
         RunNotFoundError: the run is not in the store.
+        TrackingError: the predictor or the configuration of the run was changed after it had ended.
     """
     if len(words) < 2:
         raise ConfigError("no audio is named: ser-bench predict RUN FILE..., with the id that the run printed")
     run_id, *paths = words
     cfg = compose(list(overrides))
     stored = tracking.load_run(cfg.tracking, run_id)
+    tracking.refuse_changed(stored, "config.yaml", "predictor", "predictions.parquet")
     run_cfg = stored.config()
     run_cfg.cache_dir = cfg.cache_dir
     clips = clips_of([Path(path) for path in paths], run_cfg.corpus.max_duration_s)

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ser_bench import predictions as tables
+from ser_bench import tracking
 from ser_bench.comparison.run_groups import RunGroup
-from ser_bench.errors import NotComparableError
+from ser_bench.errors import NotComparableError, TrackingError
 from ser_bench.tracking import StoredRun
 from ser_bench.types import CLEAN, Predictions
 
@@ -47,7 +48,7 @@ def pool_folds(
         clips, indexed by clip id, in that order, with the columns `CLIP_COLUMNS`.
 
     Raises:
-        NotComparableError: if the groups have no clip in common.
+        NotComparableError: if the groups have no clip in common, or stored predictions were changed after the run.
     """
     by_group = {
         group.name: [_clean_rows([runs[fold] for fold in folds]) for runs in group.runs.values()] for group in groups
@@ -65,11 +66,24 @@ def _clean_rows(runs: Sequence[StoredRun]) -> pd.DataFrame:
 
     If the folds have probabilities of different kinds, these are not comparable and are marked as one-hot.
     """
-    frames = [run.frame() for run in runs]
+    frames = [_unchanged_table(run) for run in runs]
     sources = {frame.attrs.get("source", "softmax") for frame in frames}
     pooled = pd.concat([frame[frame["variant"] == CLEAN] for frame in frames]).set_index("clip_id")
     pooled.attrs = {"source": sources.pop() if len(sources) == 1 else "one_hot"}
     return pooled
+
+
+def _unchanged_table(run: StoredRun) -> pd.DataFrame:
+    """Return the stored table of predictions.
+
+    Raises:
+        NotComparableError: it was changed after the run.
+    """
+    try:
+        tracking.refuse_changed(run, "predictions.parquet")
+    except TrackingError as error:
+        raise NotComparableError(str(error)) from error
+    return run.frame()
 
 
 def _predictions(frame: pd.DataFrame, clip_ids: Sequence[str]) -> Predictions:

@@ -4,6 +4,7 @@
 - `active_run`: a run in progress, from creation to its final status; `sweep_run`: the parent run of a sweep;
 - `run_description`: name, tags, code version, parameters and inputs of a run;
 - `run_writer`: tags, metrics and artifacts are written here; `epoch_metrics`: metrics per epoch;
+- `artifact_manifest`: the SHA-256 of every artifact;
 - `stored_runs`: runs are found and read back here; `audit_records`: the table of clips and the result of an audit;
 - `prompt_registry`, `traces`: prompts of a language model and requests to it;
 - `torch_model`: a network as an MLflow model; `peak_memory`: the peak memory of a run.
@@ -13,6 +14,7 @@ active run is never used. Its global tracking URI is set only by `traces`, while
 """
 
 from ser_bench.tracking.active_run import ActiveRun, start
+from ser_bench.tracking.artifact_manifest import check_artifacts, log_manifest, refuse_changed
 from ser_bench.tracking.audit_records import log_audit, log_clips, stored_clips
 from ser_bench.tracking.mlflow_store import open_store, results_page
 from ser_bench.tracking.run_writer import describe_run, log_files, log_text, storable
@@ -24,6 +26,7 @@ __all__ = [
     "ActiveRun",
     "StoredRun",
     "adopt",
+    "check_artifacts",
     "describe_run",
     "end_parent",
     "find_finished",
@@ -31,9 +34,11 @@ __all__ = [
     "log_audit",
     "log_clips",
     "log_files",
+    "log_manifest",
     "log_text",
     "newest",
     "open_store",
+    "refuse_changed",
     "results_page",
     "search",
     "start",
