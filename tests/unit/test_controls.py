@@ -268,11 +268,14 @@ def read(root: Path) -> Votes:
         OWN.replace("1040_ITH_SAD_XX", "holiday"),
         OWN.replace(",5,3", ",five,3"),
         OWN.replace(",0,5,3", ""),
+        OWN.replace(",5,3", ",-5,3"),
+        OWN.replace(",5,3", ",5,3,1"),
+        OWN + OWN.splitlines()[1].replace(",0,", ",7,", 1) + "\n",
     ],
 )
 def test_another_table_is_refused_by_name(tmp_path: Path, content: str) -> None:
     (tmp_path / "voice_votes.csv").write_text(content)
-    with pytest.raises(CorpusError, match=r"voice_votes\.csv: .*download it again"):
+    with pytest.raises(CorpusError, match=r"voice_votes\.csv( line \d+)?: .*download it again"):
         read(tmp_path)
 
 

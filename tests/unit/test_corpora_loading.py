@@ -336,3 +336,15 @@ def test_real_emodb_is_complete(corpora_root: Path) -> None:
     lengths = [clip.duration_s for clip in corpus.clips]
     assert 1.2 < min(lengths) < 1.3
     assert 8.9 < max(lengths) < 9.0
+
+
+def test_a_recording_under_two_speakers_is_a_warning_that_names_the_clips(root: Path) -> None:
+    (root / "1002_DFA_ANG_XX.wav").write_bytes((root / "1001_DFA_ANG_XX.wav").read_bytes())
+    lines = load(root).warnings
+    assert "cremad: 1 recordings have more than one speaker: 1001_DFA_ANG_XX=1002_DFA_ANG_XX" in lines
+    assert not [line for line in lines if "label" in line]
+
+
+def test_a_root_in_another_unicode_form_is_found(root: Path) -> None:
+    composed = root.rename(root.parent / "M\u00fcller")
+    assert len(load(composed.with_name("Mu\u0308ller")).clips) == 12

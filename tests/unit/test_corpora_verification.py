@@ -73,6 +73,20 @@ def test_a_manifest_that_cannot_be_read(root: Path) -> None:
         verify("cremad", root)
 
 
+@pytest.mark.parametrize("name", ["../../x.wav", "/x.wav", "a/x.wav", "..", "a\\x.wav", ""])
+def test_a_manifest_with_paths_instead_of_names_is_refused(root: Path, name: str) -> None:
+    (root.parent / "manifest.csv").write_text(f"file,sha256,bytes\n{name},{'0' * 64},1\n")
+    with pytest.raises(CorpusError, match=r"manifest\.csv line 2: .* is not the name of a file in this folder"):
+        verify("cremad", root)
+
+
+@pytest.mark.parametrize("line", ["x.wav,abc", "x.wav,abc,1,2", "x.wav,abc,many", 'x.wav,"abc,1'])
+def test_a_line_of_a_manifest_that_does_not_fit_its_header_is_refused(root: Path, line: str) -> None:
+    (root.parent / "manifest.csv").write_text(f"file,sha256,bytes\n{line}\n")
+    with pytest.raises(CorpusError, match=r"manifest\.csv line 2: .*`prepare` writes it again"):
+        verify("cremad", root)
+
+
 def test_a_copy_that_cannot_be_verified_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="none: no such folder"):
         verify("emodb", tmp_path / "none")

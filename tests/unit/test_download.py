@@ -355,3 +355,42 @@ def test_an_incomplete_data_set_is_an_error(forge: Forge, dataverse: Remote, tmp
     with pytest.raises(DownloadError, match="HTTP 404"):
         prepare("tess", tmp_path, remotes=[dataverse], limits=LIMITS)
     assert len(list((tmp_path / "OAF_angry").iterdir())) == 2
+
+
+# Files are written inside the folder only
+
+
+def test_a_path_in_a_manifest_writes_nothing_outside_the_folder(forge: Forge, tmp_path: Path) -> None:
+    root = fetch(forge, tmp_path / "inner" / "cremad")
+    manifest = root / "manifest.csv"
+    first = manifest.read_text().splitlines()[1].partition(",")[0]
+    manifest.write_text(manifest.read_text().replace(first, f"../../{first}"))
+    with pytest.raises(CorpusError, match=r"manifest\.csv line 2: .*is not the name of a file"):
+        fetch(forge, root)
+    assert not list(tmp_path.glob("*.wav")) and not list((tmp_path / "inner").glob("*.wav"))
+
+
+def test_nothing_is_written_through_a_link_to_another_folder(forge: Forge, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name, folder in (("cremad", "AudioWAV"), ("ravdess", "Actor_01")):
+        root = tmp_path / name
+        root.mkdir()
+        (root / folder).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(CorpusError, match=rf"{folder}/.*outside the folder of the corpus, to .*elsewhere"):
+            source = repository(forge, "main") if name == "cremad" else archive(forge, RAVDESS)
+            prepare(name, root, remotes=[source], limits=LIMITS)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_the_folder_of_a_corpus_may_be_a_link(forge: Forge, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    assert_complete(fetch(forge, tmp_path / "link"))
+
+
+def test_a_folder_in_a_data_set_cannot_lead_out_of_the_corpus(forge: Forge, dataverse: Remote, tmp_path: Path) -> None:
+    listing = next(path for path in forge.answers if "persistentId" in path)
+    forge.answers[listing] = forge.answers[listing].replace(b'"OAF_angry"', b'"a/.."')
+    with pytest.raises(DownloadError, match="without name, size or id"):
+        prepare("tess", tmp_path / "tess", remotes=[dataverse], limits=LIMITS)
+    assert not list(tmp_path.glob("*.wav"))

@@ -3,7 +3,9 @@
 - `sheets/`: the data sheets, one module per corpus (`docs/corpora.md` describes how to add one);
 - `data_sheet`: the fields of a data sheet;
 - `loading`: from the configuration to a `Corpus`, also of two corpora (`split=cross_corpus`);
-- `labels`: canonical labels and their order;
+- `labels`: canonical labels, their order, and what a label may be;
+- `names`: normal form of names, and names that look alike;
+- `csv_tables`: the strict reader of CSV tables;
 - `listener_votes`: votes of listeners as labels (`corpus.target=votes`) and as soft targets;
 - `audio_files`: search and check of audio files;
 - `download/`: `ser-bench corpora prepare` and `verify`;

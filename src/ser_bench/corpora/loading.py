@@ -19,6 +19,7 @@ from ser_bench.corpora import audio_files, labels
 from ser_bench.corpora.audio_files import default_root, find_audio
 from ser_bench.corpora.data_sheet import DataSheet, Fields
 from ser_bench.corpora.listener_votes import label_by_plurality, votes_of
+from ser_bench.corpora.names import existing_form, find_alike, nfc
 from ser_bench.corpora.sheets import sheet_of
 from ser_bench.errors import BadClipError, ConfigError, CorpusError
 from ser_bench.types import Clip, Corpus
@@ -126,7 +127,7 @@ def root_of(cfg: Config) -> Path:
         ConfigError: if the corpus is unknown.
     """
     if cfg.corpus.root is not None:
-        return Path(cfg.corpus.root).expanduser()
+        return existing_form(Path(cfg.corpus.root).expanduser())
     root = default_root(cfg.corpus.name, config.cache_dir(cfg))
     generate = sheet_of(cfg.corpus.name).generate
     if generate is None:
@@ -148,7 +149,7 @@ def list_files(sheet: DataSheet, root: Path) -> ClipListing:
     listing = ClipListing()
     for path in find_audio(root):
         try:
-            fields = sheet.parse(path.stem)
+            fields = sheet.parse(nfc(path.stem))
         except ValueError:
             listing.refused[path] = f"{path}: not a file name of {sheet.name} ({sheet.naming})"
             continue
@@ -350,7 +351,7 @@ def _unshared_label_warnings(corpus: Corpus, other: Corpus, shared: tuple[str, .
 
 
 def _content_warnings(sheet: DataSheet, clips: Sequence[Clip], infos: Mapping[Path, AudioInfo]) -> list[str]:
-    """Report silent clips, and clips with equal content but different labels."""
+    """Report silent clips, clips with equal content but different labels or speakers, and sentences that look alike."""
     lines = []
     silent = [clip.id for clip in clips if infos[clip.path].silent]
     if silent:
@@ -360,10 +361,17 @@ def _content_warnings(sheet: DataSheet, clips: Sequence[Clip], infos: Mapping[Pa
     by_content: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
         by_content[clip.digest].append(clip)
-    contradictory = [group for group in by_content.values() if len({clip.emotion for clip in group}) > 1]
-    if contradictory:
-        pairs = _some(["=".join(clip.id for clip in group) for group in contradictory])
-        lines.append(f"{sheet.name}: {len(contradictory):,} recordings have more than one label: {pairs}")
+    for name, values in (("label", "emotion"), ("speaker", "speaker")):
+        contradictory = [group for group in by_content.values() if len({getattr(c, values) for c in group}) > 1]
+        if contradictory:
+            pairs = _some(["=".join(clip.id for clip in group) for group in contradictory])
+            lines.append(f"{sheet.name}: {len(contradictory):,} recordings have more than one {name}: {pairs}")
+    alike = find_alike(clip.sentence for clip in clips)
+    if alike is not None:
+        lines.append(
+            f"{sheet.name}: the sentences {alike[0]!r} and {alike[1]!r} look like one but count as two under "
+            "split=sentence; there may be more"
+        )
     return lines
 
 

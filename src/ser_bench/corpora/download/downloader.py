@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import tempfile
 import zipfile
 import zlib
@@ -16,7 +18,14 @@ from ser_bench.corpora.audio_files import default_root
 from ser_bench.corpora.data_sheet import DataSheet, Host, Remote
 from ser_bench.corpora.download import git_lfs
 from ser_bench.corpora.download.git_lfs import Pointer
-from ser_bench.corpora.download.http_transfer import ExpectedFile, Transfer, TransferLimits, atomic_write
+from ser_bench.corpora.download.http_transfer import (
+    ExpectedFile,
+    Transfer,
+    TransferLimits,
+    atomic_write,
+    plain_file_name,
+    target_inside,
+)
 from ser_bench.corpora.download.verification import MANIFEST, intact_clips, read_manifest
 from ser_bench.corpora.sheets import sheet_of
 from ser_bench.errors import CorpusError, DownloadError
@@ -79,7 +88,7 @@ def prepare(
 
 def _from_git_lfs(transfer: Transfer, sheet: DataSheet, source: Remote, root: Path, jobs: int) -> None:
     pointers = _pointers(transfer, sheet, source, root)
-    folder = root / sheet.lfs_folder
+    folder = target_inside(root, sheet.lfs_folder, MANIFEST).parent
     complete = [pointer for pointer in pointers if pointer.expected.matches(folder / pointer.name)]
     missing = sorted(set(pointers) - set(complete), key=lambda pointer: pointer.name)
     if not missing:
@@ -108,9 +117,11 @@ def _pointers(transfer: Transfer, sheet: DataSheet, source: Remote, root: Path) 
 
 
 def _write_manifest(path: Path, pointers: Sequence[Pointer]) -> None:
-    rows = ["file,sha256,bytes", *(f"{p.name},{p.oid},{p.bytes}" for p in pointers)]
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerows([("file", "sha256", "bytes"), *((p.name, p.oid, p.bytes) for p in pointers)])
     with atomic_write(path) as file:
-        file.write(("\n".join(rows) + "\n").encode())
+        file.write(text.getvalue().encode())
 
 
 def _from_archive(transfer: Transfer, sheet: DataSheet, source: Remote, root: Path, _jobs: int) -> None:
@@ -140,7 +151,7 @@ def _unpack(archive: Path, root: Path, sheet: DataSheet) -> None:
             for item in tqdm(members, desc=f"{sheet.name}: unpacking", unit="file", disable=None, delay=2.0):
                 path = PurePosixPath(item.filename)
                 inside = path.name if path.parent.name in ("", "..") else f"{path.parent.name}/{path.name}"
-                with opened.open(item) as source, atomic_write(root / inside) as file:
+                with opened.open(item) as source, atomic_write(target_inside(root, inside)) as file:
                     while chunk := source.read(1 << 20):
                         file.write(chunk)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
@@ -159,7 +170,7 @@ def _from_dataverse(transfer: Transfer, sheet: DataSheet, source: Remote, root: 
     for item in tqdm(items, desc=sheet.name, unit="file", disable=None):
         try:
             file, name = item["dataFile"], PurePosixPath(item["label"])
-            inside = PurePosixPath(item.get("directoryLabel") or "audio").name
+            inside = plain_file_name(PurePosixPath(item.get("directoryLabel") or "audio").name)
             expected = ExpectedFile(int(file["filesize"]), f"md5:{file['md5']}" if file.get("md5") else "")
             address = f"{source.url}/api/access/datafile/{int(file['id'])}"
         except (KeyError, TypeError, ValueError) as error:
@@ -169,8 +180,8 @@ def _from_dataverse(transfer: Transfer, sheet: DataSheet, source: Remote, root: 
             transfer.file(address, archive, expected)
             _unpack(archive, root, sheet)
             archive.unlink()
-        elif _is_clip(name, sheet) and not expected.matches(root / inside / name.name):
-            transfer.file(address, root / inside / name.name, expected)
+        elif _is_clip(name, sheet) and not expected.matches(target := target_inside(root, inside, name.name)):
+            transfer.file(address, target, expected)
     if _count_intact(sheet, root) < sheet.clips:
         raise DownloadError(f"the data set contains {_count_intact(sheet, root):,} of {sheet.clips:,} clips")
 

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import random
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -218,6 +219,33 @@ def atomic_write(target: Path) -> Iterator[IO[bytes]]:
         raise CorpusError(
             f"{target}: cannot be written ({error.strerror}); free some space, or choose another folder with --root"
         ) from error
+
+
+def plain_file_name(name: str) -> str:
+    """Return a name from a list of files, if it is that of a file in the folder of the list.
+
+    Raises:
+        ValueError: if the name is empty, is a path, or contains a control character.
+    """
+    if name in ("", ".", "..") or re.search(r"[/\\\x00-\x1f]", name):
+        raise ValueError(f"{name!r} is not the name of a file in this folder")
+    return name
+
+
+def target_inside(root: Path, *parts: str) -> Path:
+    """Return the path of a file to write below a folder.
+
+    Raises:
+        CorpusError: if the file would be written outside the folder, because of a part such as ".." or of a link.
+    """
+    target = root.joinpath(*parts)
+    folder = target.parent.resolve()
+    if not folder.is_relative_to(root.resolve()):
+        raise CorpusError(
+            f"{target}: would be written outside the folder of the corpus, to {folder}; remove the link to that "
+            "folder, or give the folder itself with --root"
+        )
+    return target
 
 
 def checksum_of(path: Path, algorithm: str) -> str:

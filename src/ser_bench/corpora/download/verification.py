@@ -5,7 +5,6 @@ Every clip is decoded and compared with the official release: missing, damaged, 
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ from pathlib import Path
 
 from ser_bench import audio
 from ser_bench.corpora.audio_files import default_root, find_audio, probe_each
+from ser_bench.corpora.csv_tables import read_rows
 from ser_bench.corpora.data_sheet import DataSheet, Fields
-from ser_bench.corpora.download.http_transfer import ExpectedFile
+from ser_bench.corpora.download.http_transfer import ExpectedFile, plain_file_name
 from ser_bench.corpora.sheets import sheet_of
 from ser_bench.errors import CorpusError
 
@@ -126,15 +126,18 @@ def read_manifest(path: Path) -> dict[str, tuple[str, int]]:
     """Return file name → (sha256, size in bytes).
 
     Raises:
-        CorpusError: if a column is missing or a value cannot be parsed.
+        CorpusError: if a column is missing, a line cannot be read, or a name is not that of a file in the same folder.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return {row["file"]: (row["sha256"], int(row["bytes"])) for row in csv.DictReader(file)}
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise CorpusError(
-            f"{path}: needs the columns file, sha256 and bytes; remove it, and `prepare` writes it again"
-        ) from error
+    advice = "needed are the columns file, sha256 and bytes; remove the file, and `prepare` writes it again"
+    manifest: dict[str, tuple[str, int]] = {}
+    for line in read_rows(path, ("file", "sha256", "bytes"), advice):
+        try:
+            name, size = plain_file_name(line.cells["file"]), int(line.cells["bytes"])
+            if manifest.setdefault(name, (line.cells["sha256"], size)) != (line.cells["sha256"], size):
+                raise ValueError(f"{name} is listed twice, with other values")
+        except ValueError as error:
+            raise CorpusError(f"{path} line {line.number}: {error}; {advice}") from error
+    return manifest
 
 
 def _find_manifest(folder: Path) -> dict[str, tuple[str, int]]:

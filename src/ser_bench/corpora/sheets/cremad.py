@@ -10,11 +10,11 @@ voice only, is also accepted.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from ser_bench.corpora.csv_tables import CsvLine, read_rows
 from ser_bench.corpora.data_sheet import DataSheet, Fields, Host, Remote, Votes
 from ser_bench.corpora.labels import BASIC6
 from ser_bench.errors import CorpusError
@@ -90,17 +90,13 @@ def sexes(root: Path) -> Mapping[str, str]:
     """Return actor → sex from `VideoDemographics.csv` in `root` or its parent folder; {} if there is no such table.
 
     Raises:
-        CorpusError: if the table does not have the columns ActorID and Sex.
+        CorpusError: if the table cannot be read, or does not have the columns ActorID and Sex.
     """
     for path in (root / DEMOGRAPHICS, root.parent / DEMOGRAPHICS):
         if path.is_file():
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                try:
-                    return {row["ActorID"].strip(): row["Sex"].strip().lower() for row in csv.DictReader(file)}
-                except (KeyError, AttributeError, csv.Error, UnicodeDecodeError) as error:
-                    raise CorpusError(
-                        f"{path}: needs the columns ActorID and Sex; download it again or remove it"
-                    ) from error
+            advice = "needed are the columns ActorID and Sex; download the table again or remove it"
+            lines = read_rows(path, ("ActorID", "Sex"), advice)
+            return {line.cells["ActorID"]: line.cells["Sex"].lower() for line in lines}
     return {}
 
 
@@ -114,29 +110,46 @@ def votes(root: Path) -> Votes:
     """
     for path in (folder / name for folder in (root, root.parent) for name in VOTE_TABLES):
         if path.is_file():
-            try:
-                with path.open(newline="", encoding="utf-8-sig") as file:
-                    rows = csv.DictReader(file)
-                    if missing := {"fileName", *VOTE_COLUMNS} - set(rows.fieldnames or ()):
-                        raise ValueError(f"no column {', '.join(sorted(missing))}")
-                    return {parse(row["fileName"]).id: _vote_counts(row) for row in rows if _is_voice_only(row)}
-            except (TypeError, ValueError, csv.Error) as error:
-                raise CorpusError(
-                    f"{path}: not a table of votes with the columns fileName, {', '.join(VOTE_COLUMNS)} ({error!r}); "
-                    "download it again or remove it"
-                ) from error
+            return _read_votes(path)
     raise CorpusError(
         f"{root}: no table of listeners' votes ({VOTE_TABLES[0]} or {VOTE_TABLES[1]}) in this folder or its parent; "
         "`ser-bench corpora prepare cremad` downloads one with the corpus"
     )
 
 
-def _is_voice_only(row: Mapping[str, str]) -> bool:
-    return ROW_NAME not in row or int(row[ROW_NAME]) // CLIPS_PER_QUERY_TYPE == VOICE_ONLY
+def _read_votes(path: Path) -> dict[str, dict[str, int]]:
+    columns = ("fileName", *VOTE_COLUMNS)
+    advice = f"needed is a table of votes with the columns {', '.join(columns)}; download it again or remove it"
+    of_clip: dict[str, dict[str, int]] = {}
+    for line in read_rows(path, columns, advice):
+        try:
+            if _is_voice_only(line):
+                clip_id, counts = _vote_counts(line)
+                if of_clip.setdefault(clip_id, counts) != counts:
+                    raise ValueError(f"other votes for {clip_id} than in an earlier line")
+        except ValueError as error:
+            raise CorpusError(f"{path} line {line.number}: {error}; {advice}") from error
+    return of_clip
 
 
-def _vote_counts(row: Mapping[str, str]) -> dict[str, int]:
-    return {emotion: int(row[column]) for column, emotion in VOTE_COLUMNS.items()}
+def _is_voice_only(line: CsvLine) -> bool:
+    return ROW_NAME not in line.cells or int(line.cells[ROW_NAME]) // CLIPS_PER_QUERY_TYPE == VOICE_ONLY
+
+
+def _vote_counts(line: CsvLine) -> tuple[str, dict[str, int]]:
+    """Return clip id, and emotion → number of votes.
+
+    Raises:
+        ValueError: if the name is not that of a clip, or if a number of votes is not a number from 0.
+    """
+    try:
+        clip_id = parse(line.cells["fileName"]).id
+    except ValueError as error:
+        raise ValueError(f"{line.cells['fileName']!r} is not the name of a clip") from error
+    counts = {emotion: int(line.cells[column]) for column, emotion in VOTE_COLUMNS.items()}
+    if min(counts.values()) < 0:
+        raise ValueError("a number of votes is negative")
+    return clip_id, counts
 
 
 SHEET = DataSheet(

@@ -6,14 +6,15 @@ columns are ignored. Relative paths are relative to the folder of the CSV file.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ser_bench.corpora.csv_tables import SEPARATORS, read_lines
 from ser_bench.corpora.data_sheet import DataSheet, Fields
-from ser_bench.corpora.labels import canonical
+from ser_bench.corpora.labels import canonical, check_label, find_alike_labels
+from ser_bench.corpora.names import check_characters, check_given, existing_form, find_alike, nfc, normalised
 from ser_bench.errors import CorpusError
 
 REQUIRED = ("path", "emotion", "speaker")
@@ -29,75 +30,81 @@ def read_table(table: Path) -> tuple[list[tuple[Path, Fields]], dict[Path, str]]
         Audio file and fields of each clip; and line → reason for each line that cannot be used.
 
     Raises:
-        CorpusError: if the file does not exist, is not a CSV file in UTF-8, lacks a column, or lists a file twice.
+        CorpusError: if the file does not exist, is not a CSV file in UTF-8, lacks a column, or lists a file twice; if
+            two speakers or two emotions are probably one.
     """
     if not table.is_file():
         raise CorpusError(
             f"{table}: no such CSV file; corpus=table needs corpus.root=FILE with the columns {_columns()}"
         )
     clips: list[tuple[Path, Fields]] = []
+    numbers: list[int] = []
     refused: dict[Path, str] = {}
-    for number, row in _rows(table):
+    for line in read_lines(table, REQUIRED, f"needed are {_columns()}", SEPARATORS, lower_names=True):
         try:
-            clips.append(_clip(table, row))
+            if line.problem:
+                raise ValueError(line.problem)
+            clips.append(_clip(table, line.cells))
+            numbers.append(line.number)
         except ValueError as error:
-            refused[Path(f"{table}:{number}")] = f"line {number}: {error}"
-    repeated = [str(path) for path, n in Counter(path for path, _ in clips).items() if n > 1]
+            refused[Path(f"{table}:{line.number}")] = f"line {line.number}: {error}"
+    repeated = [path for path, n in Counter(nfc(str(path)) for path, _ in clips).items() if n > 1]
     if repeated:
         raise CorpusError(
             f"{table}: {repeated[0]} is listed more than once ({len(repeated)} such files); remove the repeated lines"
         )
+    _refuse_alike(table, "speakers", numbers, [fields.speaker for _, fields in clips], find_alike)
+    _refuse_alike(table, "emotions", numbers, [fields.emotion for _, fields in clips], find_alike_labels)
     return _with_ids(table, clips), refused
 
 
-def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return (line number, column → value) of each line below the header; column names are in lower case."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
-            names = [name.strip().lower() for name in reader.fieldnames or []]
-            missing = [name for name in REQUIRED if name not in names]
-            if missing:
-                raise CorpusError(
-                    f"{table}: no column {' or '.join(missing)}; needed are {_columns()}; the file has {names}"
-                )
-            reader.fieldnames = names
-            return [
-                (reader.line_num, {k: (v or "").strip() for k, v in row.items() if isinstance(v, str | None) and k})
-                for row in reader
-            ]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(f"{table}: not a CSV file in UTF-8 ({error})") from error
+def _refuse_alike(
+    table: Path,
+    kind: str,
+    numbers: Sequence[int],
+    names: Sequence[str],
+    find: Callable[[Sequence[str]], tuple[str, str] | None],
+) -> None:
+    """Raise CorpusError if two names are probably one. They are not merged, because they may be two."""
+    alike = find(names)
+    if alike is not None:
+        first, second = (numbers[names.index(name)] for name in alike)
+        raise CorpusError(
+            f"{table} lines {first} and {second}: the {kind} {alike[0]!r} and {alike[1]!r} look like one; write one "
+            "name for one of them, and clearly different names for two"
+        )
 
 
 def _clip(table: Path, row: Mapping[str, str]) -> tuple[Path, Fields]:
     for name in REQUIRED:
         if not row.get(name):
             raise ValueError(f"no {name}")
+        check_given(name, row[name])
+        check_characters(name, row[name])
     sex = row.get("sex", "").lower()
     if sex not in SEXES:
         raise ValueError(f"sex is {sex!r}; it must be female, male or empty")
-    path = Path(row["path"]).expanduser()
-    return table.parent / path, Fields(
+    emotion, speaker = canonical(row["emotion"]), normalised(row["speaker"])
+    check_label(emotion)
+    text = normalised(row.get("text", ""))
+    return existing_form(table.parent / Path(row["path"]).expanduser()), Fields(
         id="",
-        emotion=canonical(row["emotion"]),
-        speaker=row["speaker"],
-        sentence=row.get("sentence", "") or row.get("text", ""),
-        text=row.get("text", ""),
-        intensity=row.get("intensity", ""),
+        emotion=emotion,
+        speaker=speaker,
+        sentence=normalised(row.get("sentence", "")) or text,
+        text=text,
+        intensity=normalised(row.get("intensity", "")),
         sex=SEXES[sex],
     )
 
 
 def _with_ids(table: Path, clips: list[tuple[Path, Fields]]) -> list[tuple[Path, Fields]]:
-    stems = Counter(path.stem for path, _ in clips)
+    stems = Counter(nfc(path.stem) for path, _ in clips)
     named = []
     for path, fields in clips:
         inside = path.relative_to(table.parent) if path.is_relative_to(table.parent) else path
-        name = path.stem if stems[path.stem] == 1 else inside.as_posix()
-        named.append((path, replace(fields, id=name)))
+        stem = nfc(path.stem)
+        named.append((path, replace(fields, id=stem if stems[stem] == 1 else nfc(inside.as_posix()))))
     return named
 
 
