@@ -17,17 +17,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ser_bench.config import Config, ModelConfig, TrackingConfig, named_overrides, roles, to_config
-from ser_bench.errors import InterruptedRunError, SerBenchError
+from ser_bench.config.compose import message_of
+from ser_bench.config.override_words import check_overrides
+from ser_bench.errors import ConfigError, InterruptedRunError, SerBenchError
+from ser_bench.redaction import redact
 
 log = logging.getLogger(__name__)
 
+HYDRA_FULL_ERROR = "HYDRA_FULL_ERROR"
 PARENT_FILE = "mlflow_parent_run"
 RESULT_FILE = "result.json"
 HYDRA_FOLDER = ".hydra"
@@ -40,12 +46,16 @@ _statuses: list[str] = []
 
 
 def main(task: Callable[[], Any]) -> int:
-    """Call Hydra's entry point and return the exit status: 0, 2 (a run failed) or 130 (interrupted)."""
+    """Call Hydra's entry point and return the exit status: 0, 2 (an error, or a run failed) or 130 (interrupted)."""
     sys.argv[1:] = multirun_first(sys.argv[1:])
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     interrupted = False
     try:
-        task()
+        _check_words(sys.argv[1:])
+        _call(task)
+    except ConfigError as error:
+        print(f"error    {error}", file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -54,6 +64,33 @@ def main(task: Callable[[], Any]) -> int:
     if interrupted or "interrupted" in _statuses:
         return EXIT_INTERRUPTED
     return EXIT_FAILED if failed else 0
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Raise ConfigError for an override that Hydra would not read as it was typed."""
+    arguments = get_args_parser().parse_args(list(words))
+    if not arguments.shell_completion:
+        check_overrides(arguments.overrides, sweep=arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides)
+
+
+def _call(task: Callable[[], Any]) -> None:
+    """Call Hydra's entry point; errors of the composition become a ConfigError.
+
+    Hydra prints its errors on several lines and exits with status 1. With `HYDRA_FULL_ERROR` it raises them. If the
+    user has set this variable, they are shown with their traceback.
+    """
+    if HYDRA_FULL_ERROR in os.environ:
+        task()
+        return
+    os.environ[HYDRA_FULL_ERROR] = "1"
+    try:
+        task()
+    except (HydraException, OmegaConfBaseException) as error:
+        if _statuses and not isinstance(error, HydraException):
+            raise  # a run has started, so this is a bug in its code
+        raise ConfigError(redact(message_of(error))) from error
+    finally:
+        del os.environ[HYDRA_FULL_ERROR]
 
 
 def _as_ctrl_c(*_: object) -> None:
@@ -94,6 +131,8 @@ def carry_out(composed: DictConfig) -> None:
     except (KeyboardInterrupt, InterruptedRunError) as interrupt:
         result |= {"status": "interrupted"}
         log.error("stopped  %s", str(interrupt) or "interrupted; the same command resumes the run")
+        if OmegaConf.select(composed, "force", default=False):
+            log.error("note     with force=true, every start of this command begins with the first epoch")
         if hydra.mode is RunMode.MULTIRUN:
             raise KeyboardInterrupt from interrupt
     except SerBenchError as error:

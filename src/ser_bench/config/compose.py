@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from platformdirs import user_cache_dir
 
 from ser_bench.config.keys import ROLE, KeyRole
+from ser_bench.config.override_words import check_overrides
 from ser_bench.config.schema import (
     AdaptConfig,
     AsrConfig,
@@ -89,24 +90,27 @@ def compose(overrides: Sequence[str]) -> Config:
     """Return the configuration that run.py would compose of these overrides.
 
     Raises:
-        ConfigError: a word is no override, or a choice or key does not exist.
+        ConfigError: a word is no override or needs quotes, or a choice or key does not exist.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
-    wrong = [word for word in overrides if "=" not in word]
-    if wrong:
-        raise ConfigError(f"{wrong[0]!r} is no override; write key=value, as in model=cnn")
+    check_overrides(overrides, sweep=False)
     register()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
             return to_config(hydra_compose("config", list(overrides)))
     except HydraException as error:
-        message = " ".join(str(error).split()).partition(" Config search path:")[0]
-        raise ConfigError(message) from error
+        raise ConfigError(message_of(error)) from error
+
+
+def message_of(error: BaseException) -> str:
+    """Return the message of one of Hydra's errors in one line, with that of its cause."""
+    texts = dict.fromkeys(str(e) for e in (error, error.__cause__) if e is not None)
+    return " ".join(" ".join(texts).split()).partition(" Config search path:")[0]
 
 
 def to_config(composed: DictConfig) -> Config:

@@ -38,24 +38,26 @@ class KeyRole(Enum):
         return self in (KeyRole.scientific, KeyRole.pooled)
 
 
-ROLE = "role"
+ROLE, PATH = "role", "path"
 CONTENT_GROUPS = ("corpus", "split")
 """Groups that enter the run key by what they give (digests of the clips and of the rows), not by their keys."""
 
 
-def key(role: KeyRole, default: Any = MISSING, factory: Callable[[], Any] | None = None) -> Any:
-    """A dataclass field with this role; fields without it are scientific."""
-    metadata = {ROLE: role}
+def key(role: KeyRole, default: Any = MISSING, factory: Callable[[], Any] | None = None, *, path: bool = False) -> Any:
+    """A dataclass field with this role; fields without it are scientific. `path`: its value is a file or folder."""
+    metadata = {ROLE: role, PATH: path}
     return field(metadata=metadata, default_factory=factory) if factory else field(metadata=metadata, default=default)
 
 
 @dataclass(frozen=True)
 class Key:
-    """One leaf of the configuration: its path ("features.pitch.floor_hz"), its role, and its default."""
+    """One leaf of the configuration: its path ("features.pitch.floor_hz"), its role, its default, what it holds."""
 
     path: str
     role: KeyRole
     default: Any
+    holds_text: bool = False
+    holds_file: bool = False
 
     @property
     def group(self) -> str:
@@ -72,7 +74,8 @@ def leaves(schema: type, prefix: str = "") -> Iterator[Key]:
             yield from leaves(hints[item.name], f"{path}.")
         else:
             default = item.default_factory() if item.default_factory is not NO_DEFAULT else item.default
-            yield Key(path, role, default)
+            holds_text = hints[item.name] in (str, str | None)
+            yield Key(path, role, default, holds_text, item.metadata.get(PATH, False))
 
 
 def roles(config: type, model: type) -> dict[str, KeyRole]:

@@ -47,7 +47,7 @@ class CorpusConfig:
     """One corpus."""
 
     name: str = MISSING
-    root: str | None = key(KeyRole.machine, None)
+    root: str | None = key(KeyRole.machine, None, path=True)
     """Folder (or CSV file) of the corpus; null: the folder that `ser-bench corpora prepare` fills."""
     labels: LabelSet = LabelSet.native
     target: Target = key(KeyRole.neutral, Target.intended)
@@ -80,7 +80,7 @@ class SplitConfig:
     """Only `fixed`: name of the published list of speakers."""
     test_corpus: str | None = None
     """Only `cross_corpus`: the test corpus; `corpus` is the training corpus."""
-    test_root: str | None = key(KeyRole.machine, None)
+    test_root: str | None = key(KeyRole.machine, None, path=True)
     """Only `cross_corpus`: folder (or CSV file) of the test corpus; null: the one that `corpora prepare` fills."""
     test_language: str | None = None
     """Only `cross_corpus`: ISO 639-1 code of the language of the test corpus; null: that of its data sheet."""
@@ -246,7 +246,7 @@ class LlmConfig:
     """Name of the environment variable that holds the API key; null: no key is needed."""
     local: bool = False
     """True: start a llama.cpp server on loopback."""
-    gguf: str | None = None
+    gguf: str | None = key(KeyRole.scientific, None, path=True)
     """Only `local`: another model file."""
     context_tokens: int | None = key(KeyRole.neutral, None)
     """Only `local`: tokens for prompt and answer together; null: what the longest prompt of the run needs."""
@@ -318,9 +318,9 @@ class TrainerConfig:
 class TrackingConfig:
     """The MLflow store."""
 
-    uri: str | None = key(KeyRole.machine, None)
+    uri: str | None = key(KeyRole.machine, None, path=True)
     """null: SQLite in `dir`; else any tracking server."""
-    dir: str = key(KeyRole.machine, "mlruns")
+    dir: str = key(KeyRole.machine, "mlruns", path=True)
     experiment: str = key(KeyRole.machine)
     log_model: bool = key(KeyRole.machine, True)
     trace_share: float = key(KeyRole.machine, 0.05)
@@ -356,7 +356,7 @@ class Config:
     """Run again although the same run is finished."""
     on_bad_clip: OnBadClip = key(KeyRole.neutral, OnBadClip.stop)
     """What to do with a file that cannot be used. Neutral: the corpus digest says which clips were used."""
-    cache_dir: str | None = key(KeyRole.machine, None)
+    cache_dir: str | None = key(KeyRole.machine, None, path=True)
     """Folder of features, transcripts, weights and answers; null: the user's cache folder."""
 
 
