@@ -22,7 +22,7 @@ def test_two_finished_runs_are_combined(fresh: Bench, cache: Path) -> None:
     fresh.run("model=cnn", "trainer=debug")
     output = fresh.run(*words)
     assert "adds     majority: UAR" in output and "adds     cnn: UAR" in output
-    assert "audit    no leakage found: " in output and "scaler, choice of checkpoint or combiner" in output
+    assert "audit    no leakage found: " in output and "combiner" in output
     (run,) = fresh.runs(model="fusion")
     cnn, majority = fresh.runs(model="cnn")[0], fresh.runs(model="majority")[0]
     assert run.tags["members"] == f"{majority.run_id} {cnn.run_id}" and run.metrics["leak/combiner"] == 0.0
@@ -54,7 +54,7 @@ def test_vectors_of_finished_runs_are_weighed_by_attention(fresh: Bench, cache: 
     fused = ("model=fusion", f"model.members=[{plain.run_id},{adapted.run_id}]", "model.combine=attention")
     output = fresh.run(*fused)
     assert "adds     whisper_probe: UAR" in output and "adds     whisper_probe_speaker_stats: UAR" in output
-    assert "scaler saw no test row; member whisper_probe" in output and "all clips of each tested speaker" in output
+    assert "member whisper_probe" in output and "all clips of each tested speaker" in output
     (run,) = fresh.runs(model="fusion+speaker_stats")
     shares = [value for name, value in run.metrics.items() if name.startswith("fusion/attention/whisper_probe")]
     assert len(shares) == 2 and sum(shares) == pytest.approx(1.0)

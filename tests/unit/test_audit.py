@@ -14,7 +14,15 @@ from safetensors.numpy import load_file, save_file
 from ser_bench.audit import run_audit
 from ser_bench.audit.checkpoint import check_checkpoint
 from ser_bench.audit.combiner import check_combiner
-from ser_bench.audit.finding import ADAPTATION, Audit, Finding, outcome_in_words
+from ser_bench.audit.finding import (
+    ADAPTATION,
+    NEVER_CHECKED,
+    NOT_APPLICABLE,
+    Audit,
+    Finding,
+    not_checked_in_words,
+    outcome_in_words,
+)
 from ser_bench.audit.inherited import inherited
 from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
 from ser_bench.audit.scaler import Scaler, check_scaler, stored_scaler
@@ -62,6 +70,32 @@ def test_no_leakage_is_found_in_an_honest_split():
         "no leakage found: no clip, augmented sibling, identical audio or speaker of the 4 test rows"
     )
     assert shares(honest(clips), clips)["sentence"] == 1.0  # shared by the design of the corpus, and stated
+
+
+def test_the_verdict_names_what_was_checked_and_what_was_not():
+    clips = corpus()
+    checkpoint = Finding("checkpoint", "epoch 2 of 4 was kept: it has the lowest validation loss", 0.0)
+    open_ = Finding("val_loss", "not checked: no audio")
+    absent = Finding("combiner", f"{NOT_APPLICABLE}: no fusion")
+    audit = Audit("speaker", 4, (*overlaps(honest(clips), clips), checkpoint, open_, absent))
+    assert "recomputed without contradiction: choice of the kept epoch by the logged losses" in audit.verdict
+    assert "not checked: validation loss of the kept epoch; " in audit.verdict
+    assert audit.verdict.endswith(f"never checked: {NEVER_CHECKED}")
+    assert "combiner" not in audit.verdict and "saw no test row" not in audit.verdict
+    assert audit.not_checked == ("val_loss",) and audit.tags["audit_not_checked"] == "val_loss"
+    whole = replace(audit, findings=(checkpoint,))
+    assert "; not checked" not in whole.verdict and whole.tags["audit_not_checked"] == "none"
+    leaking = replace(audit, findings=(*audit.findings, Finding("speaker", "all test rows", 1.0, leak=True)))
+    assert "not checked: validation loss of the kept epoch" in leaking.verdict
+
+
+def test_a_stored_list_of_open_questions_is_read_in_words():
+    assert not_checked_in_words({"audit": "clean", "audit_not_checked": "none"}) == ""
+    assert not_checked_in_words({"audit": "clean", "audit_not_checked": "val_loss artifacts"}) == (
+        "validation loss of the kept epoch and files by their SHA-256"
+    )
+    assert "scores" in not_checked_in_words({"audit": "clean"}), "an audit of an older version checked less"
+    assert not_checked_in_words({}) == ""
 
 
 def test_a_test_clip_in_training_is_found():

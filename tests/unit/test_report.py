@@ -117,7 +117,12 @@ def test_the_verdict_states_the_known_leakage(tmp_path: Path) -> None:
     assert "known leakage under split=paper" in leaky and "new speakers" in leaky
     unaudited = sentences(comparison(tmp_path / "a", skills))[2]
     assert "not all runs are audited" in unaudited and "found none" not in unaudited
-    assert "the audits found none" in sentences(comparison(tmp_path / "b", skills, audit="clean"))[2]
+    audited = {"audit": "clean", "audit_not_checked": "none"}
+    assert "the audits found none in what they check" in sentences(comparison(tmp_path / "b", skills, **audited))[2]
+    partly = sentences(comparison(tmp_path / "d", skills, **audited | {"audit_not_checked": "artifacts scaler"}))[2]
+    assert "found none in what they checked, which is not everything (see leakage by run)" in partly
+    older = sentences(comparison(tmp_path / "e", skills, audit="clean"))[2]
+    assert "which is not everything" in older
     found = sentences(comparison(tmp_path / "c", skills, audit="leaks: scaler", synthetic="true"))[2]
     assert "leakage found by the audits of 2 of 2 runs" in found and "not valid" in found
 
@@ -153,7 +158,11 @@ def test_leakage_statements_distinguish_audited_runs(tmp_path: Path) -> None:
     audited = replace(run, tags=run.tags | {"audit": "clean"}, metrics={"leak/speaker": 0.0, "leak/sentence": 1.0})
     statement = verdict.leakage_statement(audited)
     assert "no leakage found" in statement and "100.0 % of the test rows share a sentence with training" in statement
-    assert "speaker with training" not in statement
+    assert "speaker with training" not in statement and "not checked: " in statement and "scores" in statement
+    whole = replace(audited, tags=audited.tags | {"audit_not_checked": "none"})
+    assert "not checked" not in verdict.leakage_statement(whole)
+    partly = replace(audited, tags=audited.tags | {"audit_not_checked": "near_identical_audio scaler"})
+    assert "; not checked: nearly identical audio and scaler." in verdict.leakage_statement(partly)
     leaky = replace(run, tags=run.tags | {"audit": "leaks: speaker"})
     assert "leakage found: speaker" in verdict.leakage_statement(leaky)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 LEAKS_NOTHING: frozenset[str] = frozenset()
@@ -20,12 +21,28 @@ AUDIO_AND_PEOPLE = {
     "speaker": "speaker",
 }
 """What a test row must not share with training: name of the question → words for the verdict, in its order."""
-PROCEDURES = {"scaler": "scaler", "checkpoint": "choice of checkpoint", "combiner": "combiner"}
-"""What must not depend on test rows: name of the question → words for the verdict."""
+RECOMPUTED = {
+    "predictions": "rows and labels of the predictions",
+    "scores": "logged scores",
+    "repeated_predictions": "predictions by the stored predictor",
+    "training_rows": "rows that the training has read",
+    "scaler": "scaler",
+    "checkpoint": "choice of the kept epoch by the logged losses",
+    "val_loss": "validation loss of the kept epoch",
+    "combiner": "combiner",
+    "artifacts": "files by their SHA-256",
+}
+"""What is computed again and must agree with what the run stored: name of the question → words for the verdict."""
+ADDED_LATER = ("scores", "repeated_predictions", "training_rows", "val_loss", "artifacts")
+"""Questions that audits of versions without the tag `OPEN_TAG` did not ask."""
+NEVER_CHECKED = "choices made between runs, and the training data of pretrained weights"
+"""What no audit can see in one stored run."""
 
 ADAPTATION = "adaptation"
 """Name of a finding that is no leak: which unlabelled clips of the tested speakers the predictor was given."""
 NOT_APPLICABLE = "not applicable"
+OPEN_TAG, NOTHING_OPEN = "audit_not_checked", "none"
+"""Tag with the names of the questions that apply but were not answered, and its value if there is none."""
 TAG_WITHOUT_LEAKAGE, TAG_OF_LEAKAGE = "clean", "leaks: "
 """Stored values of the tag `audit`: the first one, or the second one followed by the names of the leaks."""
 FOUND, NONE_FOUND = "leakage found", "no leakage found"
@@ -92,16 +109,31 @@ class Audit:
         return TAG_OF_LEAKAGE + ", ".join(self.leaks) if self.leaks else TAG_WITHOUT_LEAKAGE
 
     @property
+    def not_checked(self) -> tuple[str, ...]:
+        """Names of the questions of the verdict that apply to the run, but were not answered."""
+        asked = (*AUDIO_AND_PEOPLE, *RECOMPUTED)
+        unanswered = {finding.name for finding in self.findings if finding.share is None and finding.applies}
+        return tuple(name for name in asked if name in unanswered)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags that a run gets: outcome, verdict, and names of the questions that were not answered."""
+        return {"audit": self.tag, "audit_verdict": self.verdict, OPEN_TAG: " ".join(self.not_checked) or NOTHING_OPEN}
+
+    @property
     def metrics(self) -> dict[str, float]:
         """`leak/<name>` of every question that was answered."""
         return {f"leak/{finding.name}": finding.share for finding in self.findings if finding.share is not None}
 
     @property
     def verdict(self) -> str:
-        """The outcome in one line: "no leakage found: …", or "leakage found: …"."""
+        """The outcome in one line: "no leakage found: …", or "leakage found: …", and what was not checked."""
         by_name = {finding.name: finding for finding in self.findings}
-        if not self.leaks:
-            return self._verdict_without_leakage(by_name)
+        text = self._verdict_of_leakage(by_name) if self.leaks else self._verdict_without_leakage(by_name)
+        text += f"; not checked: {_in_words(self.not_checked)}" if self.not_checked else ""
+        return f"{text}; never checked: {NEVER_CHECKED}"
+
+    def _verdict_of_leakage(self, by_name: dict[str, Finding]) -> str:
         shown = [by_name[name] for name in self.leaks]
         if "sibling" in self.leaks and by_name["sibling"].share == by_name["clip"].share:
             shown = [finding for finding in shown if finding.name != "clip"]  # the sibling's text states more
@@ -114,13 +146,9 @@ class Audit:
         checked = {name for name, finding in by_name.items() if finding.share is not None}
         things = [words for name, words in AUDIO_AND_PEOPLE.items() if name in checked]
         text = f"{NONE_FOUND}: no {_joined(things, 'or')} of the {self.test_rows:,} test rows was in training"
-        procedures = [words for name, words in PROCEDURES.items() if name in checked]
-        if procedures:
-            text += f"; no test row was used for {_joined(procedures, 'or')}"
-        if ADAPTATION in by_name:
-            text += f"; {by_name[ADAPTATION].text}"
-        unchecked = [words for name, words in AUDIO_AND_PEOPLE.items() if name in by_name and name not in checked]
-        return text + (f"; not checked: {_joined(unchecked, 'and')}" if unchecked else "")
+        recomputed = [words for name, words in RECOMPUTED.items() if name in checked]
+        text += f"; recomputed without contradiction: {_joined(recomputed, 'and')}" if recomputed else ""
+        return text + (f"; {by_name[ADAPTATION].text}" if ADAPTATION in by_name else "")
 
     def as_json(self) -> str:
         """Return verdict, tag, leaks and all findings as JSON; the key `convicted` is `leakage_found`."""
@@ -129,6 +157,8 @@ class Audit:
             "tag": self.tag,
             "convicted": self.leakage_found,  # a stored name, read by programs
             "unannounced": self.unannounced,
+            "not_checked": self.not_checked,
+            "never_checked": NEVER_CHECKED,
             **asdict(self),
         }
         return json.dumps(content, indent=1, ensure_ascii=False)
@@ -153,6 +183,23 @@ def outcome_in_words(tag: str) -> str:
     if tag == TAG_WITHOUT_LEAKAGE:
         return NONE_FOUND
     return f"{FOUND}: {tag.removeprefix(TAG_OF_LEAKAGE)}"
+
+
+def not_checked_in_words(tags: Mapping[str, str]) -> str:
+    """Return what the audit of a run did not check, from the run's tags; "" if it checked everything or there is none.
+
+    Audits of older versions did not list it. They recomputed less, whatever they could read.
+    """
+    if "audit" not in tags:
+        return ""
+    if OPEN_TAG not in tags:
+        return f"{_in_words(ADDED_LATER)}, because an older version made the audit"
+    return "" if tags[OPEN_TAG] == NOTHING_OPEN else _in_words(tags[OPEN_TAG].split())
+
+
+def _in_words(names: Sequence[str]) -> str:
+    words = AUDIO_AND_PEOPLE | RECOMPUTED
+    return _joined([words.get(name, name) for name in names], "and")
 
 
 def _joined(words: list[str], last: str) -> str:

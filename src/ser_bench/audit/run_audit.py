@@ -143,9 +143,8 @@ def _of_members(
 
 
 def _log(stored: StoredRun, audit: Audit) -> None:
-    """Log the result to the run: tags `audit` and `audit_verdict`, metrics `leak/…`, artifact `audit.json`."""
-    tags = {"audit": audit.tag, "audit_verdict": audit.verdict}
-    tracking.log_audit(stored.tracking, stored.run_id, tags, audit.metrics, audit.as_json())
+    """Log the result to the run: tags (`Audit.tags`), metrics `leak/…`, artifact `audit.json`."""
+    tracking.log_audit(stored.tracking, stored.run_id, audit.tags, audit.metrics, audit.as_json())
 
 
 def _near_identical(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ser_bench.audit.finding import ANNOUNCED, TAG_WITHOUT_LEAKAGE, outcome_in_words
+from ser_bench.audit.finding import ANNOUNCED, TAG_WITHOUT_LEAKAGE, not_checked_in_words, outcome_in_words
 from ser_bench.comparison.paired import Comparison, GroupResult, PairResult
 from ser_bench.evaluation.statistics import ALPHA, Difference, Interval, testable
 from ser_bench.splits import LEAKS
@@ -103,7 +103,7 @@ def leakage_statements(comparison: Comparison) -> list[str]:
 
 
 def leakage_statement(run: StoredRun) -> str:
-    """Return what the audit of a run found; of a run without audit, what its protocol leaks."""
+    """Return what the audit of a run found and did not check; of a run without audit, what its protocol leaks."""
     protocol = run.tags["protocol"]
     shares = [
         f"{100 * run.metrics[metric]:.1f} % of the test rows share {noun} with training"
@@ -111,7 +111,9 @@ def leakage_statement(run: StoredRun) -> str:
         if run.metrics.get(metric, 0.0) > 0
     ]
     if "audit" in run.tags:
-        statement = "; ".join([outcome_in_words(run.tags["audit"]), *shares])
+        unchecked = not_checked_in_words(run.tags)
+        open_questions = [f"not checked: {unchecked}"] if unchecked else []
+        statement = "; ".join([outcome_in_words(run.tags["audit"]), *shares, *open_questions])
     else:
         statement = (
             f"not audited (to audit: ser-bench audit {run.run_id[:8]}); split={protocol}: {LEAKS_BY_NAME[protocol]}"
@@ -208,7 +210,11 @@ def _leakage(comparison: Comparison) -> str:
         return "these figures show that the pipeline works, and nothing about human speech"
     if any("audit" not in run.tags for run in comparison.runs):
         return f"{by_protocol} ({split}), but not all runs are audited"
-    return f"{by_protocol} ({split}), and the audits found none"
+    if any(not_checked_in_words(run.tags) for run in comparison.runs):
+        found = "the audits found none in what they checked, which is not everything (see leakage by run)"
+    else:
+        found = "the audits found none in what they check"
+    return f"{by_protocol} ({split}), and {found}"
 
 
 def _testable(comparison: Comparison) -> bool:
