@@ -1,23 +1,36 @@
 """Clients of the official `openai` package for any OpenAI-compatible endpoint, and its errors in one line each.
 
-The API key is read from an environment variable when a client is made. Error messages pass `redaction.redact_reply`,
-so that the key never appears in a message, a log or a cache.
+The API key is read from an environment variable when a client is made, checked, and registered as a secret
+(`redaction.register_secret`), so that it never appears in a message, a log or a cache.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import re
+import socket
 from typing import Any
 from urllib.parse import urlsplit
 
 import openai
 
 from ser_bench.errors import LLMError
-from ser_bench.redaction import redact_reply
+from ser_bench.redaction import (
+    credentials_of,
+    redact_error,
+    redact_message,
+    redact_reply,
+    register_secret,
+    without_credentials,
+)
 
 NO_KEY = "no-key-needed"
 """Sent as the key to an endpoint that needs none, because the client requires a value."""
+OPENAI_URL = "https://api.openai.com/v1"
+URL_VARIABLE = "OPENAI_BASE_URL"
+"""Environment variable that replaces `OPENAI_URL`."""
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 DETAIL_CHARS = 200
 """Longest quotation of a server's own message in an error."""
 
@@ -25,10 +38,10 @@ DETAIL_CHARS = 200
 def openai_client(
     base_url: str | None, api_key_env: str | None, timeout_s: float, max_retries: int, key: str | None = None
 ) -> openai.OpenAI:
-    """Return a synchronous client.
+    """Return a synchronous client. It follows no redirects, which could carry a transcript to another host.
 
     Args:
-        base_url: URL of the endpoint with its version path (`http://host:port/v1`); None: OpenAI's.
+        base_url: URL of the endpoint with its version path (`http://host:port/v1`); None: as `effective_url` says.
         api_key_env: name of the environment variable that holds the key; None: the endpoint needs no key.
         timeout_s: longest time of one request, seconds.
         max_retries: how often a request is repeated after 408, 409, 429, 5xx or a broken connection, as Retry-After
@@ -36,13 +49,18 @@ def openai_client(
         key: the key itself, for a server that this process started.
 
     Raises:
-        LLMError: if the variable is not set.
+        LLMError: if the variable is not set, its value cannot be a key, or the address or a proxy cannot be used.
     """
-    http = openai.DefaultHttpxClient(trust_env=False) if is_loopback(base_url) else None
-    secret = key or require_key(api_key_env)
-    return openai.OpenAI(
-        api_key=secret, base_url=base_url, timeout=timeout_s, max_retries=max_retries, http_client=http
-    )
+    secret, url = key or require_key(api_key_env), check_url(base_url)
+    try:
+        http = openai.DefaultHttpxClient(trust_env=not is_loopback(url), follow_redirects=False)
+        client = openai.OpenAI(
+            api_key=secret, base_url=url, timeout=timeout_s, max_retries=max_retries, http_client=http
+        )
+    except Exception as error:  # of httpx, whose errors of settings have no common base class
+        raise _unusable_settings(error, url) from None
+    _hide_account_from_others(client, url)
+    return client
 
 
 def async_client(
@@ -52,44 +70,141 @@ def async_client(
 
     It repeats no request itself: `predictors/llm/request.py` does, so that all requests share the limits.
     """
-    http = openai.DefaultAsyncHttpxClient(trust_env=False) if is_loopback(base_url) else None
-    secret = key or require_key(api_key_env)
-    return openai.AsyncOpenAI(api_key=secret, base_url=base_url, timeout=timeout_s, max_retries=0, http_client=http)
+    secret, url = key or require_key(api_key_env), check_url(base_url)
+    try:
+        http = openai.DefaultAsyncHttpxClient(trust_env=not is_loopback(url), follow_redirects=False)
+        client = openai.AsyncOpenAI(api_key=secret, base_url=url, timeout=timeout_s, max_retries=0, http_client=http)
+    except Exception as error:  # of httpx, whose errors of settings have no common base class
+        raise _unusable_settings(error, url) from None
+    _hide_account_from_others(client, url)
+    return client
 
 
 def require_key(api_key_env: str | None) -> str:
-    """Return the key from the environment, or `NO_KEY` if none is needed.
+    """Return the key from the environment, or `NO_KEY` if none is needed. White space around the key is removed.
 
     Raises:
-        LLMError: if the variable is not set or empty.
+        LLMError: if the variable is not set or empty, or its value cannot be sent as a key. The message contains no
+            part of the value.
     """
     if api_key_env is None:
         return NO_KEY
-    secret = os.environ.get(api_key_env, "").strip()
+    raw = os.environ.get(api_key_env, "")
+    register_secret(raw)
+    secret = raw.strip()
+    register_secret(secret)
     if not secret:
         raise LLMError(
             f"the environment variable {api_key_env} is not set: this endpoint needs a key (export {api_key_env}=...). "
             "To run without a key, on a small model in this process: python run.py model=llm llm=local"
         )
+    reason = why_no_key(secret)
+    if reason:
+        raise LLMError(
+            f"the value of the environment variable {api_key_env} cannot be a key, because it {reason}. Copy the key "
+            f"again, without anything before, in or after it: export {api_key_env}=..."
+        )
     return secret
 
 
+def why_no_key(secret: str) -> str:
+    """Return why a text cannot be sent as a key, without any part of it; "" if it can.
+
+    A header of HTTP holds visible ASCII characters. Line breaks and curly quotation marks come from a document or a
+    chat from which a key was copied.
+
+    >>> why_no_key("sk-1234"), why_no_key("sk-12 34")
+    ('', 'contains a space')
+    """
+    if re.search(r"[\r\n]", secret):
+        return "contains a line break"
+    if re.search(r"\s", secret):
+        return "contains a space"
+    if not secret.isascii():
+        return "contains a character outside ASCII, such as a curly quotation mark or a long dash"
+    if not secret.isprintable():
+        return "contains a control character"
+    if secret[0] in "\"'`" or secret[-1] in "\"'`":
+        return "begins or ends with a quotation mark"
+    return ""
+
+
+def effective_url(base_url: str | None) -> str:
+    """Return the URL that a client uses: this one, else `$OPENAI_BASE_URL`, else OpenAI's."""
+    return base_url or os.environ.get(URL_VARIABLE, "").strip() or OPENAI_URL
+
+
+def check_url(base_url: str | None) -> str:
+    """Return the effective URL; its passwords are registered as secrets.
+
+    Raises:
+        LLMError: if it is no URL of an HTTP server.
+    """
+    url = effective_url(base_url)
+    for secret in credentials_of(url):
+        register_secret(secret)
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number, or a bracket of an IPv6 address is missing
+        usable = False
+    if not usable or re.search(r"\s", url) or not url.isprintable():
+        source = "base_url" if base_url else URL_VARIABLE
+        raise LLMError(
+            f"{source}={without_credentials(url)!r} is not the address of a service; write it with scheme, host and "
+            "version path, as in http://127.0.0.1:8000/v1"
+        )
+    return url
+
+
 def is_loopback(base_url: str | None) -> bool:
-    """Return True if the URL is on this machine; requests to it must not pass a proxy from the environment."""
-    host = urlsplit(base_url or "").hostname or ""
-    if host == "localhost":
+    """Return True if the effective URL is on this machine; requests to it must not pass a proxy from the environment.
+
+    Only addresses and the name `localhost` are judged. Other names are not looked up.
+    """
+    host = (urlsplit(effective_url(base_url)).hostname or "").rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        try:
+            address = ipaddress.ip_address(socket.inet_aton(host))  # short forms, such as 127.1
+        except (OSError, ValueError):
+            return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_unspecified)  # a connection to 0.0.0.0 goes to this machine
+
+
+def _hide_account_from_others(client: openai.OpenAI | openai.AsyncOpenAI, url: str) -> None:
+    """Send the organisation and project of `OPENAI_ORG_ID` and `OPENAI_PROJECT_ID` to OpenAI only."""
+    if urlsplit(url).hostname != urlsplit(OPENAI_URL).hostname:
+        client.organization = client.project = None
+
+
+def _unusable_settings(error: Exception, url: str) -> LLMError:
+    """Return an error of the construction of a client as one line; most come from a proxy in the environment."""
+    redact_error(error)
+    proxies = [name for upper in PROXY_VARIABLES for name in (upper, upper.lower()) if os.environ.get(name)]
+    if isinstance(error, ImportError) and any(os.environ[name].startswith("socks") for name in proxies):
+        return LLMError(
+            f"a SOCKS proxy ({', '.join(proxies)}) needs the package socksio: pip install socksio. To reach "
+            f"{without_credentials(url)} without the proxy: unset {' '.join(proxies)}"
+        )
+    settings = f"llm.base_url or the proxy ({', '.join(proxies)})" if proxies else "llm.base_url"
+    line = " ".join(redact_message(str(error)).split())[:DETAIL_CHARS]
+    return LLMError(f"no client can be made for {without_credentials(url)} ({line}). Check {settings}")
 
 
 def is_fatal(error: openai.APIError) -> bool:
-    """Return True if every other request would fail in the same way: key, permission, model, request form, quota."""
+    """Return True if every other request would fail in the same way: key, permission, model, redirect, form, quota."""
     if isinstance(error, openai.APIStatusError):
         quota_spent = error.status_code == 429 and "insufficient_quota" in (error.code, error.type)
-        return quota_spent or (400 <= error.status_code < 500 and error.status_code not in (408, 409, 413, 429))
+        return (
+            error.response.is_redirect
+            or quota_spent
+            or (400 <= error.status_code < 500 and error.status_code not in (408, 409, 413, 429))
+        )
     return False
 
 
@@ -122,6 +237,13 @@ def explain(error: openai.OpenAIError, endpoint: str, model: str, key: str | Non
     if status in (401, 403):
         return LLMError(
             f"{endpoint} refuses the key (HTTP {status}: {detail}). Check the variable that llm.api_key_env names"
+        )
+    if isinstance(error, openai.APIStatusError) and error.response.is_redirect:
+        target = urlsplit(redact_reply(error.response.headers.get("location", ""), key))
+        return LLMError(
+            f"{endpoint} sends requests on to another address (HTTP {status}: {target.scheme or 'same'}"
+            f"://{target.netloc or 'host'}). Redirects are not followed, because the new address would receive the "
+            "transcripts. If you trust it, set llm.base_url to it"
         )
     if status == 404:
         return LLMError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_bench.config import TrackingConfig
-from ser_bench.redaction import redact
+from ser_bench.redaction import redact, redact_files
 from ser_bench.tracking.mlflow_store import client, errors
 
 if TYPE_CHECKING:
@@ -74,17 +74,25 @@ def log_files(cfg: TrackingConfig, run_id: str, paths: Sequence[Path], folder: s
 
 
 def log_written_file(cfg: TrackingConfig, run_id: str, name: str, write: Callable[[Path], None]) -> None:
-    """Log the artifact `name`, whose content `write` writes to the temporary path that it is given."""
+    """Log the artifact `name`, whose content `write` writes to the temporary path that it is given.
+
+    A text file is redacted; a table or an array is not.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / name
         write(path)
+        redact_files(path.parent)
         log_files(cfg, run_id, [path])
 
 
 def log_written_folder(cfg: TrackingConfig, run_id: str, name: str, write: Callable[[Path], None]) -> None:
-    """Log the folder of artifacts `name`, whose files `write` writes to the temporary folder that it is given."""
+    """Log the folder of artifacts `name`, whose files `write` writes to the temporary folder that it is given.
+
+    Its text files are redacted; tables and arrays are not.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         write(Path(scratch))
+        redact_files(Path(scratch))
         with errors(cfg):
             client(cfg).log_artifacts(run_id, scratch, name)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ser_bench.config import TrackingConfig
 from ser_bench.errors import ConfigError
-from ser_bench.redaction import redact
+from ser_bench.redaction import redact_reply, redact_value
 from ser_bench.tracking.mlflow_store import client, errors, tracking_uri
 
 if TYPE_CHECKING:
@@ -75,7 +75,20 @@ def traced(cfg: TrackingConfig, run_id: str) -> Iterator[None]:
 
 
 def clean(span: LiveSpan) -> None:
-    """Remove secrets, logprobs and recordings from a span before it is stored."""
+    """Remove secrets, logprobs and recordings from a span before it is stored.
+
+    MLflow stores a span as it is if this function fails, so a span that cannot be cleaned is emptied instead.
+    """
+    try:
+        _clean(span)
+    except Exception:
+        span.set_inputs(None)
+        span.set_outputs(None)
+        span._span._attributes, span._span._events = {}, []
+        raise
+
+
+def _clean(span: LiveSpan) -> None:
     span.set_inputs(_cleaned(span.inputs))
     span.set_outputs(_cleaned(span.outputs))
     for name, value in span.attributes.items():
@@ -83,12 +96,24 @@ def clean(span: LiveSpan) -> None:
             cleaned = _cleaned(value)
             if cleaned != value:
                 span.set_attribute(name, cleaned)
+    # The exception of a failed request, whose message is the body of the response, is an event. MLflow has no function
+    # that changes an event, a name or the text of a status, so these are replaced in OpenTelemetry's span.
+    inner: Any = span._span
+    inner._name = redact_reply(inner.name)
+    inner._status = type(inner.status)(inner.status.status_code, redact_reply(inner.status.description or "") or None)
+    events = list(inner.events)
+    inner._events = inner._new_events()
+    inner._events.extend([_cleaned_event(event) for event in events])
+
+
+def _cleaned_event(event: Any) -> Any:
+    """Return an event of OpenTelemetry with redacted attributes."""
+    return type(event)(event.name, _cleaned(dict(event.attributes or {})), event.timestamp)
 
 
 def _cleaned(value: Any) -> Any:
     """Return the value as plain JSON types, redacted and without the fields `LEFT_OUT`."""
-    plain = json.loads(json.dumps(value, default=str))
-    return json.loads(redact(json.dumps(_without(plain), ensure_ascii=False)))
+    return redact_value(_without(json.loads(json.dumps(value, default=str))))
 
 
 def _without(value: Any) -> Any:
