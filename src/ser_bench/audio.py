@@ -30,6 +30,12 @@ MAX_DURATION_S = 60.0
 """Default limit of the length, seconds; a longer file is not a single utterance."""
 SILENCE_PEAK = 1.0 / 32768
 """Peak below which a file counts as silent: one quantisation step of 16-bit audio (full scale is 1)."""
+LOUD_PEAK = 2.0
+"""Peak above which a file is far above full scale (6 dB). Lossy formats overshoot full scale, 1, by some 10 %; a file
+of floating-point samples that were never divided by 32,768 has a peak of thousands."""
+CANCELLED_SHARE = 0.1
+"""Channels cancel if the RMS of their mean is below this share (−20 dB) of the RMS of all channels. It is 0.71 for two
+independent channels of equal level, and also if one of two channels is silent."""
 DIGEST_BYTES = 16
 MAX_FILE_BYTES = 1 << 30
 """Largest file that is opened: 1 GiB. One minute of 8 channels at 192 kHz with 32 bits has 370 MB."""
@@ -47,7 +53,7 @@ UNREAD_EXTENSIONS = frozenset(
     [".m4a", ".m4b", ".mp4", ".aac", ".wma", ".webm", ".mkv", ".mka", ".mov", ".avi", ".3gp", ".amr", ".ape", ".wv"]
 )
 """File extensions, in lower case, of audio and video formats that libsndfile does not read."""
-HOW_TO_CONVERT = "convert each to WAV, for example with `ffmpeg -i FILE FILE.wav`"
+HOW_TO_CONVERT = "convert each to WAV, for example with `ffmpeg -i clip.m4a clip.wav`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +64,10 @@ class AudioInfo:
         duration_s: length, seconds.
         sample_rate_hz: sampling rate of the file.
         channels: number of channels in the file.
-        silent: True if no sample reaches `SILENCE_PEAK`.
+        silent: True if no sample of the mean of the channels reaches `SILENCE_PEAK`.
         digest: `content_digest` of the file.
+        peak: largest absolute sample of all channels.
+        cancelled: True if the channels cancel each other in their mean (`CANCELLED_SHARE`).
     """
 
     duration_s: float
@@ -67,6 +75,8 @@ class AudioInfo:
     channels: int
     silent: bool
     digest: str
+    peak: float
+    cancelled: bool
 
 
 def read(path: Path, max_duration_s: float = MAX_DURATION_S) -> tuple[FloatArray, int]:
@@ -122,8 +132,16 @@ def probe(path: Path, max_duration_s: float = MAX_DURATION_S) -> AudioInfo:
         BadClipError: as in `read`.
     """
     frames, rate = _decode(path, max_duration_s)
-    peak = float(np.abs(frames).max())
-    return AudioInfo(len(frames) / rate, rate, frames.shape[1], peak < SILENCE_PEAK, content_digest(path))
+    mono, channels = frames.mean(axis=1, dtype=np.float32), frames.shape[1]
+    return AudioInfo(
+        duration_s=len(frames) / rate,
+        sample_rate_hz=rate,
+        channels=channels,
+        silent=bool(np.abs(mono).max() < SILENCE_PEAK),
+        digest=content_digest(path),
+        peak=float(np.abs(frames).max()),
+        cancelled=channels > 1 and _rms(mono) < CANCELLED_SHARE * _rms(frames),
+    )
 
 
 def content_digest(path: Path) -> str:
@@ -149,6 +167,10 @@ def clip_digest(clip: Clip) -> str:
     return clip.digest or content_digest(clip.path)
 
 
+def _rms(samples: FloatArray) -> float:
+    return math.sqrt(np.square(samples, dtype=np.float64).mean())
+
+
 def is_lfs_pointer(head: bytes) -> bool:
     """Return True if a file that starts with `head` is a Git LFS pointer and not audio."""
     return head.startswith(LFS_POINTER)
@@ -171,7 +193,8 @@ def _decode(
             wanted = total - start if duration_s is None else min(int(duration_s * rate), total - start)
             if total * file.channels > MAX_SAMPLES:
                 raise BadClipError(
-                    f"{path}: contains {total * file.channels:,} samples, the limit is {MAX_SAMPLES:,}; cut it into utterances"
+                    f"{path}: contains {total * file.channels:,} samples, the limit is {MAX_SAMPLES:,}; cut it into "
+                    "utterances"
                 )
             skipped = 0 if file.seekable() else start  # GSM 6.10 and ADPCM codings can only be read from the start
             if file.seekable():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,12 @@ from typing import Any
 from ser_bench import audio, predictors, stored_predictors, tracking
 from ser_bench.cli.terminal_tables import print_table
 from ser_bench.config import compose
-from ser_bench.corpora.audio_files import find_audio
+from ser_bench.corpora.audio_files import level_warnings, search_folder
 from ser_bench.errors import ConfigError
 from ser_bench.features.feature_store import Features
 from ser_bench.types import Clip, Predictions, clean_rows
+
+log = logging.getLogger(__name__)
 
 
 def run(overrides: Sequence[str], words: Sequence[str], as_json: bool) -> None:
@@ -53,22 +57,33 @@ def run(overrides: Sequence[str], words: Sequence[str], as_json: bool) -> None:
 def clips_of(paths: Sequence[Path], max_duration_s: float) -> dict[str, Clip]:
     """Each audio file named, or found in a folder named, as a clip whose id is its path.
 
+    A file that is named in two ways counts once. The warnings are those of a corpus.
+
     Raises:
         ConfigError: a path does not exist, or there is no audio file below the folders.
         BadClipError: a file cannot be read as audio.
     """
-    files: list[Path] = []
+    files: dict[tuple[str, str], Path] = {}  # (name, real path) → path as given
+    explanation = ""
+    warnings: list[str] = []
     for path in paths:
         if not path.exists():
             raise ConfigError(f"{path}: no such file or folder")
-        files += find_audio(path) if path.is_dir() else [path]
+        search = search_folder(path) if path.is_dir() else None
+        if search is not None:
+            explanation = explanation or search.explanation()
+            warnings += search.warnings(str(path))
+        for file in [path] if search is None else search.audio:
+            files.setdefault((file.name, os.path.realpath(file)), file)
     if not files:
-        raise ConfigError(f"{paths[0]}: there is no audio file in this folder")
-    clips = {}
-    for path in files:
-        info = audio.probe(path, max_duration_s)
-        clips[str(path)] = Clip(str(path), path, "", "", duration_s=info.duration_s, digest=info.digest)
-    return clips
+        raise ConfigError(f"{paths[0]}: there is no audio file in this folder; {explanation}")
+    infos = {str(path): audio.probe(path, max_duration_s) for path in files.values()}
+    for warning in [*warnings, *level_warnings("predict", infos)]:
+        log.warning("warning  %s", warning)
+    return {
+        path: Clip(path, Path(path), "", "", duration_s=info.duration_s, digest=info.digest)
+        for path, info in infos.items()
+    }
 
 
 def records_of(predictions: Predictions) -> list[dict[str, Any]]:

@@ -7,9 +7,10 @@ properties]. A file that has not changed is not decoded again.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from tqdm import tqdm
 from ser_bench import audio, config
 from ser_bench.audio import AudioInfo
 from ser_bench.cache import Cache
-from ser_bench.errors import BadClipError
+from ser_bench.errors import BadClipError, CorpusError
 
 VERSION = 2
 """Part of the cache key; increase it when `audio.probe` refuses files that it used to accept, or measures more."""
+MAX_LISTED_CLIPS = 5
+"""Number of clips that a warning lists by name, and of extensions that it lists."""
 
 
 def default_root(name: str, cache_dir: Path | None = None) -> Path:
@@ -29,17 +32,134 @@ def default_root(name: str, cache_dir: Path | None = None) -> Path:
     return (cache_dir or config.default_cache_dir()) / "corpora" / name
 
 
+@dataclass(frozen=True, slots=True)
+class FolderSearch:
+    """Result of the search of a folder.
+
+    Attributes:
+        audio: files with an extension of a format that libsndfile reads, sorted.
+        others: extension in lower case → number of the other files; "" for files without an extension.
+    """
+
+    audio: list[Path]
+    others: Counter[str]
+
+    def unread(self) -> str:
+        """Return number and extensions of the audio and video files that libsndfile does not read; "" without any."""
+        unread = Counter({suffix: n for suffix, n in self.others.items() if suffix in audio.UNREAD_EXTENSIONS})
+        return f"{_by_extension(unread)}, which libsndfile does not read" if unread else ""
+
+    def explanation(self) -> str:
+        """Return what is in a folder without audio, and how to make audio of it."""
+        if unread := self.unread():
+            return f"it has {unread}: {audio.HOW_TO_CONVERT}"
+        return f"it has {_by_extension(self.others)}" if self.others else "it has no files"
+
+    def warnings(self, name: str) -> list[str]:
+        """Return a warning if the folder contains files that libsndfile does not read.
+
+        Args:
+            name: of the corpus, which is put before the warning.
+        """
+        unread = self.unread()
+        return [f"{name}: {unread}, are left out; {audio.HOW_TO_CONVERT}"] if unread else []
+
+
 def find_audio(root: Path) -> list[Path]:
-    """Return every audio file below a folder, by extension, sorted. Hidden files and folders are ignored."""
-    paths: list[Path] = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
-        paths += [
-            Path(folder, name)
-            for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in audio.EXTENSIONS  # noqa: PTH122 (speed)
-        ]
-    return sorted(paths)
+    """Return every audio file below a folder, sorted; see `search_folder`."""
+    return search_folder(root).audio
+
+
+def search_folder(root: Path) -> FolderSearch:
+    """Search a folder at any depth, by extension. Hidden files and folders are ignored.
+
+    Links to folders are followed, but no folder is searched twice, so that links in a circle end. A link to a folder
+    that contains `root` itself is not followed, because it would add everything beside the corpus. A file that is
+    reached in two ways under the same name counts once. Two names of one file are two files, because stores that keep
+    each content once link both to it.
+
+    Raises:
+        CorpusError: if a folder cannot be read. A folder `root` that does not exist is an empty one.
+    """
+    paths: dict[tuple[str, Path], Path] = {}  # (name, real path) → path
+    others: Counter[str] = Counter()
+    for folder, real_folder, names in _each_folder(root):
+        for name in names:
+            path = folder / name
+            if path.suffix.lower() not in audio.EXTENSIONS:
+                others[path.suffix.lower()] += 1
+            elif not path.is_symlink():
+                paths[name, real_folder / name] = path
+            else:
+                paths.setdefault((name, Path(os.path.realpath(path))), path)
+    return FolderSearch(sorted(paths.values()), others)
+
+
+def _each_folder(root: Path) -> Iterator[tuple[Path, Path, list[str]]]:
+    """Yield each folder once, as in `search_folder`: its path, its real path, and the names of its visible files.
+
+    Folders that are reached without a link come first, so that they keep their own path.
+    """
+    top, searched, pending = Path(os.path.realpath(root)), set[Path](), [root]
+    while pending:
+        links: list[Path] = []
+        for start in sorted(pending):
+            if start != root and top.is_relative_to(os.path.realpath(start)):
+                continue
+            for folder, folders, names in os.walk(start, onerror=_refuse_unreadable):
+                path, real_path = Path(folder), Path(os.path.realpath(folder))
+                if real_path in searched:
+                    folders.clear()
+                    continue
+                searched.add(real_path)
+                folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+                links += [path / name for name in folders if (path / name).is_symlink()]
+                yield path, real_path, [name for name in names if not name.startswith(".")]
+        pending = links
+
+
+def level_warnings(name: str, infos: Mapping[str, AudioInfo]) -> list[str]:
+    """Return warnings on silent clips, on channels that cancel, and on samples far above full scale.
+
+    Args:
+        name: of the corpus, which is put before each warning.
+        infos: id of a clip → properties of its file.
+    """
+    lines = []
+    silent = [clip for clip, info in infos.items() if info.silent]
+    if silent:
+        lines.append(f"{name}: {len(silent):,} of {len(infos):,} clips are silent (not left out): {some(silent)}")
+    cancelled = [clip for clip, info in infos.items() if info.cancelled]
+    if cancelled:
+        lines.append(
+            f"{name}: in {len(cancelled):,} of {len(infos):,} clips the channels cancel when they are averaged: "
+            f"{some(cancelled)}; replace each by one of its channels, for example with `sox clip.wav new.wav remix 1`"
+        )
+    loud = [clip for clip, info in infos.items() if info.peak > audio.LOUD_PEAK]
+    if loud:
+        worst = max(loud, key=lambda clip: infos[clip].peak)
+        lines.append(
+            f"{name}: {len(loud):,} of {len(infos):,} clips exceed full scale by more than a factor of "
+            f"{audio.LOUD_PEAK:g}, {worst} by {infos[worst].peak:,.0f}; openSMILE and audio language models get them "
+            "clipped at full scale. Divide their samples, for example with `sox --norm clip.wav new.wav`"
+        )
+    return lines
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first names of a list, for a message."""
+    return ", ".join(names[:MAX_LISTED_CLIPS]) + (", …" if len(names) > MAX_LISTED_CLIPS else "")
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise CorpusError(f"{error.filename}: this folder cannot be read ({error.strerror})") from error
+
+
+def _by_extension(counts: Counter[str]) -> str:
+    """Return numbers and extensions, the most frequent first: "3 .m4a and 1 .wma files"."""
+    named = [f"{n:,} {suffix}" if suffix else f"{n:,} other" for suffix, n in counts.most_common(MAX_LISTED_CLIPS)]
+    return " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named) + " files"
 
 
 def probe_all(

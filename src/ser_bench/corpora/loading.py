@@ -16,7 +16,7 @@ from ser_bench.audio import AudioInfo
 from ser_bench.cache import Cache
 from ser_bench.config import Config, CorpusConfig, LabelSet, OnBadClip, Protocol, Target
 from ser_bench.corpora import audio_files, labels
-from ser_bench.corpora.audio_files import default_root, find_audio
+from ser_bench.corpora.audio_files import default_root, level_warnings, search_folder, some
 from ser_bench.corpora.data_sheet import DataSheet, Fields
 from ser_bench.corpora.listener_votes import label_by_plurality, votes_of
 from ser_bench.corpora.names import existing_form, find_alike, nfc
@@ -26,8 +26,6 @@ from ser_bench.types import Clip, Corpus
 
 MIN_SHARED_LABELS = 2
 """Smallest number of labels that two corpora must share: a single label cannot be classified."""
-MAX_LISTED_CLIPS = 5
-"""Number of clips that a warning lists by name."""
 
 
 @dataclass
@@ -38,11 +36,13 @@ class ClipListing:
         clips: audio file and fields of each clip.
         refused: file, or line of a table → reason why its fields cannot be read.
         other: number of files of the release that are not speech clips.
+        warnings: on files that cannot be read at all.
     """
 
     clips: list[tuple[Path, Fields]] = field(default_factory=list)
     refused: dict[Path, str] = field(default_factory=dict)
     other: int = 0
+    warnings: list[str] = field(default_factory=list)
 
 
 def load(cfg: Config) -> Corpus:
@@ -146,8 +146,9 @@ def list_files(sheet: DataSheet, root: Path) -> ClipListing:
     """
     if not root.is_dir():
         raise CorpusError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}; {_how_to_get(sheet)}")
-    listing = ClipListing()
-    for path in find_audio(root):
+    search = search_folder(root)
+    listing = ClipListing(warnings=search.warnings(sheet.name))
+    for path in search.audio:
         try:
             fields = sheet.parse(nfc(path.stem))
         except ValueError:
@@ -158,7 +159,9 @@ def list_files(sheet: DataSheet, root: Path) -> ClipListing:
         else:
             listing.clips.append((path, fields))
     if not listing.clips and not listing.refused:
-        raise CorpusError(f"{root}: no audio of {sheet.name} in this folder; {_how_to_get(sheet)}")
+        raise CorpusError(
+            f"{root}: no audio of {sheet.name} in this folder; {search.explanation()}; {_how_to_get(sheet)}"
+        )
     _check_unique(listing.clips)
     return listing
 
@@ -321,7 +324,7 @@ def _missing_warnings(sheet: DataSheet, listing: ClipListing) -> list[str]:
         )
     if listing.other:
         lines.append(f"{sheet.name}: {listing.other:,} files that are not speech clips (songs, videos) are left out")
-    return lines
+    return lines + listing.warnings
 
 
 def _label_set_warnings(
@@ -352,19 +355,14 @@ def _unshared_label_warnings(corpus: Corpus, other: Corpus, shared: tuple[str, .
 
 def _content_warnings(sheet: DataSheet, clips: Sequence[Clip], infos: Mapping[Path, AudioInfo]) -> list[str]:
     """Report silent clips, clips with equal content but different labels or speakers, and sentences that look alike."""
-    lines = []
-    silent = [clip.id for clip in clips if infos[clip.path].silent]
-    if silent:
-        lines.append(
-            f"{sheet.name}: {len(silent):,} of {len(clips):,} clips are silent (not left out): {_some(silent)}"
-        )
+    lines = level_warnings(sheet.name, {clip.id: infos[clip.path] for clip in clips})
     by_content: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
         by_content[clip.digest].append(clip)
     for name, values in (("label", "emotion"), ("speaker", "speaker")):
         contradictory = [group for group in by_content.values() if len({getattr(c, values) for c in group}) > 1]
         if contradictory:
-            pairs = _some(["=".join(clip.id for clip in group) for group in contradictory])
+            pairs = some(["=".join(clip.id for clip in group) for group in contradictory])
             lines.append(f"{sheet.name}: {len(contradictory):,} recordings have more than one {name}: {pairs}")
     alike = find_alike(clip.sentence for clip in clips)
     if alike is not None:
@@ -377,7 +375,3 @@ def _content_warnings(sheet: DataSheet, clips: Sequence[Clip], infos: Mapping[Pa
 
 def _counts(by_label: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {label}" for label, count in by_label.items())
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:MAX_LISTED_CLIPS]) + (", …" if len(names) > MAX_LISTED_CLIPS else "")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ser_bench import audio
-from ser_bench.corpora.audio_files import default_root, find_audio, probe_each
+from ser_bench.corpora.audio_files import default_root, find_audio, probe_each, search_folder
 from ser_bench.corpora.csv_tables import read_rows
 from ser_bench.corpora.data_sheet import DataSheet, Fields
 from ser_bench.corpora.download.http_transfer import ExpectedFile, plain_file_name
@@ -36,6 +36,7 @@ class Inventory:
         missing_count: number of missing clips, also if their ids are unknown.
         damaged: file → reason why it cannot be used.
         extra: audio files whose name does not belong to the corpus.
+        unread: number and extensions of files that libsndfile does not read.
         compared: number of files that the manifest lists and that were compared with it.
         different: names of files whose content differs from the manifest.
         duplicates: ids of clips that occur more than once.
@@ -49,6 +50,7 @@ class Inventory:
     missing_count: int = 0
     damaged: Mapping[str, str] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
+    unread: str = ""
     compared: int = 0
     different: tuple[str, ...] = ()
     duplicates: tuple[str, ...] = ()
@@ -69,6 +71,8 @@ class Inventory:
             lines.append(f"duplicated: {len(self.duplicates):,}{_listed(self.duplicates)}")
         if self.extra:
             lines.append(f"other audio files: {len(self.extra):,}{_listed(self.extra)}")
+        if self.unread:
+            lines.append(f"left out: {self.unread}; {audio.HOW_TO_CONVERT}")
         if self.compared:
             same = self.compared - len(self.different)
             lines.append(f"identical to the published files: {same:,} of {self.compared:,}{_listed(self.different)}")
@@ -94,7 +98,8 @@ def verify(name: str, root: Path | None = None) -> Inventory:
     folder = root or default_root(name)
     if not folder.is_dir():
         raise CorpusError(f"{folder}: no such folder; run `ser-bench corpora prepare {name}`, or set --root FOLDER")
-    clips, extra = _sort(sheet, find_audio(folder))
+    search = search_folder(folder)
+    clips, extra = _sort(sheet, search.audio)
     manifest = _find_manifest(folder)
     damaged = _damaged(clips, f"verifying {name}")
     intact = {fields.id for path, fields in clips if path not in damaged}
@@ -109,6 +114,7 @@ def verify(name: str, root: Path | None = None) -> Inventory:
         missing_count=max(len(missing), sheet.clips - len(intact), 0),
         damaged={str(path): reason for path, reason in damaged.items()},
         extra=tuple(str(path) for path in extra),
+        unread=search.unread(),
         compared=len(in_manifest),
         different=tuple(path.name for path in in_manifest if not _expected(manifest, path).matches(path)),
         duplicates=tuple(sorted(clip for clip, n in Counter(fields.id for _, fields in clips).items() if n > 1)),
