@@ -45,6 +45,10 @@ class LLMStoppedError(LLMError):
     """A budget or a deadline stopped a run. Its responses are cached, and the same command continues it."""
 
 
+class IncompleteRunError(LLMError):
+    """Requests of a run failed. It has no score; the other answers are cached, and the same command completes it."""
+
+
 class TrackingError(SerBenchError):
     """A tracking store cannot be reached or written."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ser_bench import __version__, audit, corpora, predictors, splits, stored_predictors, tracking
 from ser_bench.config import CacheMode, Config, Protocol, Target, scientific_part, to_plain
+from ser_bench.evaluation.classification_report import reasons_text
 from ser_bench.evaluation.run_scores import score
 from ser_bench.features.feature_store import Features
 from ser_bench.predictions import RUN_AGAIN, require_complete

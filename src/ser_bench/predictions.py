@@ -1,26 +1,33 @@
-"""Conversion of predictions to a table and back; every run stores this table as Parquet."""
+"""Conversion of predictions to a table and back; every run stores this table as Parquet.
+
+`require_complete` refuses predictions of which some requests failed, wherever a score or a combination is computed.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ser_bench.errors import IncompleteRunError
 from ser_bench.types import Clip, Predictions, Row
 
 PROBABILITY = "p_"
 """Prefix of the probability columns."""
 CLIP_COLUMNS = ("speaker", "sex", "sentence", "intensity", "duration_s")
 """Attributes of the clip that the table contains."""
+RUN_AGAIN = "Run the same command again, which asks only for these"
 
 
 def to_frame(predictions: Predictions, clips: Mapping[str, Clip]) -> pd.DataFrame:
     """Return predictions as a table with one line per row.
 
     The columns are clip_id, variant, `CLIP_COLUMNS`, truth, predicted, abstained, p_<label> for each label, latency_s,
-    cost_usd and note; `attrs["source"]` is the source of the probabilities.
+    cost_usd and note; `attrs["source"]` is the source of the probabilities. Where the predictor states why a row has no
+    label, the columns status ("answered", "abstained", "failed") and reason (of an abstention or of a failure) follow.
 
     Args:
         predictions: N rows.
@@ -39,6 +46,11 @@ def to_frame(predictions: Predictions, clips: Mapping[str, Clip]) -> pd.DataFram
     frame["latency_s"] = predictions.latency_s
     frame["cost_usd"] = predictions.cost_usd
     frame["note"] = list(predictions.notes) if predictions.notes else [""] * len(predictions.rows)
+    if predictions.reasons or predictions.causes:
+        empty = ("",) * len(predictions.rows)
+        pairs = zip(predictions.reasons or empty, predictions.causes or empty, strict=True)
+        frame["status"] = list(predictions.status)
+        frame["reason"] = [cause or reason for reason, cause in pairs]
     frame.attrs = {"source": predictions.source}
     return frame
 
@@ -46,6 +58,9 @@ def to_frame(predictions: Predictions, clips: Mapping[str, Clip]) -> pd.DataFram
 def from_frame(frame: pd.DataFrame) -> Predictions:
     """Return the predictions in a table of `to_frame`. The order of the labels is that of the probability columns."""
     columns = [name for name in frame.columns if name.startswith(PROBABILITY)]
+    statuses = [str(status) for status in frame.get("status", ())]
+    reasons = [str(reason) for reason in frame.get("reason", ())]
+    has_failed = [status == "failed" for status in statuses]
     return Predictions(
         rows=tuple(Row(str(c), str(v)) for c, v in zip(frame["clip_id"], frame["variant"], strict=True)),
         truth=tuple(str(t) for t in frame["truth"]),
@@ -56,6 +71,10 @@ def from_frame(frame: pd.DataFrame) -> Predictions:
         cost_usd=frame["cost_usd"].to_numpy(dtype=np.float32),
         source=str(frame.attrs.get("source", "softmax")),
         notes=tuple(str(n) for n in frame["note"]) if frame["note"].astype(bool).any() else (),
+        reasons=tuple("" if failed else reason for failed, reason in zip(has_failed, reasons, strict=True)),
+        causes=tuple(reason if failed else "" for failed, reason in zip(has_failed, reasons, strict=True))
+        if any(has_failed)
+        else (),
     )
 
 
@@ -79,7 +98,46 @@ def concatenate(first: Predictions, second: Predictions) -> Predictions:
         latency_s=np.concatenate([first.latency_s, second.latency_s]),
         cost_usd=np.concatenate([first.cost_usd, second.cost_usd]),
         source=first.source if first.source == second.source else "one_hot",
+        reasons=_joined(first, first.reasons, second, second.reasons),
+        causes=_joined(first, first.causes, second, second.causes),
     )
+
+
+def _joined(
+    first: Predictions, of_first: tuple[str, ...], second: Predictions, of_second: tuple[str, ...]
+) -> tuple[str, ...]:
+    if not of_first and not of_second:
+        return ()
+    return (of_first or ("",) * len(first.rows)) + (of_second or ("",) * len(second.rows))
+
+
+def count_by_status(predictions: Predictions) -> str:
+    """Return how many rows were answered, abstained from, or failed, with the causes of the failures.
+
+    For example "18 rows: 12 answered, 2 abstained, 4 failed (HTTP 429: 3, timeout: 1)".
+    """
+    counts = Counter(predictions.status)
+    causes = Counter(cause for cause in predictions.causes if cause)
+    stated = f" ({', '.join(f'{cause}: {count}' for cause, count in causes.most_common())})" if causes else ""
+    parts = ", ".join(f"{counts[status]} {status}" for status in ("answered", "abstained", "failed"))
+    return f"{len(predictions.rows)} rows: {parts}{stated}"
+
+
+def require_complete(predictions: Predictions, remedy: str = RUN_AGAIN) -> None:
+    """Check that no request failed.
+
+    Args:
+        predictions: of any predictor.
+        remedy: what to do next, for the message.
+
+    Raises:
+        IncompleteRunError: if one failed; the message counts the rows and quotes the first failure.
+    """
+    if not predictions.failed.any():
+        return
+    first = int(predictions.failed.argmax())
+    quoted = f". The first failure: {predictions.notes[first].rstrip('.')}" if predictions.notes else ""
+    raise IncompleteRunError(f"incomplete, so there is no score: {count_by_status(predictions)}{quoted}. {remedy}")
 
 
 def save(predictions: Predictions, clips: Mapping[str, Clip], path: Path) -> None:

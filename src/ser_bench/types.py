@@ -130,12 +130,15 @@ class Predictions:
         truth: N canonical labels ("" if unknown).
         labels: C labels, the column order of `probabilities`.
         probabilities: [N, C] float32, rows sum to 1; uniform for an abstention.
-        abstained: [N] bool; True if there is no label. An abstention counts as wrong.
+        abstained: [N] bool; True if there is no label. An abstention counts as wrong; a row in `causes` is none.
         latency_s: [N] float32, seconds per row (the time of a batch is divided evenly).
         cost_usd: [N] float32, US dollars per row.
         source: origin of the probabilities: "softmax", "logprobs", "samples", "votes" (of listeners), "priors" (shares
             of training labels), "mean" (over the members of a fusion) or "one_hot".
         notes: optional text per row (the raw answer of a language model); may be empty.
+        reasons: the reason of each abstention, "" for other rows; () if the predictor states none.
+        causes: the cause of each failed request, "" for other rows; () if no request failed. Failed rows have no label
+            either, but they say nothing about the model: predictions that hold some have no score.
     """
 
     rows: tuple[Row, ...]
@@ -147,6 +150,8 @@ class Predictions:
     cost_usd: FloatArray
     source: str = "softmax"
     notes: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    causes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n, c = len(self.rows), len(self.labels)
@@ -157,6 +162,25 @@ class Predictions:
             raise ValueError("a row was predicted twice")
         if n and not np.allclose(self.probabilities.sum(axis=1), 1.0, atol=1e-3):
             raise ValueError("probabilities do not sum to 1")
+        if any(len(texts) not in (0, n) for texts in (self.notes, self.reasons, self.causes)):
+            raise ValueError(f"notes, reasons or causes are not those of {n} rows")
+        if self.causes and (self.failed & ~self.abstained).any():
+            raise ValueError("a row has a label and the cause of a failure")
+
+    @property
+    def failed(self) -> npt.NDArray[np.bool_]:
+        """[N] bool; True if the request for the row failed."""
+        if not self.causes:
+            return np.zeros(len(self.rows), dtype=np.bool_)
+        return np.array([bool(cause) for cause in self.causes], dtype=np.bool_)
+
+    @property
+    def status(self) -> tuple[str, ...]:
+        """N words: "answered", "abstained" or "failed"."""
+        return tuple(
+            "failed" if failed else "abstained" if out else "answered"
+            for failed, out in zip(self.failed, self.abstained, strict=True)
+        )
 
     @property
     def gives_probabilities(self) -> bool:
@@ -182,6 +206,8 @@ class Predictions:
             cost_usd=self.cost_usd[index],
             source=self.source,
             notes=tuple(self.notes[i] for i in keep) if self.notes else (),
+            reasons=tuple(self.reasons[i] for i in keep) if self.reasons else (),
+            causes=tuple(self.causes[i] for i in keep) if self.causes else (),
         )
 
 
@@ -281,7 +307,7 @@ class Predictor(Protocol):
         """
 
     def predict(self, rows: Sequence[Row]) -> Predictions:
-        """Predict every row; a row without an answer is an abstention, never missing."""
+        """Predict every row; a row without an answer is an abstention or has failed, but is never missing."""
 
     def facts(self) -> Mapping[str, float]:
         """Return metrics of the last `predict` to log: counts, tokens, shares of answers; may be {}."""

@@ -418,5 +418,5 @@ def test_progress_line_counts_and_estimates_the_rest():
             progress.update(counts)
         line = progress.line(counts, elapsed_s=80.0)
     assert line == (
-        "60 of 100 (20 from the cache): 57 answered, 3 abstained or failed, 3 retried, US$ 0.21 so far, about 80 s left"
+        "60 of 100 (20 from the cache): 57 answered, 2 abstained, 1 failed, 3 retried, US$ 0.21 so far, about 80 s left"
     )

@@ -122,18 +122,28 @@ def test_facts_add_up(server, cfg, tmp_path):
     )
     model = build(with_llm(cfg, max_concurrency=1), tmp_path)
     predictions = model.predict(clean_rows(CLIPS))
+    assert predictions.status[:5] == ("abstained", "abstained", "abstained", "failed", "answered")
+    assert predictions.reasons[:4] == ("bad_json", "not_a_label", "refusal", "")
+    assert predictions.causes[:4] == ("", "", "", "HTTP 500") and "oops" in predictions.notes[3]
     facts = model.facts()
     assert facts["llm/asked"] == 24 == facts["llm/answered"] + facts["llm/abstained"] + facts["llm/failed"]
     assert (facts["llm/answered"], facts["llm/abstained"], facts["llm/failed"]) == (20, 3, 1)
     assert (facts["llm/requests"], facts["llm/cached"], facts["llm/retried"]) == (24, 0, 0)
     assert (facts["llm/tokens_in"], facts["llm/tokens_out"]) == (23 * 100, 23 * 10)
     assert facts["llm/cost_usd"] == pytest.approx(23 * 0.00035) == facts["llm/paid_usd"]
-    assert [facts[f"llm/reason/{r}"] for r in ("bad_json", "not_a_label", "refusal", "failed")] == [1, 1, 1, 1]
+    assert not [name for name in facts if name.startswith("llm/reason")], "a run that goes on logs totals alone"
+    server.queue.append(fake.label("angry"))
+    again = build(with_llm(cfg, max_concurrency=1), tmp_path)
+    predictions = again.predict(clean_rows(CLIPS))
+    facts = again.facts()
+    assert (facts["llm/answered"], facts["llm/abstained"], facts["llm/failed"]) == (21, 3, 0)
+    assert (facts["llm/requests"], facts["llm/cached"]) == (1, 23)
+    assert [facts[f"llm/reason/{r}"] for r in ("bad_json", "not_a_label", "refusal")] == [1, 1, 1]
     shares = {label: facts[f"llm/answer_share/{label}"] for label in LABELS}
-    assert shares == {"angry": pytest.approx(4 / 24), "happy": pytest.approx(8 / 24), "sad": pytest.approx(8 / 24)}
-    assert predictions.abstained.sum() == 4
-    assert predictions.probabilities[:4] == pytest.approx(np.full((4, 3), 1 / 3))
-    assert predictions.predicted[:4] == ("", "", "", "")
+    assert shares == {"angry": pytest.approx(5 / 24), "happy": pytest.approx(8 / 24), "sad": pytest.approx(8 / 24)}
+    assert predictions.abstained.sum() == 3
+    assert predictions.probabilities[:3] == pytest.approx(np.full((3, 3), 1 / 3))
+    assert predictions.predicted[:4] == ("", "", "", "angry")
 
 
 def test_second_run_sends_no_request_and_predicts_the_same(server, cfg, tmp_path):

@@ -32,10 +32,15 @@ def test_tie_goes_to_the_label_that_came_first():
 
 
 def test_draws_without_a_label_do_not_count():
-    merged = merge_answers([draw("", "refusal"), draw("sad"), draw("", "failed")], LABELS)
+    merged = merge_answers([draw("", "refusal"), draw("sad"), draw("", "bad_json")], LABELS)
     assert merged.label == "sad" and merged.probabilities == pytest.approx((1 / 6, 1 / 6, 4 / 6), abs=1e-5)
-    none = merge_answers([draw("", "refusal"), draw("", "failed")], LABELS)
+    none = merge_answers([draw("", "refusal"), draw("", "bad_json")], LABELS)
     assert (none.label, none.reason, none.probabilities, none.requests) == ("", "refusal", None, 4)
+
+
+def test_a_failed_draw_is_not_absorbed_by_the_others():
+    merged = merge_answers([draw("sad"), draw("", "failed"), draw("sad")], LABELS)
+    assert merged.failed and not merged.label and merged.probabilities is None and merged.requests == 6
 
 
 @pytest.mark.parametrize(("count", "temperature"), [(0, 1.0), (5, 0.0)])

@@ -15,6 +15,7 @@ from ser_bench.config import compose
 from ser_bench.corpora.audio_files import level_warnings, search_folder
 from ser_bench.errors import ConfigError
 from ser_bench.features.feature_store import Features
+from ser_bench.predictions import require_complete
 from ser_bench.types import Clip, Predictions, clean_rows
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ def run(overrides: Sequence[str], words: Sequence[str], as_json: bool) -> None:
     Raises:
         ConfigError: no run or no file is named, or a path does not exist.
         RunNotFoundError: the run is not in the store.
+        IncompleteRunError: requests to a language model failed; what could be predicted is printed before.
         TrackingError: the predictor or the configuration of the run was changed after it had ended.
     """
     if len(words) < 2:
@@ -47,11 +49,13 @@ def run(overrides: Sequence[str], words: Sequence[str], as_json: bool) -> None:
     combined = stored_predictors.restore(stored.members(), run_cfg, clips, language, labels, new_audio=True)
     features = Features(run_cfg, clips, language, combined)
     predictor = predictors.load(stored.artifact("predictor"), run_cfg, labels, features)
-    records = records_of(predictor.predict(clean_rows(clips)))
+    predictions = predictor.predict(clean_rows(clips))
+    records = records_of(predictions)
     if as_json:
         print(json.dumps(records, indent=1))
     else:
         print_table(("file", "emotion", *labels), [list(record.values()) for record in records])
+    require_complete(predictions)
 
 
 def clips_of(paths: Sequence[Path], max_duration_s: float) -> dict[str, Clip]:
@@ -89,9 +93,13 @@ def clips_of(paths: Sequence[Path], max_duration_s: float) -> dict[str, Clip]:
 def records_of(predictions: Predictions) -> list[dict[str, Any]]:
     """One mapping per row: `file`, `emotion`, and the probability of each label, rounded to four decimals."""
     return [
-        {"file": row.clip_id, "emotion": label or "(abstained)"}
+        {"file": row.clip_id, "emotion": label or f"({status})"}
         | dict(zip(predictions.labels, map(float, probabilities), strict=True))
-        for row, label, probabilities in zip(
-            predictions.rows, predictions.predicted, predictions.probabilities.round(4), strict=True
+        for row, label, status, probabilities in zip(
+            predictions.rows,
+            predictions.predicted,
+            predictions.status,
+            predictions.probabilities.round(4),
+            strict=True,
         )
     ]

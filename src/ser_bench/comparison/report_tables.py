@@ -22,6 +22,7 @@ from ser_bench.evaluation.metrics import METRICS, Float64Array
 from ser_bench.evaluation.sentence_ceiling import sentence_ceiling
 from ser_bench.evaluation.statistics import Interval
 from ser_bench.predictors.llm.parsing.answer import stated_reason
+from ser_bench.tracking.stored_runs import FAILED_REQUESTS
 from ser_bench.types import Predictions
 
 NOT_GIVEN = "n/a"
@@ -80,8 +81,10 @@ def _scores(result: GroupResult, baseline: str) -> dict[str, Cell]:
     for name in ("log_loss", "ece"):
         value = result.scores.get(name)
         cells[METRICS[name].title] = Cell(NOT_GIVEN if value is None else share(value), value)
-    abstentions = float(np.mean([p.abstained.sum() for p in result.by_seed]))
-    return cells | {"abstentions": Cell(f"{abstentions:.0f}", abstentions)}
+    failed = sum(run.metrics.get(FAILED_REQUESTS, 0.0) for run in result.group.all) / len(result.by_seed)
+    abstentions = float(np.mean([p.abstained.sum() for p in result.by_seed])) - failed
+    detail = f"and {failed:.0f} failed requests, counted as wrong by an earlier version" if failed else ""
+    return cells | {"abstentions": Cell(f"{abstentions:.0f}", abstentions, detail)}
 
 
 def _p_cell(p: float | None, missing: str) -> Cell:

@@ -6,6 +6,8 @@ accuracy line by a micro average, and abstentions would not count as wrong.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from ser_bench.evaluation import metrics
@@ -49,7 +51,16 @@ def report_text(predictions: Predictions, digits: int = 3) -> str:
             lines.append(f"{name:>{width}} " + "".join(_cell(key, value, digits) for key, value in values.items()))
     text = "\n".join(lines) + "\n"
     abstained = int(predictions.abstained.sum())
-    return text + (f"\nabstained: {abstained} of {len(predictions.rows)} rows, counted as wrong\n" if abstained else "")
+    if not abstained:
+        return text
+    stated = reasons_text(predictions)
+    return f"{text}\nabstained: {abstained} of {len(predictions.rows)} rows, counted as wrong{stated}\n"
+
+
+def reasons_text(predictions: Predictions) -> str:
+    """Return how often each reason for an abstention occurs, as " (length 4, refusal 2)"; "" if none is stated."""
+    counts = Counter(reason for reason in predictions.reasons if reason)
+    return f" ({', '.join(f'{reason} {count}' for reason, count in counts.most_common())})" if counts else ""
 
 
 def _cell(name: str, value: float, digits: int) -> str:

@@ -9,6 +9,7 @@ Conventions, the same for every metric:
 
 - The label list is that of the predictions, explicit and ordered. It is never derived from the labels that occur.
 - An abstention is wrong whatever the truth is, and its probabilities are uniform (1/C).
+- Predictions with failed requests have no score: a failure is no answer of the model, not even a wrong one.
 - **Absent classes: a class without rows in the truth is left out of every mean over classes** (UAR, macro-F1, the macro
   average of the classification report), in a resampled table as in a whole one. `score` gives its support alone. A UAR
   over five classes is not comparable with one over six, which is why the support is logged beside it.
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
+from ser_bench.predictions import require_complete
 from ser_bench.types import Predictions
 
 IntArray = npt.NDArray[np.int64]
@@ -140,6 +142,7 @@ def confusion(predictions: Predictions) -> IntArray:
 
     Raises:
         ValueError: if there are no rows, or a truth is not in the label list (new audio has no truth).
+        IncompleteRunError: if a request failed.
 
     >>> confusion(_example())
     array([[2, 0, 0],
@@ -152,10 +155,11 @@ def label_indices(predictions: Predictions) -> tuple[IntArray, IntArray]:
     """Truth and answer of every row as label indices, two arrays [N]; an abstention has index C.
 
     Raises:
-        ValueError: as `confusion`.
+        ValueError, IncompleteRunError: as `confusion`.
     """
     if not predictions.rows:
         raise ValueError("there are no predictions to score")
+    require_complete(predictions)
     index = {label: i for i, label in enumerate(predictions.labels)}
     unknown = sorted(set(predictions.truth) - set(index))
     if unknown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 FULL_RUN_ID = 32
 """Hexadecimal digits of MLflow's run ids."""
 RUNS_PER_PAGE = 1000
+FAILED_REQUESTS = "llm/failed"
+"""Metric: how many clips have no answer because their request failed."""
 
 
 @dataclass(frozen=True)
@@ -135,17 +138,24 @@ class StoredRun:
 
 
 def find_finished(cfg: Config, key: str) -> StoredRun | None:
-    """Return the newest finished run with this key in the experiment, or None."""
-    runs = _search(
-        cfg.tracking, f"tags.key = '{key}' and attributes.status = 'FINISHED'", cfg.tracking.experiment, limit=1
-    )
-    return runs[0] if runs else None
+    """Return the newest finished run with this key in the experiment, or None; not one with failed requests."""
+    query = f"tags.key = '{key}' and attributes.status = 'FINISHED'"
+    return next(iter(_without_failures(_search(cfg.tracking, query, cfg.tracking.experiment, RUNS_PER_PAGE))), None)
 
 
 def newest(cfg: TrackingConfig, **tags: str) -> list[StoredRun]:
-    """Return the finished runs of the experiment with these tags, newest first; values must not contain quotes."""
+    """Return the finished runs of the experiment with these tags, newest first; values must not contain quotes.
+
+    Runs with failed requests are left out.
+    """
     query = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
-    return _search(cfg, f"{query} and attributes.status = 'FINISHED'", cfg.experiment, RUNS_PER_PAGE)
+    found = _search(cfg, f"{query} and attributes.status = 'FINISHED'", cfg.experiment, RUNS_PER_PAGE)
+    return _without_failures(found)
+
+
+def _without_failures(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """Leave out runs with failed requests, which earlier versions marked as finished."""
+    return [run for run in runs if not run.metrics.get(FAILED_REQUESTS)]
 
 
 def load_run(cfg: TrackingConfig, run_id: str) -> StoredRun:

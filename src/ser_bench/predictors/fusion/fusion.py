@@ -19,6 +19,7 @@ from omegaconf import MISSING
 
 from ser_bench.config import FixedEpochsConfig, ModelConfig, model_config
 from ser_bench.errors import ConfigError, SerBenchError
+from ser_bench.predictions import require_complete
 from ser_bench.predictors.base import LightPredictor
 from ser_bench.predictors.capabilities import CombinesRuns
 from ser_bench.predictors.fusion import stacking
@@ -199,10 +200,12 @@ class Fusion(LightPredictor, CombinesRuns):
 
         Raises:
             SerBenchError: a member leaves out a row, or predicts other labels.
+            IncompleteRunError: requests of a member failed.
         """
         members = self._known()
         answers = [member.predict(rows) for member in members]
         for member, answer in zip(members, answers, strict=True):
+            require_complete(answer)
             if answer.labels != self._labels or answer.rows != tuple(rows):
                 raise SerBenchError(
                     f"run {member.run_id} ({member.name}) predicted {len(answer.rows)} of {len(rows)} rows over "

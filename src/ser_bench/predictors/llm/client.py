@@ -27,7 +27,7 @@ from ser_bench.predictors.llm import request, request_body
 from ser_bench.predictors.llm.budget import Budget, cost_usd
 from ser_bench.predictors.llm.cost_estimate import TokenCounter, token_counter
 from ser_bench.predictors.llm.endpoint import Endpoint
-from ser_bench.predictors.llm.parsing.answer import ModelAnswer
+from ser_bench.predictors.llm.parsing.answer import FAILED, ModelAnswer
 from ser_bench.predictors.llm.prompting.question import Question
 from ser_bench.predictors.llm.request import RequestContext
 
@@ -157,7 +157,7 @@ class LlmClient:
                     f"{stop}; {self._summary(total)}. Run the same command with a larger limit to continue"
                 ) from None
         failures = [self._answers[key] for key in pending if self._answers[key].failed]
-        if len(failures) == len(pending):
+        if len(failures) == total:
             raise LLMError(failures[0].text)
 
     def _summary(self, total: int) -> str:
@@ -295,13 +295,14 @@ class RequestProgress:
     def line(self, counts: RequestCounts, elapsed_s: float) -> str:
         """Return the state as one line.
 
-        For example "320 of 1,557 (10 from the cache): 301 answered, 19 abstained or failed, 4 retried …".
+        For example "320 of 1,557 (10 from the cache): 301 answered, 17 abstained, 2 failed, 4 retried …".
         """
-        without_label = sum(counts.reasons.values())
+        without_label, failed = sum(counts.reasons.values()), counts.reasons[FAILED]
         rate = (self._done - self._done_before) / max(elapsed_s, 1e-9)
         left_s = (self._total - self._done) / rate if rate > 0 else 0.0
         return (
             f"{self._done:,} of {self._total:,} ({counts.cached:,} from the cache): "
-            f"{self._done - without_label:,} answered, {without_label:,} abstained or failed, "
+            f"{self._done - without_label:,} answered, "
+            f"{without_label - failed:,} abstained, {failed:,} failed, "
             f"{counts.retried:,} retried, US$ {counts.paid_usd:.2f} so far, about {format_duration(left_s)} left"
         )

@@ -24,7 +24,7 @@ from ser_bench.predictors.llm.budget import check_prices, cost_usd
 from ser_bench.predictors.llm.clip_subset import subset
 from ser_bench.predictors.llm.cost_estimate import CostEstimate, context_tokens, estimate_cost, token_counter
 from ser_bench.predictors.llm.local_server import CONTEXT_TOKENS
-from ser_bench.predictors.llm.parsing.answer import ModelAnswer
+from ser_bench.predictors.llm.parsing.answer import FAILED, ModelAnswer
 from ser_bench.predictors.llm.parsing.repeated_answers import check_samples, merge_answers
 from ser_bench.predictors.llm.prompting import prompt_data, prompt_template
 from ser_bench.predictors.llm.prompting.prompt_data import PromptData
@@ -215,4 +215,8 @@ class Llm(HasPrompt):
             cost_usd=np.array(cost, dtype=np.float32),
             source=source,
             notes=tuple(answer.text for answer in of_rows),
+            reasons=tuple("" if answer.failed else answer.reason for answer in of_rows),
+            causes=tuple(answer.cause or FAILED if answer.failed else "" for answer in of_rows)
+            if any(answer.failed for answer in of_rows)
+            else (),
         )

@@ -57,6 +57,9 @@ def logged_figures(
 ) -> dict[str, float]:
     """Return the metrics `llm/…` of one call of `predict`.
 
+    If requests failed, only the figures up to `argmax_differs` are returned: the run goes on later, and a figure whose
+    name depends on the answers could then remain in the store although it no longer holds.
+
     - `asked` (clips) = `answered` + `abstained` + `failed`; each clip counts once.
     - `cached`: clips whose answer came from the cache, without a request.
     - `requests`: HTTP requests of this run; `retried`: how many of these were retries.
@@ -64,7 +67,7 @@ def logged_figures(
     - `without_probabilities`: labelled answers without probabilities.
     - `argmax_differs`: answers whose label is not the most probable one.
     - `answer_share/<label>`: share of the clips that got this answer.
-    - `reason/<reason>`: number of answers without a label, by reason.
+    - `reason/<reason>`: number of abstentions, by reason.
     - `way/<format>`: number of answers by response format.
     - `source/<source>`: 1 for the source of the probabilities.
     """
@@ -87,6 +90,8 @@ def logged_figures(
             a.probabilities is not None and labels[int(np.argmax(a.probabilities))] != a.label for a in labelled
         ),
     }
+    if failed:
+        return {f"llm/{name}": float(value) for name, value in figures.items()}
     shares = Counter(answer.label for answer in labelled)
     reasons = Counter(answer.reason for answer in answers if answer.reason)
     formats = Counter(answer.response_format for answer in answers if answer.response_format)

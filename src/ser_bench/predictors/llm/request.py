@@ -245,4 +245,13 @@ def _failure(error: openai.APIError, context: RequestContext) -> ModelAnswer:
         return ModelAnswer(str(explained), reason="too_long")
     if openai_client.is_fatal(error):
         raise explained from None  # the original error may contain the key
-    return ModelAnswer(str(explained), reason=FAILED)
+    return ModelAnswer(str(explained), reason=FAILED, cause=_cause(error))
+
+
+def _cause(error: openai.APIError) -> str:
+    """Return the cause of a failure in one or two words, by which failures are counted."""
+    if isinstance(error, NoCompletionError) and error.status_code == 200:
+        return "no completion"
+    if isinstance(error, openai.APIStatusError):
+        return f"HTTP {error.status_code}"
+    return "timeout" if isinstance(error, openai.APITimeoutError) else "no connection"

@@ -59,6 +59,7 @@ class ModelAnswer:
         retries: how many of these were retries.
         response_format: the response format that constrained it; "" for a failure, and for answers of older versions.
         tokens_audio: tokens of audio in the prompt.
+        cause: cause of a failure in one or two words, such as "HTTP 429" or "timeout"; else "".
     """
 
     text: str
@@ -72,6 +73,7 @@ class ModelAnswer:
     retries: int = 0
     response_format: str = ""
     tokens_audio: int = 0
+    cause: str = ""
 
     @property
     def failed(self) -> bool:
@@ -79,8 +81,12 @@ class ModelAnswer:
         return self.reason == FAILED
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, as the cache stores them; the response format has the key `way`."""
-        return {"way" if name == "response_format" else name: value for name, value in asdict(self).items()}
+        """Return plain values, as the cache stores them; the response format has the key `way`, and `cause` has none.
+
+        A failure is never stored.
+        """
+        fields = {name: value for name, value in asdict(self).items() if name != "cause"}
+        return {"way" if name == "response_format" else name: value for name, value in fields.items()}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> ModelAnswer:

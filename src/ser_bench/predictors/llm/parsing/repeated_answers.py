@@ -34,10 +34,12 @@ def merge_answers(draws: Sequence[ModelAnswer], labels: Sequence[str]) -> ModelA
     P(label) = (n + 1/C) / (N + 1), where n of the N answers with a label have this label, and C is the number of
     labels. This adds one answer that is shared equally among the labels, because a label that is absent from a few
     draws is not impossible. The merged label is the most frequent one; a tie goes to the label that came first. If no
-    answer has a label, the first answer is returned. Tokens, times and requests are summed over all draws.
+    answer has a label, the first answer is returned. If one draw failed, the clip failed: the next run asks for this
+    draw again. Tokens, times and requests are summed over all draws.
     """
-    labelled = [answer for answer in draws if answer.label]
-    merged = draws[0]
+    failures = [answer for answer in draws if answer.failed]
+    labelled = [] if failures else [answer for answer in draws if answer.label]
+    merged = (failures or draws)[0]
     if labelled:
         counts = Counter(answer.label for answer in labelled)
         weights = [counts[label] + 1 / len(labels) + TIE_WEIGHT * (label == labelled[0].label) for label in labels]
