@@ -254,3 +254,39 @@ def test_the_check_detects_planted_leaks() -> None:
     for message, split in planted.items():
         with pytest.raises(SplitError, match=message):
             splits.check(split, corpus)
+
+
+@pytest.mark.parametrize("protocol", ["speaker", "loso", "speaker_sentence", "clip", "paper"])
+def test_a_corpus_with_one_emotion_is_refused_under_every_protocol(protocol: str) -> None:
+    corpus = make_corpus()
+    sad = dataclasses.replace(corpus, clips=tuple(c for c in corpus.clips if c.emotion == "sad"), labels=("sad",))
+    with pytest.raises(SplitError, match=r"toy: all clips have the emotion 'sad'; .*two or more emotions"):
+        splits.make(sad, cfg(protocol), VARIANTS)
+
+
+def test_training_rows_of_one_emotion_are_refused() -> None:
+    corpus = make_corpus(speakers=2)
+    split = splits.make(corpus, cfg("loso"), VARIANTS)
+    sad = [tuple(r for r in part if corpus.by_id[r.clip_id].emotion == "sad") for part in (split.train, split.test)]
+    with pytest.raises(SplitError, match="loso fold 0: all training rows have the emotion 'sad'"):
+        splits.check(dataclasses.replace(split, train=sad[0], val=(), test=sad[1]), corpus)
+
+
+@pytest.mark.parametrize("protocol", ["speaker", "speaker_sentence"])
+def test_one_speaker_is_named_and_another_split_is_suggested(protocol: str) -> None:
+    with pytest.raises(SplitError, match=f"one speaker, 'sp00', and split={protocol} needs two") as error:
+        splits.make(make_corpus(speakers=1), cfg(protocol, folds=2), VARIANTS)
+    assert "from 2 to 1" not in str(error.value)
+
+
+def test_one_sentence_is_named() -> None:
+    with pytest.raises(SplitError, match="one sentence, 't0', and split=sentence needs two or more"):
+        splits.make(make_corpus(sentences=1), cfg("sentence"), VARIANTS)
+
+
+def test_too_few_clips_to_draw_from_are_one_line() -> None:
+    corpus = make_corpus(speakers=1, sentences=1)
+    with pytest.raises(SplitError, match=r"toy has too few clips \(6\) to draw validation .*split.val_fraction=0"):
+        splits.make(corpus, cfg("clip"), VARIANTS)
+    with pytest.raises(SplitError, match=r"toy has too few clips \(6\) to draw test rows; change split.test_fraction"):
+        splits.make(corpus, cfg("paper", test_fraction=0.999), ("clean",))

@@ -6,8 +6,9 @@ paper did. Validation rows come from the training speakers (or sentences, or cli
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,9 +58,10 @@ def make(corpus: Corpus, cfg: SplitConfig, variants: Sequence[str]) -> Split:
         variants: augmentation variants of the training rows (under `paper`, of all rows).
 
     Raises:
-        SplitError: if the corpus does not allow this split (too few speakers, unknown sentences, no such fold), or if
-            the split violates its protocol.
+        SplitError: if the corpus does not allow this split (too few speakers, unknown sentences, no such fold), if it
+            has one emotion only, or if the split violates its protocol.
     """
+    _check_emotions(f"{corpus.name}: all clips have", corpus.clips)
     folds = fold_count(corpus, cfg)
     if not 0 <= cfg.fold < folds:
         raise SplitError(f"split.fold={cfg.fold} does not exist: {cfg.protocol.name} has folds 0 to {folds - 1} here")
@@ -89,7 +91,7 @@ def check(split: Split, corpus: Corpus) -> None:
     Raises:
         SplitError: if a part is empty, if a row is in two parts, if an augmented row is outside training, if the parts
             share a clip, speaker, sentence or corpus that they must not share, if `cross_corpus` does not test every
-            clip of the test corpus, or if a test emotion has no training rows.
+            clip of the test corpus, if a test emotion has no training rows, or if all training rows have one emotion.
     """
     protocol = Protocol[split.protocol]
     clips = corpus.by_id
@@ -117,6 +119,16 @@ def check(split: Split, corpus: Corpus) -> None:
         raise SplitError(
             f"{split.protocol} fold {split.fold}: these test emotions have no training rows: {sorted(untrained)}"
         )
+    _check_emotions(
+        f"{split.protocol} fold {split.fold}: all training rows have", (clips[row.clip_id] for row in split.train)
+    )
+
+
+def _check_emotions(subject: str, clips: Iterable[Clip]) -> None:
+    """Raise SplitError if all clips have one emotion: every predictor would be right without learning anything."""
+    emotions = {clip.emotion for clip in clips}
+    if len(emotions) == 1:
+        raise SplitError(f"{subject} the emotion {emotions.pop()!r}; a predictor needs clips of two or more emotions")
 
 
 def _check_disjoint(split: Split, parts: dict[str, tuple[Row, ...]], unit_of: Callable[[Row], str]) -> None:
@@ -188,7 +200,8 @@ def _clip(corpus: Corpus, cfg: SplitConfig, folds: int) -> _Parts:
         from sklearn.model_selection import train_test_split
 
         labels = [emotions[clip_id] for clip_id in rest]
-        _, chosen = train_test_split(rest, test_size=cfg.val_fraction, stratify=labels, random_state=cfg.seed)
+        with _sklearn_errors(corpus, "draw validation clips of every emotion", "split.val_fraction=0"):
+            _, chosen = train_test_split(rest, test_size=cfg.val_fraction, stratify=labels, random_state=cfg.seed)
         val = set(chosen)
     return _parts(corpus.clips, lambda c: "test" if c.id in test else "val" if c.id in val else "train")
 
@@ -233,8 +246,21 @@ def _paper_rows(corpus: Corpus, cfg: SplitConfig, variants: Sequence[str]) -> tu
     from sklearn.model_selection import train_test_split
 
     rows = [Row(clip.id, variant) for clip in corpus.clips for variant in variants]
-    train, test = train_test_split(np.arange(len(rows)), test_size=cfg.test_fraction, random_state=cfg.seed)
+    with _sklearn_errors(corpus, "draw test rows", "split.test_fraction"):
+        train, test = train_test_split(np.arange(len(rows)), test_size=cfg.test_fraction, random_state=cfg.seed)
     return tuple(rows[i] for i in train), tuple(rows[i] for i in test)
+
+
+@contextlib.contextmanager
+def _sklearn_errors(corpus: Corpus, purpose: str, key: str) -> Iterator[None]:
+    """Raise SplitError instead of the ValueError of scikit-learn, which knows neither corpus nor key."""
+    try:
+        yield
+    except ValueError as error:
+        raise SplitError(
+            f"{corpus.name} has too few clips ({len(corpus.clips)}) to {purpose}; change {key} or use more clips "
+            f"({error})"
+        ) from error
 
 
 def _speakers(corpus: Corpus) -> dict[str, str]:
@@ -272,6 +298,12 @@ def _test_fold(strata: dict[str, str], folds: int, cfg: SplitConfig, units: str)
     from sklearn.model_selection import StratifiedKFold
 
     names = sorted(strata)
+    if len(names) < 2:
+        raise SplitError(
+            f"the corpus has one {units.removesuffix('s')}, {names[0]!r}, and split={cfg.protocol.name} needs two or "
+            "more; use more clips, or another split (split=clip is possible with one speaker, who is then in training "
+            "and test)"
+        )
     if folds < 2 or len(names) < folds:
         raise SplitError(
             f"{len(names)} {units} cannot be split into {folds} folds; set split.folds to a number from 2 to "
