@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "ser_bench"
 ORDER = [
-    *("errors", "types", "durations", "redaction", "retry_after", "config", "openai_client", "cache", "predictions"),
-    *("audio_containers", "audio", "weights", "corpora", "splits", "asr", "features", "evaluation", "training"),
-    *("predictors", "tracking", "audit", "comparison", "stored_predictors", "pipeline", "launcher", "cli"),
+    *("errors", "types", "durations", "redaction", "retry_after", "closed_pipes", "config", "openai_client", "cache"),
+    *("predictions", "audio_containers", "audio", "weights", "corpora", "splits", "asr", "features", "evaluation"),
+    *("training", "predictors", "tracking", "audit", "comparison", "stored_predictors", "pipeline", "launcher", "cli"),
 ]
 """The steps of the chain; a module imports only from its own step and from earlier ones."""
 AGAINST_THE_ORDER = {("config", "predictors")}

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from rich.console import Console
 
-from ser_bench import cli, weights
+from ser_bench import cli, predictors, tracking, weights
 from ser_bench.cli import app, audit_command, compare_command, data_commands, doctor, predict_command, terminal_tables
 from ser_bench.cli.command_words import parse_words
 from ser_bench.config import compose
-from ser_bench.errors import ConfigError, RunNotFoundError
-from ser_bench.types import Predictions, Row
+from ser_bench.errors import BadClipError, ConfigError, RunNotFoundError
+from ser_bench.types import Clip, Predictions, Row
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
@@ -46,7 +50,7 @@ COMMANDS = {
     ("words", "overrides", "others"),
     [
         (["8b97", "corpus.root=a", "e6a6"], ["corpus.root=a"], ["8b97", "e6a6"]),
-        (["+experiment=paper", "hydra/launcher=joblib", "++x.y=1"], None, []),
+        (["+experiment=paper", "hydra/launcher=joblib", "++x.y=1", "~x=1"], None, []),
         (["tracking.uri=http://host:1/?a=b"], None, []),
         (["folder/clip.wav", "-"], [], None),
         ([], [], []),
@@ -63,7 +67,51 @@ def test_words_with_an_equals_sign_are_overrides(
 def test_an_existing_path_with_an_equals_sign_is_no_override(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "take=2.wav").write_bytes(b"")
-    assert parse_words(["take=2.wav", "take=3.wav"]) == (["take=3.wav"], ["take=2.wav"])
+    assert parse_words(["take=2.wav", "seed=3"]) == (["seed=3"], ["take=2.wav"])
+
+
+def test_a_word_with_a_slash_before_its_equals_sign_is_a_path_unless_it_is_a_known_key() -> None:
+    words = ["./take=3.wav", "/data/a=b/c.wav", "x/é=1", "hydra/launcher=joblib", "corpus.root=./a/b", "é=1.wav"]
+    overrides = ["hydra/launcher=joblib", "corpus.root=./a/b"]
+    assert parse_words(words) == (overrides, [word for word in words if word not in overrides])
+
+
+def test_a_known_key_is_an_override_also_where_a_file_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seed=1").write_bytes(b"")
+    assert parse_words(["seed=1", "./seed=1"]) == (["seed=1"], ["./seed=1"])
+    assert parse_words(["seed=1", "seed=1"], after_dashes=1) == (["seed=1"], ["seed=1"])
+
+
+def test_a_word_that_is_neither_a_known_key_nor_a_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["predict", "8b97", "take=3.wav"]) == cli.EXIT_FAILED
+    error = capsys.readouterr().err
+    assert re.search(r"take=3\.wav: .*no file.*no configuration key", error) and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "overrides", "others"),
+    [
+        (["8b97", "--", "seed=1", "--json", "-"], [], ["8b97", "seed=1", "--json", "-"]),
+        (["seed=1", "--json", "--", "8b97", "--", "a=b"], ["seed=1"], ["8b97", "--", "a=b"]),
+        (["8b97", "seed=1", "--"], ["seed=1"], ["8b97"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["predict", "audit", "compare"])
+def test_two_dashes_end_options_and_overrides(
+    command: str, words: list[str], overrides: list[str], others: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[Any]] = []
+    monkeypatch.setattr(predict_command, "run", lambda given, rest, _: calls.append([given, rest]))
+    monkeypatch.setattr(audit_command, "run", lambda given, rest, _: calls.append([given, rest]) or True)
+    monkeypatch.setattr(
+        compare_command, "run", lambda chosen, *_: calls.append([chosen.overrides, chosen.run_ids]) or True
+    )
+    words = [word for word in words if command != "compare" or word != "--json" or "--" in words[: words.index(word)]]
+    assert cli.main([command, *words]) == 0
+    assert calls == [[overrides, others]]
 
 
 @pytest.mark.parametrize(
@@ -242,9 +290,72 @@ def test_lists_are_plain_where_there_is_no_terminal(capsys: pytest.CaptureFixtur
 
 def test_predict_names_a_path_that_is_not_there_and_a_folder_without_audio(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.wav"):
-        predict_command.clips_of([tmp_path / "missing.wav"], 30.0)
+        predict_command.clips_of([tmp_path / "missing.wav"], 30.0, {})
     with pytest.raises(ConfigError, match="no audio file"):
+        predict_command.clips_of([tmp_path], 30.0, {})
+
+
+def test_predict_skips_bad_files_on_request_only(tmp_path: Path) -> None:
+    for name in ("a.wav", "c.wav"):
+        soundfile.write(tmp_path / name, np.full(8000, 0.1), 8000)
+    (tmp_path / "b.wav").write_bytes(b"no audio")
+    with pytest.raises(BadClipError, match=r"b\.wav: .*on_bad_clip=skip"):
         predict_command.clips_of([tmp_path], 30.0)
+    skipped: dict[str, str] = {}
+    clips = predict_command.clips_of([tmp_path], 30.0, skipped)
+    assert [Path(name).name for name in clips] == ["a.wav", "c.wav"]
+    assert [Path(name).name for name in skipped] == ["b.wav"]
+    with pytest.raises(BadClipError, match=r"b\.wav: .*no file can be used"):
+        predict_command.clips_of([tmp_path / "b.wav"], 30.0, {})
+
+
+def test_predict_skips_a_file_that_only_the_features_refuse() -> None:
+    clips = {name: Clip(name, Path(name), "", "", duration_s=1.0) for name in ("a.wav", "b.wav", "c.wav")}
+    skipped: dict[str, str] = {}
+
+    def predicted(given: Mapping[str, Clip]) -> list[str]:
+        if "b.wav" in given:
+            raise BadClipError("b.wav: is too short")
+        return list(given)
+
+    with pytest.raises(BadClipError, match="on_bad_clip=skip"):
+        predict_command.without_refused(predicted, clips, None)
+    assert predict_command.without_refused(predicted, clips, skipped) == ["a.wav", "c.wav"]
+    assert skipped == {"b.wav": "b.wav: is too short"}
+
+
+def test_predict_names_and_counts_what_it_skips(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def predict(rows: Sequence[Row]) -> Predictions:
+        n = len(rows)
+        zeros = np.zeros(n, np.float32)
+        return Predictions(
+            tuple(rows), ("",) * n, ("angry", "sad"), np.full((n, 2), 0.5, np.float32), zeros > 0, zeros, zeros
+        )
+
+    stored = SimpleNamespace(
+        config=lambda: compose([]),
+        predictions=lambda: predict([]),
+        members=tuple,
+        artifact=lambda name: tmp_path / name,
+    )
+    monkeypatch.setattr(tracking, "load_run", lambda *_: stored)
+    monkeypatch.setattr(tracking, "refuse_changed", lambda *_: None)
+    monkeypatch.setattr(predictors, "load", lambda *_: SimpleNamespace(predict=predict))
+    soundfile.write(tmp_path / "a=1.wav", np.full(8000, 0.1), 8000)
+    (tmp_path / "b.wav").write_bytes(b"no audio")
+    words = ["predict", "8b97", f"{tmp_path}/a=1.wav", str(tmp_path / "b.wav"), f"cache_dir={tmp_path}", "--json"]
+    assert cli.main(words) == cli.EXIT_FAILED
+    assert "on_bad_clip=skip" in capsys.readouterr().err
+    assert cli.main([*words, "on_bad_clip=skip"]) == 0
+    assert [Path(record["file"]).name for record in json.loads(capsys.readouterr().out)] == ["a=1.wav"]
+    first, last = caplog.messages
+    assert first.startswith("skipped  ") and "b.wav" in first
+    assert last == "skipped  1 of 2 files (on_bad_clip=skip)"
 
 
 def test_predict_has_one_record_per_file() -> None:

@@ -5,7 +5,6 @@ Each command imports what it needs when it runs, so that `ser-bench --help` does
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,8 @@ import typer
 from typer.core import TyperGroup
 
 from ser_bench import __version__
-from ser_bench.cli.command_words import parse_words
+from ser_bench.cli.command_words import CommandWithWords, parse_words, words_after_dashes
+from ser_bench.closed_pipes import discard_output
 from ser_bench.errors import SerBenchError
 
 EXIT_FAILED, EXIT_LEAK, EXIT_INTERRUPTED = 2, 3, 130
@@ -40,8 +40,7 @@ class ErrorReportingGroup(TyperGroup):
             sys.stdout.flush()
             return result
         except BrokenPipeError:
-            # Python flushes standard output once more at exit: let that go to the null device.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output(sys.stdout)
             raise typer.Exit(EXIT_FAILED) from None
         except SerBenchError as error:
             print(f"error    {error}", file=sys.stderr)
@@ -167,8 +166,11 @@ def weights_fetch(
     data_commands.fetch_weights(names or [])
 
 
-@app.command(epilog="Example: ser-bench compare corpus=cremad --tag protocol=speaker --baseline cnn")
+@app.command(
+    cls=CommandWithWords, epilog="Example: ser-bench compare corpus=cremad --tag protocol=speaker --baseline cnn"
+)
 def compare(
+    ctx: typer.Context,
     words: Annotated[
         list[str] | None,
         typer.Argument(
@@ -202,7 +204,7 @@ def compare(
     from ser_bench.cli import compare_command
 
     selection = compare_command.Selection(
-        *parse_words(words or []),
+        *parse_words(words or [], words_after_dashes(ctx)),
         parent=parent,
         models=models.split(",") if models else (),
         experiment=experiment,
@@ -212,8 +214,11 @@ def compare(
         raise typer.Exit(EXIT_FAILED)
 
 
-@app.command(epilog="Example: ser-bench audit 8b9797dc corpus.root=CREMA-D/AudioWAV. " + EXIT_STATUSES)
+@app.command(
+    cls=CommandWithWords, epilog="Example: ser-bench audit 8b9797dc corpus.root=CREMA-D/AudioWAV. " + EXIT_STATUSES
+)
 def audit(
+    ctx: typer.Context,
     words: Annotated[
         list[str],
         typer.Argument(
@@ -226,12 +231,13 @@ def audit(
     """Check stored runs for leakage between training and test rows, and log the result."""
     from ser_bench.cli import audit_command
 
-    if not audit_command.run(*parse_words(words), as_json):
+    if not audit_command.run(*parse_words(words, words_after_dashes(ctx)), as_json):
         raise typer.Exit(EXIT_LEAK)
 
 
-@app.command(epilog="Example: ser-bench predict 8b9797dc clip.wav folder/")
+@app.command(cls=CommandWithWords, epilog="Example: ser-bench predict 8b9797dc clip.wav folder/")
 def predict(
+    ctx: typer.Context,
     words: Annotated[
         list[str],
         typer.Argument(
@@ -244,7 +250,7 @@ def predict(
     """Apply the model of a stored run to new audio: label and probabilities of each file."""
     from ser_bench.cli import predict_command
 
-    predict_command.run(*parse_words(words), as_json)
+    predict_command.run(*parse_words(words, words_after_dashes(ctx)), as_json)
 
 
 @app.command(epilog="Example: ser-bench doctor")
