@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,17 +13,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
+from safetensors.numpy import load_file, save_file
 
 from ser_bench import predictions as tables
-from ser_bench import tracking
+from ser_bench import predictors, tracking
 from ser_bench.audit import Audit, Finding, audit_run
+from ser_bench.audit.repeated_predictions import check_repetition, sample
 from ser_bench.audit.scores import check_scores
-from ser_bench.config import TrackingConfig
+from ser_bench.audit.validation import REMARK, loss_of
+from ser_bench.config import Protocol, TrackingConfig
+from ser_bench.evaluation import run_scores
 from ser_bench.tracking import StoredRun
 from ser_bench.tracking.artifact_manifest import HASH_TAG, MANIFEST_FILE, manifest_of
-from ser_bench.types import FloatArray, Predictions, Row
+from ser_bench.tracking.audit_records import CLIP_COLUMNS
+from ser_bench.types import FloatArray, Predictions, Row, Split
 from tests.fixtures.spoken import Spoken
-from tests.support.fake_inputs import FakeInputs
+from tests.support.fake_inputs import LABELS as FAKE_LABELS
+from tests.support.fake_inputs import TINY, FakeInputs, compose_config, rows
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "stored_runs"
 CASES = sorted(path.name for path in FIXTURES.iterdir())
@@ -152,3 +160,147 @@ def test_two_changed_bytes_in_stored_weights_are_found(tmp_path: Path) -> None:
     audit = audited(run)
     assert "artifacts" in audit.unannounced
     assert finding(audit, "artifacts").text == "since the run has ended, predictor/model.safetensors was changed"
+
+
+# ---- predictions by the stored predictor
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_stored_predictor_gives_the_stored_predictions_again(case: str, tmp_path: Path) -> None:
+    run = stored(case, tmp_path)
+    predictor = predictors.load(
+        run.artifact("predictor"), run.config(), run.predictions().labels, CachedInputs(spread=SPREAD)
+    )
+    again = check_repetition(predictor, "", run.split(), run.predictions(), seed=0)
+    assert not again.leak, again.text
+    if case.startswith("llm"):
+        assert again.text == "not checked: the language model is not asked again"
+    else:
+        assert again.share == 0.0 and "24 of 24 test rows" in again.text
+
+
+def test_predictions_and_scores_that_were_both_replaced_are_found(tmp_path: Path) -> None:
+    run = stored("cnn", tmp_path)
+    before = run.predictions()
+    right = np.eye(len(before.labels), dtype=np.float32)[[before.labels.index(label) for label in before.truth]]
+    forged = replace(before, probabilities=right)
+    rewrite(run, forged)
+    scores = run_scores.score(forged, Protocol.speaker, dict.fromkeys([row.clip_id for row in forged.rows], "s"))
+    audit = audited(replace(run, metrics=run.metrics | tracking.storable(scores)))
+    assert "scores" not in audit.leaks and "repeated_predictions" in audit.unannounced
+    text = finding(audit, "repeated_predictions").text
+    assert text.startswith("of 24 of 24 test rows, the stored predictor predicts 24 otherwise")
+
+
+def test_weights_of_another_training_are_found(tmp_path: Path) -> None:
+    run = stored("cnn", tmp_path)
+    path = run.artifact("predictor/model.safetensors")
+    arrays = load_file(path)
+    last = max(name for name in arrays if name.startswith("network.") and name.endswith("weight"))
+    save_file(arrays | {last: arrays[last] + np.float32(0.5)}, path)
+    assert "repeated_predictions" in audited(run).unannounced
+
+
+def test_a_slow_predictor_is_asked_for_a_sample(tmp_path: Path) -> None:
+    before = stored("cnn", tmp_path).predictions()
+    rows = list(range(24))
+    assert sample(before, rows, seed=0) == rows
+    slow = replace(before, latency_s=np.full(24, 60.0, np.float32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ser_bench.audit.repeated_predictions.SAMPLE_ROWS", 5)
+        chosen = sample(slow, rows, seed=0)
+        assert len(chosen) == 5 == len(set(chosen)) and chosen == sample(slow, rows, seed=0) != sample(slow, rows, 1)
+    assert sample(slow, rows, seed=0) == rows, "a few rows are always predicted again"
+
+
+def test_without_the_audio_nothing_is_predicted_again(tmp_path: Path) -> None:
+    run = stored("cnn", tmp_path)
+    audit = audit_run(run, run.config(), tracking.stored_clips(run) or {}, None)
+    open_questions = ("repeated_predictions", "scaler", "val_loss")
+    assert set(open_questions) < set(audit.not_checked) and finding(audit, "scores").share == 0.0
+    assert finding(audit, "val_loss").text == "not checked: the audio is not available"
+    assert "predictions by the stored predictor" in audit.verdict.partition("; not checked: ")[2]
+
+
+# ---- validation loss
+
+TRAIN, VALIDATION, TEST = rows(0, 60), rows(100, 30), rows(300, 30)
+NETWORK = ("model=mlp", "model.hidden=4", *TINY[0:1], *TINY[3:], "trainer.learning_rate=0.02")
+
+
+def trained(
+    folder: Path, train: Sequence[Row] = TRAIN, val: Sequence[Row] = VALIDATION, *words: str, test: Sequence[Row] = ()
+) -> RunOnDisk:
+    """A run whose predictor was fitted on these rows, and whose split.json has the honest ones."""
+    inputs, curves = CachedInputs(spread=SPREAD), defaultdict[str, dict[int, float]](dict)
+
+    def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            curves[name][epoch] = value
+
+    cfg = compose_config(*NETWORK, *words)
+    (folder / "work").mkdir(parents=True)
+    predictor = predictors.build(cfg, FAKE_LABELS, inputs, folder / "work", on_epoch)
+    facts = dict(predictor.fit(train, val, test))
+    answers = predictor.predict(TEST)
+    clips = {clip.id: clip for clip in inputs.clips([*TRAIN, *VALIDATION, *TEST])}
+    predictor.save(folder / "predictor")
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(cfg)))
+    split = Split("speaker", 0, 2, TRAIN, VALIDATION, TEST)
+    parts = {"train": TRAIN, "val": VALIDATION, "test": TEST}
+    (folder / "split.json").write_text(json.dumps({"protocol": "speaker", "fold": 0, "folds": 2, **parts}))
+    tables.save(answers, clips, folder / "predictions.parquet")
+    frame = pd.DataFrame([{name: getattr(clip, name) for name in CLIP_COLUMNS} for clip in clips.values()])
+    frame.insert(0, "clip_id", list(clips))
+    frame.to_parquet(folder / "clips.parquet")
+    scores = run_scores.score(answers, Protocol.speaker, {clip.id: clip.speaker for clip in clips.values()})
+    return RunOnDisk(
+        "0" * 32, "mlp", "FINISHED", 0, {"model": "mlp", "protocol": split.protocol}, tracking.storable(facts | scores),
+        {}, None, folder.as_uri(), TrackingConfig(dir=str(folder)), curves,
+    )  # fmt: skip
+
+
+def test_the_validation_loss_of_an_honest_run_is_computed_again(tmp_path: Path) -> None:
+    val_loss = finding(audited(trained(tmp_path)), "val_loss")
+    assert (val_loss.leak, val_loss.share) == (False, 0.0) and "on 30 validation rows" in val_loss.text
+
+
+def test_early_stopping_on_test_rows_is_found(tmp_path: Path) -> None:
+    audit = audited(trained(tmp_path, TRAIN, TEST))
+    assert "val_loss" in audit.unannounced
+    assert "the logged one is that of the test rows" in finding(audit, "val_loss").text
+
+
+def test_weights_of_a_training_that_gives_another_validation_loss_are_found(tmp_path: Path) -> None:
+    run, other = trained(tmp_path / "a"), trained(tmp_path / "b", (*TRAIN, *TEST))
+    for name in ("predictor", "predictions.parquet"):
+        shutil.move(run.artifact(name), tmp_path / f"old {name}")
+        shutil.move(other.artifact(name), run.artifact("") / name)
+    scores = {name: value for name, value in other.metrics.items() if name.startswith("test/")}
+    audit = audited(replace(run, metrics=run.metrics | scores))
+    assert {"scores", "repeated_predictions"}.isdisjoint(audit.leaks) and "val_loss" in audit.leaks
+
+
+def test_a_test_loss_far_below_the_validation_loss_is_remarked(tmp_path: Path) -> None:
+    run = trained(tmp_path, (*TRAIN, *TEST), VALIDATION, "trainer.max_epochs=40", "trainer.learning_rate=0.05")
+    audit = audited(run)
+    assert not finding(audit, "val_loss").leak and any(REMARK in note for note in audit.notes)
+    assert not audited(trained(tmp_path / "honest")).notes
+
+
+def test_a_head_is_checked_unless_it_was_fitted_to_validation_rows(tmp_path: Path) -> None:
+    run = stored("egemaps", tmp_path)  # head.refit=false
+    predictor = predictors.load(run.artifact("predictor"), run.config(), FAKE_LABELS, CachedInputs(spread=SPREAD))
+    loss = loss_of(predictor.predict(run.split().val))
+    right, wrong = (replace(run, metrics=run.metrics | {"fit/val_log_loss": value}) for value in (loss, loss + 0.1))
+    assert finding(audited(right), "val_loss").share == 0.0
+    assert finding(audited(wrong), "val_loss").leak
+    refitted = finding(audited(stored("whisper_probe_stats", tmp_path)), "val_loss")
+    assert refitted.share is None and not refitted.applies
+
+
+def test_a_validation_loss_without_validation_rows_is_a_leak(tmp_path: Path) -> None:
+    run = stored("cnn", tmp_path)
+    path = run.artifact("split.json")
+    path.write_text(json.dumps(read_json(path) | {"val": []}))
+    assert "has no validation rows" in finding(audited(run), "val_loss").text and "val_loss" in audited(run).leaks

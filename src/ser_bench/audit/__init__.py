@@ -2,7 +2,8 @@
 
 - `finding`: a finding, and the verdict of all findings;
 - `overlap`: rows shared by test and training; `scaler`, `checkpoint`, `combiner`: use of test rows in fitting;
-- `inherited`: findings that a fusion inherits from its members;
+- `scores`, `repeated_predictions`, `validation`: what is computed again must be what the run stored and logged;
+- `inherited`: findings that a fusion inherits from its members; `stored_member`: its members, restored;
 - `run_audit`: the audit of a stored run, with or without its audio.
 """
 

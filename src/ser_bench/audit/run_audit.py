@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from cachetools import LRUCache
@@ -13,15 +14,18 @@ from ser_bench.audit.combiner import check_combiner
 from ser_bench.audit.finding import ADAPTATION, Audit, Finding
 from ser_bench.audit.inherited import inherited
 from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
-from ser_bench.audit.scaler import Read, Scaler, check_scaler, stored_scaler
+from ser_bench.audit.repeated_predictions import check_repetition
+from ser_bench.audit.scaler import Read, check_scaler, stored_scaler
 from ser_bench.audit.scores import check_scores
+from ser_bench.audit.stored_member import AuditedMember
+from ser_bench.audit.validation import check_val_loss, remarks
 from ser_bench.config import Config, run_here
-from ser_bench.errors import CorpusError
+from ser_bench.errors import CorpusError, SerBenchError, one_line
 from ser_bench.features import fingerprint
 from ser_bench.features.feature_store import Features
-from ser_bench.predictors import CombinesRuns, GivesVectors, ScalesFeatures
+from ser_bench.predictors import CombinesRuns, ScalesFeatures
 from ser_bench.tracking import StoredRun
-from ser_bench.types import Clip, Corpus, FloatArray, Split, clean_rows
+from ser_bench.types import Clip, Corpus, FloatArray, Predictor, Split, clean_rows
 
 CURVES = ("loss", "accuracy", "uar")
 MEMORY_BYTES = 2**28
@@ -91,6 +95,9 @@ def audit_run(
             "the file was changed or is of another corpus: run again with force=true"
         )
     scaler = stored_scaler(stored.artifact("predictor"))
+    inputs = _with_members(stored, cfg, features)
+    predictor, why = _restored(stored, cfg, predictions.labels, inputs)
+    val_loss = stored.history("val/loss")
     kept_epoch = stored.metrics.get("fit/best_epoch")
     curves = {name: stored.history(f"test_curve/{name}") for name in CURVES}
     shares = overlaps(split, clips)
@@ -101,20 +108,22 @@ def audit_run(
         *shares[3:],
         predictions_match(split, predictions, clips, _limit(cfg), {str(n): c for n, c in stored.frame().items()}),
         check_scores(predictions, split.protocol, {clip.id: clip.speaker for clip in clips.values()}, stored.metrics),
-        check_scaler(scaler, split, _reader(stored, cfg, scaler, features)),
+        check_repetition(predictor, why, split, predictions, seed=int(stored.run_id[:8], 16)),
+        check_scaler(scaler, split, _reader(predictor, inputs)),
         check_checkpoint(
             None if kept_epoch is None else round(kept_epoch),
             cfg.trainer.max_epochs,
-            stored.history("val/loss"),
+            val_loss,
             curves,
             predictions,
         ),
+        check_val_loss(predictor, why, cfg, split, inputs, predictions, val_loss, stored.metrics),
     ]
     findings.append(_artifacts(stored))
     combiner = check_combiner(stored.artifact("predictor"), cfg, split, clips)
     findings += [] if combiner is None else [combiner]
     findings = inherited(findings, _of_members(stored, cfg, clips, features, compute))
-    return Audit(split.protocol, len(split.test), tuple(findings), tuple(notes))
+    return Audit(split.protocol, len(split.test), tuple(findings), (*notes, *remarks(findings)))
 
 
 def _artifacts(stored: StoredRun) -> Finding:
@@ -201,31 +210,47 @@ def _limit(cfg: Config) -> str:
     return "adapt.enrol" if "adapt" in groups and cfg.adapt.name != "none" and cfg.adapt.enrol else ""
 
 
-def _reader(stored: StoredRun, cfg: Config, scaler: Scaler | None, features: Features | None) -> Read | None:
+def _reader(predictor: Predictor | None, features: Features | None) -> Read | None:
     """Return the function that gives the features of which a scaler holds the statistics; None if there is none.
 
     The restored predictor returns them itself (`ScalesFeatures`). The scaler of a fusion's attention holds the
     statistics of the concatenated vectors of its members.
     """
-    if scaler is None or features is None:
+    if predictor is None or features is None:
         return None
-    name, labels = cfg.model.name, stored.predictions().labels
-    if predictors.has_capability(name, CombinesRuns):
-        return _concatenated(stored, cfg, features)
-    if not predictors.has_capability(name, ScalesFeatures):
+    if predictors.has_capability(predictor.name, CombinesRuns):
+        members = features.members()
+        return lambda rows: np.concatenate([member.vectors(rows) for member in members], axis=1)
+    if not predictors.has_capability(predictor.name, ScalesFeatures):
         return None
-    predictor = predictors.load(stored.artifact("predictor"), cfg, labels, features)
     return predictors.require_capability(predictor, ScalesFeatures).scaler_inputs
 
 
-def _concatenated(stored: StoredRun, here: Config, features: Features) -> Read:
-    """Return the function that gives the vectors of a fusion's members, concatenated."""
-    reads: list[Read] = []
-    for member in stored.members():
-        cfg = run_here(member.config(), here)
-        predictor = predictors.load(member.artifact("predictor"), cfg, stored.predictions().labels, features.under(cfg))
-        reads.append(predictors.require_capability(predictor, GivesVectors).vectors)
-    return lambda rows: np.concatenate([read(rows) for read in reads], axis=1)
+def _with_members(stored: StoredRun, cfg: Config, features: Features | None) -> Features | None:
+    """Return features that give a fusion its members; of any other run, the features as they are."""
+    members = [] if features is None else stored.members()
+    if features is None or not members:
+        return features
+
+    def restore(member: StoredRun) -> Predictor:
+        here = run_here(member.config(), cfg)
+        own = _with_members(member, here, features.under(here))
+        assert own is not None
+        return predictors.load(member.artifact("predictor"), here, member.predictions().labels, own)
+
+    return features.under(cfg, [AuditedMember(member, partial(restore, member)) for member in members])
+
+
+def _restored(
+    stored: StoredRun, cfg: Config, labels: tuple[str, ...], features: Features | None
+) -> tuple[Predictor | None, str]:
+    """Return the stored predictor and "", or None and the reason why it cannot predict here."""
+    if features is None:
+        return None, "the audio is not available"
+    try:
+        return predictors.load(stored.artifact("predictor"), cfg, labels, features), ""
+    except SerBenchError as error:
+        return None, one_line(error)
 
 
 def _corpus_of(stored: StoredRun, cfg: Config) -> tuple[Corpus | None, str]:

@@ -136,9 +136,9 @@ class Features:
         cache = Cache(self._folder / "speech_encoder")
         return huggingface_encoder.embed(self.clips(rows), encoder, revision, device, cache)
 
-    def under(self, cfg: Config) -> Features:
-        """Return the features of the same clips under another run's configuration."""
-        return Features(cfg, self._clips, self._language)
+    def under(self, cfg: Config, members: Sequence[FusionMember] = ()) -> Features:
+        """Return the features of the same clips under another run's configuration, with the members of that run."""
+        return Features(cfg, self._clips, self._language, members)
 
     def _votes_of(self, corpus: str) -> Mapping[str, Mapping[str, int]]:
         """Clip id in the corpus → emotion → number of listeners. A run can have two corpora; each is read once."""
