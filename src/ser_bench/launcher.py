@@ -25,6 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ser_bench.closed_pipes import tolerate_closed_pipes
 from ser_bench.config import Config, ModelConfig, TrackingConfig, named_overrides, roles, to_config
 from ser_bench.config.compose import message_of
 from ser_bench.config.override_words import check_overrides
@@ -46,7 +47,15 @@ _statuses: list[str] = []
 
 
 def main(task: Callable[[], Any]) -> int:
-    """Call Hydra's entry point and return the exit status: 0, 2 (an error, or a run failed) or 130 (interrupted)."""
+    """Call Hydra's entry point and return the exit status: 0, 2 (an error, or a run failed) or 130 (interrupted).
+
+    Runs continue if the reader of their output has gone (`run.py … | head`).
+    """
+    with tolerate_closed_pipes():
+        return _exit_status(task)
+
+
+def _exit_status(task: Callable[[], Any]) -> int:
     sys.argv[1:] = multirun_first(sys.argv[1:])
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     interrupted = False

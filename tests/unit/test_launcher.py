@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import pytest
 from ser_bench import launcher, tracking
 from ser_bench.config import TrackingConfig
 from ser_bench.launcher import multirun_first
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -119,3 +123,32 @@ def test_sigterm_stops_a_run_as_ctrl_c_does_also_where_ctrl_c_is_ignored(
     finally:
         signal.signal(signal.SIGTERM, before[0])
         signal.signal(signal.SIGINT, before[1])
+
+
+def test_a_run_goes_on_when_the_reader_of_its_output_has_gone(tmp_path: Path) -> None:
+    code = (
+        "import sys, logging; from ser_bench import launcher\n"
+        "def task():\n"
+        "    logging.basicConfig(stream=sys.stdout)\n"
+        "    for i in range(3): print(i, flush=True); logging.warning(i)\n"
+        f"    open({str(tmp_path / 'done')!r}, 'w')\n"
+        "sys.argv = ['run.py']; sys.exit(launcher.main(task))"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=300, check=False
+    )
+    os.close(writing)
+    assert (ended.stderr, ended.returncode) == ("", 0) and (tmp_path / "done").exists()
+
+
+def test_help_ends_quietly_when_the_reader_has_gone() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "run.py", "--help"]
+    ended = subprocess.run(
+        command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=300, cwd=ROOT, check=False
+    )
+    os.close(writing)
+    assert (ended.stderr, ended.returncode) == ("", 0)
