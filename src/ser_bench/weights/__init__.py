@@ -182,10 +182,13 @@ def _write_checked(file: WeightsFile, blocks: Iterator[bytes], fresh: Path) -> N
     """
     path = fresh / file.path
     path.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
+    digest, written = hashlib.sha256(), 0
     bar = tqdm(total=file.size, desc=file.path, unit="B", unit_scale=True, disable=None, leave=False)
     with path.open("wb") as target, bar:
         for block in blocks:
+            written += len(block)
+            if written > file.size:
+                break  # the sha256 is wrong then; without a limit, an endless transfer would fill the disk
             digest.update(block)
             target.write(block)
             bar.update(len(block))

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from ser_bench.audio import EXTENSIONS
+from ser_bench.audio import EXTENSIONS, MAX_FILE_BYTES
 from ser_bench.corpora.audio_files import default_root
 from ser_bench.corpora.data_sheet import DataSheet, Host, Remote
 from ser_bench.corpora.download import git_lfs
@@ -149,6 +149,10 @@ def _unpack(archive: Path, root: Path, sheet: DataSheet) -> None:
         with zipfile.ZipFile(archive) as opened:
             members = [item for item in opened.infolist() if _is_clip(PurePosixPath(item.filename), sheet)]
             for item in tqdm(members, desc=f"{sheet.name}: unpacking", unit="file", disable=None, delay=2.0):
+                if item.file_size > MAX_FILE_BYTES:  # no more than this size is unpacked
+                    raise DownloadError(
+                        f"{item.filename} in the archive has {item.file_size:,} bytes, the limit is {MAX_FILE_BYTES:,}"
+                    )
                 path = PurePosixPath(item.filename)
                 inside = path.name if path.parent.name in ("", "..") else f"{path.parent.name}/{path.name}"
                 with opened.open(item) as source, atomic_write(target_inside(root, inside)) as file:

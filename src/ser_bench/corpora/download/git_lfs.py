@@ -26,6 +26,8 @@ MEDIA_TYPE = "application/vnd.git-lfs+json"
 HEADERS = {"Accept": MEDIA_TYPE, "Content-Type": MEDIA_TYPE}
 OBJECTS_PER_BATCH = 100
 POINTER_MAX_BYTES = 1024
+TABLE_MAX_BYTES = 256 << 20
+"""Limit of a table in the archive of a repository: 256 MiB. The largest one of CREMA-D has about 20 MB."""
 POINTER = re.compile(rb"^oid sha256:(?P<oid>[0-9a-f]{64})\s+size (?P<size>\d+)\s*$", re.MULTILINE)
 
 
@@ -76,6 +78,11 @@ def read_pointers(archive: Path, folder: str, tables: Sequence[str], root: Path)
                 if path.parent.name == folder and member.size <= POINTER_MAX_BYTES:
                     pointers += _pointer(path.name, source.read())
                 elif any(f"/{path.as_posix()}".endswith(f"/{name}") for name in tables):
+                    if member.size > TABLE_MAX_BYTES:
+                        raise DownloadError(
+                            f"{path.name} in the archive of the repository has {member.size:,} bytes, the limit is "
+                            f"{TABLE_MAX_BYTES:,}"
+                        )
                     table = source.read()
                     with atomic_write(root / path.name) as file:
                         file.write(table)

@@ -26,6 +26,10 @@ from ser_bench.retry_after import retry_after_s
 
 T = TypeVar("T")
 
+MAX_DOWNLOAD_BYTES = 16 << 30
+"""Limit of a file whose size is unknown: 16 GiB, more than any corpus."""
+MAX_BODY_BYTES = 64 << 20
+"""Limit of an answer that is read into memory, uncompressed: 64 MiB. The list of files of TESS has 2 MB."""
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -112,10 +116,12 @@ class Transfer:
         """
 
         def attempt() -> object:
-            response = self.client.request(method, url, headers=dict(headers), json=body)
-            _check_status(response, response.text)
+            with self.client.stream(method, url, headers=dict(headers), json=body) as response:
+                text = _body(response)
+            _check_status(response, text)
             try:
-                return response.json()
+                value: object = json.loads(text)
+                return value
             except ValueError as error:
                 raise DownloadError(f"{url}: the response is not JSON") from error
 
@@ -158,15 +164,17 @@ class Transfer:
         on_bytes: Callable[[int], object],
     ) -> None:
         digest = hashlib.new(expected.checksum.partition(":")[0] or "sha256")
-        size, start = 0, time.monotonic()
+        size, limit, start = 0, expected.bytes or MAX_DOWNLOAD_BYTES, time.monotonic()
         headers = {"Accept-Encoding": "identity", **headers}  # size and checksum are those of the uncompressed file
         with self.client.stream("GET", url, headers=headers) as response:
             if response.status_code != httpx.codes.OK:
-                _check_status(response, response.read().decode(errors="replace"))
+                _check_status(response, _body(response))
             for chunk in response.iter_bytes():  # without a fixed chunk size, so that a slow transfer is noticed
+                size += len(chunk)
+                if size > limit:
+                    raise _WrongContentError(f"more than {limit:,} bytes were sent")
                 digest.update(chunk)
                 file.write(chunk)
-                size += len(chunk)
                 on_bytes(len(chunk))
                 elapsed = time.monotonic() - start
                 if elapsed > self.limits.timeout_s + size / self.limits.min_bytes_per_s:
@@ -254,6 +262,22 @@ def checksum_of(path: Path, algorithm: str) -> str:
     """Return the checksum of a file as "algorithm:hexadecimal"."""
     with path.open("rb") as file:
         return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
+
+
+def _body(response: httpx.Response) -> str:
+    """Read the body of a response, uncompressed, up to `MAX_BODY_BYTES`. The rest of an error message is left out.
+
+    Raises:
+        DownloadError: if the body of a successful response is longer.
+    """
+    content = bytearray()
+    for chunk in response.iter_bytes():
+        content += chunk
+        if len(content) > MAX_BODY_BYTES:
+            if response.is_success:
+                raise DownloadError(f"{response.url}: more than {MAX_BODY_BYTES:,} bytes were sent")
+            break
+    return content[:MAX_BODY_BYTES].decode(errors="replace")
 
 
 def _check_status(response: httpx.Response, body: str) -> None:
