@@ -20,6 +20,7 @@ from ser_bench.comparison.report_html import as_html, short_share
 from ser_bench.comparison.report_markdown import as_markdown_table, as_text
 from ser_bench.errors import ConfigError, NotComparableError
 from ser_bench.evaluation.metrics import METRICS
+from ser_bench.tracking import StoredRun
 from ser_bench.types import Predictions, Row
 from tests.support.stored_runs import LABELS, make_clips, predict, store
 
@@ -150,6 +151,29 @@ def test_with_too_few_speakers_there_is_no_p_value_of_any_kind(tmp_path: Path) -
         *report_tables.main_table(comparison(tmp_path, {"cnn": 0.9, "llm": 0.3}, speakers=4))
     )
     assert frame["p (Holm)"][1] == "too few speakers" and frame["p (McNemar)"][1] == "n/a"
+
+
+def test_two_speakers_are_too_few_for_an_interval_in_every_form(tmp_path: Path) -> None:
+    """One predictor is right about the first speaker only, the other one about the second only."""
+    clips = make_clips(2, each=24)
+    first = clips[min(clips)].speaker
+
+    def knows(model: str, speaker: bool) -> StoredRun:
+        right, wrong = predict(clips, 1.0, 0), predict(clips, 0.0, 0)
+        order = [(clips[row.clip_id].speaker == first) == speaker for row in right.rows]
+        mixed = np.where(np.array(order)[:, None], right.probabilities, wrong.probabilities)
+        return store(tmp_path, model, replace(right, probabilities=mixed), clips)
+
+    both = compare([knows("cnn", True), knows("llm", False)])
+    report = Report.of("A title", [both])
+    outside = re.compile(r"[+−](?:100\.[1-9]|1[0-9][1-9]\.|[2-9]\d\d\.)")
+    assert not outside.search(report.markdown()) and not outside.search(report.html())
+    assert "no 95 % interval, because 2 speakers are too few" in sentences(both)[0]
+    assert "2 speakers are too few for an interval and a test" in sentences(both)[1]
+    (entry,) = report.to_json()["comparisons"]
+    assert entry["pairs"][0]["uar_second_minus_first"]["low"] is None
+    row = report_tables.as_frame(*report_tables.main_table(both)).iloc[1]
+    assert row["difference to cnn (UAR points)"].endswith("(too few speakers)")
 
 
 def test_leakage_statements_distinguish_audited_runs(tmp_path: Path) -> None:

@@ -119,6 +119,28 @@ def test_too_few_speakers_get_no_p_value_and_one_gets_no_interval() -> None:
     assert np.isnan(statistics.interval(simulate(rng, 1, 0.5, 0.0)).low)
 
 
+@pytest.mark.parametrize("speakers", [2, 3])
+def test_intervals_of_very_few_speakers_stay_within_the_possible_values(speakers: int) -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        one, two = simulate(rng, speakers, 0.3, 0.3), simulate(rng, speakers, 0.7, 0.3)
+        shares = statistics.interval(one, metrics.uar, resamples=400)
+        difference = statistics.difference(one, two, None, resamples=400).interval
+        assert 0 <= shares.low <= shares.value <= shares.high <= 1
+        assert -1 <= difference.low <= difference.value <= difference.high <= 1
+
+
+def test_an_interval_of_all_possible_values_is_not_informative() -> None:
+    one, two = np.zeros((2, 2, 3)), np.zeros((2, 2, 3))
+    one[0, [0, 1], [0, 1]] = one[1, [0, 1], [1, 0]] = 10  # the first speaker all right, the second all wrong
+    two[1, [0, 1], [0, 1]] = two[0, [0, 1], [1, 0]] = 10
+    difference = statistics.difference(one, two, None).interval
+    assert (difference.low, difference.high) == (-1, 1) and not difference.is_informative
+    assert not statistics.interval(one).is_informative
+    assert statistics.Interval(0.1, -1.0, 0.9, 2, (-1.0, 1.0)).is_informative
+    assert not statistics.Interval(0.1, float("nan"), float("nan"), 1).is_informative
+
+
 def test_different_clips_are_refused() -> None:
     rng = np.random.default_rng(2)
     with pytest.raises(ValueError, match="same clips"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,10 +163,9 @@ def _difference(difference: Difference, adjusted_p: float | None) -> dict[str, A
 
 
 def _interval(interval: Interval) -> dict[str, Any]:
-    has_bounds = not math.isnan(interval.low)
     return {
         "value": interval.value,
-        "low": interval.low if has_bounds else None,
-        "high": interval.high if has_bounds else None,
+        "low": interval.low if interval.is_informative else None,
+        "high": interval.high if interval.is_informative else None,
         "speakers": interval.speakers,
     }

@@ -15,6 +15,7 @@ from ser_bench.comparison.claims import Claim
 from ser_bench.comparison.paired import Comparison, GroupResult
 from ser_bench.comparison.report_tables import ProtocolResult, reliability, risk_coverage
 from ser_bench.comparison.verdict import chance_level, share
+from ser_bench.evaluation.statistics import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,8 +74,8 @@ def protocol_figure(results: Sequence[ProtocolResult], claims: Sequence[Claim]) 
         of_predictor = [result for result in results if result.predictor == predictor]
         x = [protocols.index(r.protocol) + 0.08 * (i - (len(predictors) - 1) / 2) for r in of_predictor]
         y = [r.accuracy.value for r in of_predictor]
-        half = np.nan_to_num([r.accuracy.high - r.accuracy.value for r in of_predictor])
-        axes.errorbar(x, y, yerr=half, **_style(i), capsize=4, label=predictor)
+        bars = np.transpose([_error_bar(r.accuracy) for r in of_predictor])
+        axes.errorbar(x, y, yerr=bars, **_style(i), capsize=4, label=predictor)
         side, offset = ("right", (-8, 4)) if i < len(predictors) / 2 else ("left", (8, 4))
         for point in zip(x, y, strict=True):
             axes.annotate(share(point[1]), point, offset, textcoords="offset points", color=INK, fontsize=9, ha=side)
@@ -127,6 +128,13 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _error_bar(interval: Interval) -> tuple[float, float]:
+    """Return the lengths below and above the value; zeros if the interval says nothing."""
+    if not interval.is_informative:
+        return 0.0, 0.0
+    return interval.value - interval.low, interval.high - interval.value
+
+
 def _style(i: int) -> dict[str, Any]:
     """Return colour, marker and line style of the i-th predictor."""
     return {
@@ -149,9 +157,9 @@ def _uar_figure(comparison: Comparison, styles: dict[str, dict[str, Any]]) -> Re
     results, chance = comparison.results, chance_level(comparison)
     figure, axes = _figure(height=1.3 + 0.34 * len(results))
     for i, result in enumerate(results):
-        half = result.uar.high - result.uar.value  # NaN if there is no interval
         style = styles[result.name] | {"linestyle": "none"}
-        axes.errorbar(result.uar.value, i, xerr=None if math.isnan(half) else half, capsize=4, **style)
+        bar = np.reshape(_error_bar(result.uar), (2, 1)) if result.uar.is_informative else None
+        axes.errorbar(result.uar.value, i, xerr=bar, capsize=4, **style)
     axes.axvline(chance, color=INK, linestyle=":", linewidth=1)
     axes.text(chance, -0.65, "chance level", color=INK, fontsize=9, ha="center")
     axes.set_yticks(range(len(results)), [_wrapped(result.name) for result in results], color=INK, fontsize=9)

@@ -6,7 +6,6 @@ on which predictors disagree, claims of other publications, and the results of o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ import pandas as pd
 
 from ser_bench.comparison.claims import Claim
 from ser_bench.comparison.paired import Comparison, GroupResult
-from ser_bench.comparison.verdict import LEAKS_BY_NAME, bounds, p_value, points, share
+from ser_bench.comparison.verdict import LEAKS_BY_NAME, TOO_FEW, bounds, p_value, points, share
 from ser_bench.durations import format_duration
 from ser_bench.evaluation import metrics
 from ser_bench.evaluation.metrics import METRICS, Float64Array
@@ -74,9 +73,9 @@ def _scores(result: GroupResult, baseline: str) -> dict[str, Cell]:
         cells |= {heading: Cell("baseline", 0.0), "p (Holm)": Cell("", None), "p (McNemar)": Cell("", None)}
     else:
         interval = result.difference.interval
-        detail = "" if math.isnan(interval.low) else f"{points(interval.low)} to {points(interval.high)}"
+        detail = f"{points(interval.low)} to {points(interval.high)}" if interval.is_informative else TOO_FEW
         cells[heading] = Cell(points(interval.value), interval.value, detail)
-        cells["p (Holm)"] = _p_cell(result.adjusted_p, "too few speakers")
+        cells["p (Holm)"] = _p_cell(result.adjusted_p, TOO_FEW)
         cells["p (McNemar)"] = _p_cell(result.difference.mcnemar_p, NOT_GIVEN)
     for name in ("log_loss", "ece"):
         value = result.scores.get(name)

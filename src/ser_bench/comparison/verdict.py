@@ -19,6 +19,8 @@ POINTS = 100.0
 """UAR points per unit: differences of UAR are given in hundredths."""
 ADAPTED = "+"
 """Part of the name of every model that is adapted to the tested speakers ("whisper_probe+speaker_stats")."""
+TOO_FEW = "too few speakers"
+"""Stands in place of an interval or of a p-value."""
 NOT_DISTINGUISHABLE, UNTESTED = "not distinguishable", "too few speakers for a test"
 MAX_CLAUSES = 4
 """With more predictors beside the baseline, sentence 2 lists names and differences only."""
@@ -86,11 +88,11 @@ def difference_in_words(name: str, baseline: str, difference: Difference, adjust
     """Return one clause, such as "cnn_text is not distinguishable from cnn (+0.4 UAR points, 95 % interval …)"."""
     interval = difference.interval
     figures = f"{points(interval.value)} UAR points"
-    if not math.isnan(interval.low):
+    if interval.is_informative:
         figures += f", 95 % interval {points(interval.low)} to {points(interval.high)}"
     if adjusted_p is None:
-        count = _speakers(interval.speakers)
-        return f"{name} differs from {baseline} by {figures}, and {count} are too few for a test"
+        purpose = "a test" if interval.is_informative else "an interval and a test"
+        return f"{name} differs from {baseline} by {figures}, and {_too_few(interval.speakers)} for {purpose}"
     figures += f", {p_value(adjusted_p)}, {_speakers(interval.speakers)}"
     if adjusted_p >= ALPHA:
         return f"{name} is {NOT_DISTINGUISHABLE} from {baseline} ({figures})"
@@ -127,8 +129,11 @@ def _highest(comparison: Comparison) -> str:
     subject = f"{best.name} has" if count == 1 else f"Of {count} predictors, {best.name} has the highest"
     synthetic = ", on SYNTHETIC speech" if comparison.synthetic else ""
     seeds = f", mean of {len(best.by_seed)} seeds" if len(best.by_seed) > 1 else ""
+    interval = f"95 % interval {bounds(best.uar)}"
+    if not best.uar.is_informative:
+        interval = f"no 95 % interval, because {_too_few(best.uar.speakers)}"
     return (
-        f"{subject} UAR: {share(best.uar.value)} (95 % interval {bounds(best.uar)}{seeds}){synthetic}; "
+        f"{subject} UAR: {share(best.uar.value)} ({interval}{seeds}){synthetic}; "
         f"chance level is {share(chance_level(comparison))}."
     )
 
@@ -164,7 +169,7 @@ def _recommendation(comparison: Comparison) -> str:
     elif alone:
         advice = "No recommendation is possible with one predictor"
     elif not _testable(comparison):
-        advice = f"{best.name} leads, but {_speakers(comparison.speakers)} are too few for a recommendation"
+        advice = f"{best.name} leads, but {_too_few(comparison.speakers)} for a recommendation"
     elif choice is best:
         advice = f"Use {best.name}: no cheaper, faster or smaller predictor is as good"
     else:
@@ -235,6 +240,10 @@ def _speakers(count: int) -> str:
     return f"{count} speaker{'s' if count != 1 else ''}"
 
 
+def _too_few(count: int) -> str:
+    return f"{_speakers(count)} {'is' if count == 1 else 'are'} too few"
+
+
 # Number formats of all reports.
 
 
@@ -266,11 +275,11 @@ def share(value: float) -> str:
 
 
 def bounds(interval: Interval) -> str:
-    """Format the bounds of an interval of shares, cut to 0 and 1; "one speaker" if there is no interval.
+    """Format the bounds of an interval of shares; "one speaker" or "too few speakers" if it says nothing.
 
-    >>> bounds(Interval(0.9, 0.8412, 1.02, speakers=9))
-    '0.841 to 1.000'
+    >>> bounds(Interval(0.9, 0.8412, 1.0, speakers=9)), bounds(Interval(0.5, 0.0, 1.0, speakers=2))
+    ('0.841 to 1.000', 'too few speakers')
     """
-    if math.isnan(interval.low):
-        return "one speaker"
-    return f"{max(0.0, interval.low):.3f} to {min(1.0, interval.high):.3f}"
+    if not interval.is_informative:
+        return "one speaker" if interval.speakers == 1 else TOO_FEW
+    return f"{interval.low:.3f} to {interval.high:.3f}"

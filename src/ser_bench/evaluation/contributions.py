@@ -34,8 +34,9 @@ class Contribution:
         """The contribution as one line of text."""
         interval = self.difference.interval
         text = f"{self.member}: UAR {self.uar:.3f} with it, {self.uar_without:.3f} without, {interval.value:+.3f}"
-        if interval.speakers < 2:
-            return f"{text}; no interval for one speaker"
+        if not interval.is_informative:
+            count = "one speaker" if interval.speakers == 1 else f"{interval.speakers} speakers, which are too few"
+            return f"{text}; no interval for {count}"
         p = "too few speakers for a test" if self.adjusted_p is None else f"p = {self.adjusted_p:.3g} (Holm)"
         return f"{text} (95 % {interval.low:+.3f} to {interval.high:+.3f}), {p}, {interval.speakers} speakers"
 
@@ -47,7 +48,7 @@ class Contribution:
         """
         interval, prefix = self.difference.interval, f"fusion/adds/{self.member}"
         facts = {f"fusion/without/{self.member}/uar": self.uar_without, f"{prefix}/uar": interval.value}
-        if interval.speakers >= 2:
+        if interval.is_informative:
             facts |= {f"{prefix}/uar_low": interval.low, f"{prefix}/uar_high": interval.high}
         return facts if self.adjusted_p is None else facts | {f"{prefix}/p": self.adjusted_p}
 

@@ -28,12 +28,25 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval; the bounds are NaN if there is only one speaker."""
+    """An estimate with its 95 % interval, cut to the possible values.
+
+    Attributes:
+        value: the estimate.
+        low, high: the bounds; NaN if there is only one speaker.
+        speakers: number of speakers, the independent units.
+        possible: smallest and largest possible value: 0 and 1 of a share, −1 and 1 of a difference of shares.
+    """
 
     value: float
     low: float
     high: float
     speakers: int
+    possible: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def is_informative(self) -> bool:
+        """Whether there are bounds that exclude at least one possible value; with very few speakers there are none."""
+        return self.low > self.possible[0] or self.high < self.possible[1]
 
 
 @dataclass(frozen=True)
@@ -70,17 +83,18 @@ def interval(counts: Counts, statistic: Statistic = metrics.uar, resamples: int 
     """Cluster bootstrap over speakers: value ± SE · t(G−1) · √(G/(G−1)).
 
     The standard error is that of `resamples` draws of G speakers with replacement. Student's t and the factor correct
-    it for few clusters; plain percentiles cover too little there.
+    it for few clusters; plain percentiles cover too little there. The factors are large for very few (18 for two), so
+    the bounds can lie far outside the possible values. They are cut, which does not change the coverage.
     Source: Cameron, Gelbach & Miller (2008), Review of Economics and Statistics 90, 414-427.
 
     Args:
         counts: [G, C, C + 1].
-        statistic: the metric.
+        statistic: the metric, a share.
         resamples: number of draws.
         seed: of the draws; equal seeds draw the same speakers.
     """
     resampled = statistic(_resampled(counts, resamples, seed))
-    return _corrected(float(statistic(counts.sum(0))), resampled, len(counts))
+    return _corrected(float(statistic(counts.sum(0))), resampled, len(counts), possible=(0.0, 1.0))
 
 
 def difference(
@@ -116,7 +130,7 @@ def difference(
     resampled = statistic(_resampled(other, resamples, seed)) - statistic(_resampled(baseline, resamples, seed))
     value = float(statistic(other.sum(0)) - statistic(baseline.sum(0)))
     p = _swap_test(baseline, other, value, statistic, resamples, seed) if testable(len(baseline), tests) else None
-    return Difference(_corrected(value, resampled, len(baseline)), p, mcnemar_p)
+    return Difference(_corrected(value, resampled, len(baseline), possible=(-1.0, 1.0)), p, mcnemar_p)
 
 
 def testable(speakers: int, tests: int = 1) -> bool:
@@ -173,11 +187,12 @@ def _weights(groups: int, resamples: int, seed: int) -> Float64Array:
     return drawn.astype(np.float64)
 
 
-def _corrected(value: float, resampled: Float64Array, groups: int) -> Interval:
+def _corrected(value: float, resampled: Float64Array, groups: int, possible: tuple[float, float]) -> Interval:
     if groups < 2:
-        return Interval(value, float("nan"), float("nan"), groups)
+        return Interval(value, float("nan"), float("nan"), groups, possible)
     half = np.nanstd(resampled, ddof=1) * stats.t.ppf((1 + LEVEL) / 2, groups - 1) * np.sqrt(groups / (groups - 1))
-    return Interval(value, value - float(half), value + float(half), groups)
+    low, high = max(possible[0], value - float(half)), min(possible[1], value + float(half))
+    return Interval(value, low, high, groups, possible)
 
 
 def _swap_test(baseline: Counts, other: Counts, value: float, statistic: Statistic, resamples: int, seed: int) -> float:
