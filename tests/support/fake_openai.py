@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -46,6 +46,12 @@ def completion(
 def label(name: str) -> Reply:
     """Return a well-formed answer."""
     return completion(json.dumps({"emotion": name}))
+
+
+def with_usage(reply: Reply, usage: Any) -> Reply:
+    """Return the reply with another `usage`; None: without one."""
+    body = {name: value for name, value in reply.body.items() if name != "usage"}
+    return replace(reply, body=body if usage is None else body | {"usage": usage})
 
 
 def no_choices() -> Reply:

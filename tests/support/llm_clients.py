@@ -14,11 +14,15 @@ LABELS = ("angry", "happy", "sad")
 
 
 def make_client(
-    cfg: LlmConfig, folder: Path, labels: tuple[str, ...] = LABELS, prompt_digest: str = "prompt"
+    cfg: LlmConfig,
+    folder: Path,
+    labels: tuple[str, ...] = LABELS,
+    prompt_digest: str = "prompt",
+    ledger: Path | None = None,
 ) -> LlmClient:
     """Return a client of the endpoint in `cfg` whose answer cache is `folder`."""
     cache, identity = Cache(folder), endpoint.identity(cfg)
-    return LlmClient(cfg, labels, cache, identity, prompt_digest, lambda: endpoint.open_endpoint(cfg))
+    return LlmClient(cfg, labels, cache, identity, prompt_digest, lambda: endpoint.open_endpoint(cfg), ledger=ledger)
 
 
 def question(text: str) -> Question:

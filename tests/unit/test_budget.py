@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from ser_bench.config import CacheMode, LlmConfig
 from ser_bench.errors import ConfigError, LLMStoppedError
-from ser_bench.predictors.llm.budget import check_prices
+from ser_bench.predictors.llm.budget import Budget, check_prices
 from tests.support import fake_openai as fake
 from tests.support.llm_clients import make_client, questions
 
@@ -74,6 +75,83 @@ def test_refused_request_is_not_charged(server, cfg, tmp_path):
     client = make_client(replace(cfg, max_concurrency=1, budget_usd=1.0), tmp_path)
     client.ask(questions(5))
     assert client.budget.spent_usd == pytest.approx(2 * PAID_USD)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None,
+        [],
+        {},
+        {"prompt_tokens": 0, "completion_tokens": 0},
+        {"prompt_tokens": -100, "completion_tokens": -10},
+        {"prompt_tokens": "100", "completion_tokens": "10"},
+        {"prompt_tokens": 100.5, "completion_tokens": 9.5},
+        {"prompt_tokens": True, "completion_tokens": True},
+        {"prompt_tokens": None, "completion_tokens": float("nan")},
+        {"prompt_tokens": 10**30, "completion_tokens": 10**30},
+    ],
+)
+def test_unknown_usage_costs_the_most_it_can(server, cfg, tmp_path, usage):
+    server.otherwise = lambda body: fake.with_usage(fake.label("sad"), usage)
+    client = make_client(replace(cfg, budget_usd=0.004, max_concurrency=8), tmp_path)
+    with pytest.raises(LLMStoppedError):
+        client.ask(questions(60))
+    assert 0.002 < client.budget.spent_usd <= 0.004 and 2 < len(server.asked) < 20
+    assert client.counts.paid_usd == pytest.approx(client.budget.spent_usd)
+    [stored] = [answer for answer in make_client(cfg, tmp_path).stored(questions(1)) if answer]
+    assert stored.usage_estimated and stored.tokens_out == cfg.max_tokens and stored.tokens_in > 100
+
+
+def test_known_usage_is_what_it_costs_with_hidden_tokens(server, cfg, tmp_path):
+    usages = [
+        {"prompt_tokens": 100.0, "completion_tokens": 10},
+        {"prompt_tokens": 100, "completion_tokens": 4, "total_tokens": 110},  # six tokens of thinking
+        {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": "?"},
+    ]
+    server.queue.extend([fake.with_usage(fake.label("sad"), usage) for usage in usages])
+    client = make_client(replace(cfg, max_concurrency=1), tmp_path)
+    answers = client.ask(questions(3))
+    assert client.budget.spent_usd == pytest.approx(3 * PAID_USD)
+    assert not any(answer.usage_estimated for answer in answers)
+
+
+def test_server_that_ignores_the_length_is_reserved_for_with_what_it_wrote(server, cfg, tmp_path):
+    usage = {"prompt_tokens": 100, "completion_tokens": 7 * cfg.max_tokens}
+    long = replace(fake.with_usage(fake.label("sad"), usage), delay_s=0.05)
+    server.otherwise = lambda body: long
+    one_usd = 100 * 2.5e-6 + 7 * cfg.max_tokens * 10e-6
+    client = make_client(replace(cfg, budget_usd=10 * one_usd, max_concurrency=8), tmp_path)
+    with pytest.raises(LLMStoppedError):
+        client.ask(questions(60))
+    assert 2 <= len(server.asked) <= 10 and client.budget.spent_usd <= 10 * one_usd
+
+
+def test_budget_is_that_of_the_run_however_often_it_is_started(server, cfg, tmp_path):
+    ledger = tmp_path / "spending.jsonl"
+    tight = replace(cfg, budget_usd=10 * PAID_USD, max_concurrency=1)
+    for _ in range(3):
+        with pytest.raises(LLMStoppedError, match=r"US\$ 0\.00\d+ spent"):
+            make_client(tight, tmp_path / "cache", ledger=ledger).ask(questions(50))
+    assert 5 <= len(server.asked) <= 10
+    client = make_client(replace(tight, budget_usd=20 * PAID_USD), tmp_path / "cache", ledger=ledger)
+    with pytest.raises(LLMStoppedError):
+        client.ask(questions(50))
+    assert 15 <= len(server.asked) <= 20 and client.budget.spent_usd == pytest.approx(len(server.asked) * PAID_USD)
+
+
+def test_request_under_way_when_a_process_was_killed_counts_with_its_highest_cost(tmp_path):
+    ledger = tmp_path / "spending.jsonl"
+    killed = Budget(1.0, ledger)
+    asyncio.run(killed.reserve(0.25))
+    assert Budget(1.0, ledger).spent_usd == pytest.approx(0.25)
+    killed.settle(0.25, 0.25, 0.1)
+    with ledger.open("a") as file:
+        file.write('\n{"usd": 0.7')  # the kill cut the line
+    resumed = Budget(1.0, ledger)
+    assert resumed.spent_usd == pytest.approx(0.1)
+    asyncio.run(resumed.reserve(0.3))
+    assert Budget(1.0, ledger).spent_usd == pytest.approx(0.4), "a line after the cut one counts"
 
 
 def test_budget_without_prices_is_refused(cfg):

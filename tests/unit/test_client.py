@@ -401,12 +401,12 @@ def test_loopback_is_not_sent_through_a_proxy_of_the_environment(server, cfg, tm
 
 
 def test_answer_survives_json_under_the_stored_keys():
-    answer = ModelAnswer("t", "sad", "", (0.25, 0.75), 1, 2, 0.5, 3, 2, "schema", 4)
+    answer = ModelAnswer("t", "sad", "", (0.25, 0.75), 1, 2, 0.5, 3, 2, "schema", 4, True)
     stored = answer.to_json()
     assert ModelAnswer.from_json(json.loads(json.dumps(stored))) == answer
     assert list(stored) == [
         "text", "label", "reason", "probabilities", "tokens_in", "tokens_out", "latency_s", "requests", "retries",
-        "way", "tokens_audio",
+        "way", "tokens_audio", "usage_estimated",
     ]  # fmt: skip
     assert stored["way"] == "schema"
 

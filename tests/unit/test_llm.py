@@ -15,7 +15,7 @@ import soundfile
 
 from ser_bench import predictions as stored_predictions
 from ser_bench.config import Config, LlmConfig, TrainerConfig
-from ser_bench.errors import ConfigError, LLMError
+from ser_bench.errors import ConfigError, LLMError, LLMStoppedError
 from ser_bench.features.prosody import NO_PROSODY, Pitch, Prosody
 from ser_bench.predictors.llm.llm import SETTINGS_FILE, Llm
 from ser_bench.predictors.llm.parsing.answer import stated_reason
@@ -365,6 +365,35 @@ def test_dry_run_needs_no_key_and_sends_no_request(server, cfg, tmp_path, monkey
 def test_budget_without_prices_stops_before_anything_is_transcribed(cfg, tmp_path):
     with pytest.raises(ConfigError, match=r"llm\.price_in_usd"):
         build(with_llm(cfg, budget_usd=1.0, price_in_usd=0.0, price_out_usd=0.0), tmp_path).fit((), ())
+
+
+def test_budget_of_a_resumed_run_holds_what_it_spent_before(server, cfg, tmp_path):
+    tight = with_llm(cfg, budget_usd=0.004, max_concurrency=1)
+    for _ in range(3):
+        with pytest.raises(LLMStoppedError):
+            build(tight, tmp_path).predict(clean_rows(CLIPS))
+    assert 5 < len(server.asked) < 12
+    asked = len(server.asked)
+    model = build(with_llm(cfg, budget_usd=1.0), tmp_path)
+    model.predict(clean_rows(CLIPS))
+    facts = model.facts()
+    assert facts["llm/spent_usd"] == pytest.approx(24 * 0.00035)
+    assert facts["llm/paid_usd"] == pytest.approx((24 - asked) * 0.00035)
+    # A restored predictor is another use, and never writes into the stored run.
+    folder = tmp_path / "stored"
+    folder.mkdir()
+    model.save(folder)
+    files = sorted(folder.iterdir())
+    Llm.load(folder, with_llm(tight, seed=1), LABELS, Inputs()).predict(clean_rows(list(CLIPS)[:2]))
+    assert sorted(folder.iterdir()) == files
+
+
+def test_cost_that_is_only_bounded_is_counted_and_said(server, cfg, tmp_path, caplog):
+    server.queue.extend([fake.with_usage(fake.label("sad"), None)] * 2)
+    model = build(with_llm(cfg, max_concurrency=1), tmp_path)
+    with caplog.at_level(logging.WARNING):
+        model.predict(clean_rows(list(CLIPS)[:4]))
+    assert model.facts()["llm/usage_estimated"] == 2 and "2 of 4" in caplog.text
 
 
 def test_missing_key_stops_before_anything_is_transcribed(cfg, tmp_path, monkeypatch):

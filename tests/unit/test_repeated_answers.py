@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ser_bench.config import LlmConfig
@@ -36,6 +38,11 @@ def test_draws_without_a_label_do_not_count():
     assert merged.label == "sad" and merged.probabilities == pytest.approx((1 / 6, 1 / 6, 4 / 6), abs=1e-5)
     none = merge_answers([draw("", "refusal"), draw("", "bad_json")], LABELS)
     assert (none.label, none.reason, none.probabilities, none.requests) == ("", "refusal", None, 4)
+
+
+def test_an_estimated_cost_of_one_draw_makes_the_sum_an_estimate():
+    assert merge_answers([draw("sad"), replace(draw("sad"), usage_estimated=True)], LABELS).usage_estimated
+    assert not merge_answers([draw("sad"), draw("sad")], LABELS).usage_estimated
 
 
 def test_a_failed_draw_is_not_absorbed_by_the_others():

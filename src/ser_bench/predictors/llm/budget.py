@@ -1,13 +1,21 @@
-"""The cost of requests and the budget that limits it: prices, costs, and money reserved before a request is sent."""
+"""The cost of requests and the budget that limits it: prices, costs, and money reserved before a request is sent.
+
+A budget is that of a run. What the run spent is written to a file in its work folder, the ledger, so that it still
+counts when the run is stopped and started again.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import math
+from pathlib import Path
 
 from ser_bench.config import LlmConfig
-from ser_bench.errors import ConfigError, LLMStoppedError
+from ser_bench.errors import ConfigError, LLMError, LLMStoppedError
 from ser_bench.predictors.llm.parsing.answer import ModelAnswer, TokenUsage
 
+LEDGER_FILE = "llm_spending.jsonl"
 POLL_S = 0.02
 
 
@@ -43,38 +51,90 @@ def cost_usd(answer: ModelAnswer, cfg: LlmConfig) -> float:
 class Budget:
     """The money of one run: spent, and reserved for requests that are under way.
 
+    Some endpoints ignore `max_tokens`, so that a request costs more than the most that it should. From then on, every
+    request is reserved with the largest such excess so far, as a factor.
+
     Args:
         limit_usd: US dollars; None: no limit.
+        ledger: file in which spending is noted; what it holds counts as spent. None: nothing is noted.
 
     Attributes:
-        spent_usd: cost of the requests that ended. A request without an answer counts with the most that it can cost,
-            because the endpoint may charge for an answer that never arrived.
+        spent_usd: cost of the requests that ended, also in earlier processes of the run. A request without an answer
+            counts with the most that it can cost, because the endpoint may charge for an answer that never arrived.
         reserved_usd: the most that requests under way can cost.
     """
 
-    def __init__(self, limit_usd: float | None) -> None:
+    def __init__(self, limit_usd: float | None, ledger: Path | None = None) -> None:
         self._limit_usd = limit_usd
-        self.spent_usd = 0.0
+        self._ledger = ledger
+        self._excess = 1.0
+        self.spent_usd = _noted_usd(ledger)
         self.reserved_usd = 0.0
 
-    async def reserve(self, most_usd: float) -> None:
+    async def reserve(self, most_usd: float) -> float:
         """Reserve the most that a request can cost. Wait for other requests to end if that may free enough money.
+
+        It is noted at once, so that it counts as spent if the process is killed before the answer arrives.
+
+        Args:
+            most_usd: the most that the request should cost.
+
+        Returns:
+            What was reserved; `settle` needs it.
 
         Raises:
             LLMStoppedError: if the request could exceed the budget.
+            LLMError: if the ledger cannot be written.
         """
-        while self._limit_usd is not None and self.spent_usd + self.reserved_usd + most_usd > self._limit_usd:
+        while self._limit_usd is not None and self._exceeds(most_usd * self._excess):
             if self.reserved_usd <= 0.0:
                 raise LLMStoppedError(
                     f"llm.budget_usd={self._limit_usd:g}: one more request could exceed it (US$ {self.spent_usd:.4f} "
-                    f"spent, at most {most_usd:.4f} for the next)"
+                    f"spent by this run, at most {most_usd * self._excess:.4f} for the next)"
                 )
             await asyncio.sleep(POLL_S)
-        self.reserved_usd += most_usd
+        reserved_usd = most_usd * self._excess
+        self.reserved_usd += reserved_usd
+        self._note(reserved_usd)
+        return reserved_usd
 
-    def settle(self, most_usd: float, paid_usd: float) -> None:
+    def settle(self, most_usd: float, reserved_usd: float, paid_usd: float) -> None:
         """Replace what was reserved for a request by what it cost."""
-        self.reserved_usd = max(0.0, self.reserved_usd - most_usd)
+        self.reserved_usd = max(0.0, self.reserved_usd - reserved_usd)
         if self.reserved_usd < 1e-12:  # a rounding error must not look like a request under way
             self.reserved_usd = 0.0
         self.spent_usd += paid_usd
+        if most_usd > 0:
+            self._excess = max(self._excess, paid_usd / most_usd)
+        self._note(paid_usd - reserved_usd)
+
+    def _exceeds(self, more_usd: float) -> bool:
+        assert self._limit_usd is not None
+        return self.spent_usd + self.reserved_usd + more_usd > self._limit_usd
+
+    def _note(self, usd: float) -> None:
+        """Append a change of what was spent; the line break comes first, because a kill may have cut the last line."""
+        if self._ledger is None or usd == 0.0:
+            return
+        try:
+            with self._ledger.open("a", encoding="utf-8") as file:
+                file.write("\n" + json.dumps({"usd": usd}))
+        except OSError as error:
+            raise LLMError(
+                f"{self._ledger}: cannot note what the run spends ({error.strerror}), so its budget could not be kept. "
+                "Free some space, or choose another tracking.dir"
+            ) from error
+
+
+def _noted_usd(ledger: Path | None) -> float:
+    """Return the sum of a ledger, US dollars; lines that a kill cut are left out."""
+    if ledger is None or not ledger.exists():
+        return 0.0
+    total = 0.0
+    for line in ledger.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            usd = float(json.loads(line)["usd"])
+        except (ValueError, TypeError, KeyError):
+            continue
+        total += usd if math.isfinite(usd) else 0.0
+    return max(0.0, total)

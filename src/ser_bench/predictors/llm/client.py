@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -87,6 +88,7 @@ class LlmClient:
         prompt_digest: digest of the prompt's wording; part of the cache keys.
         open_endpoint: provides the endpoint; called only if something has to be asked.
         with_reason: True if the prompt asks for a reason as well.
+        ledger: file in which the run notes what it spends; None: the budget is that of this client.
 
     Attributes:
         counts: what the last call of `ask` took.
@@ -103,6 +105,7 @@ class LlmClient:
         prompt_digest: str,
         open_endpoint: Callable[[], AbstractContextManager[Endpoint]],
         with_reason: bool = False,
+        ledger: Path | None = None,
     ) -> None:
         self._cfg = cfg
         self._labels = tuple(labels)
@@ -115,7 +118,7 @@ class LlmClient:
         self._answers: dict[str, ModelAnswer] = {}
         self._failed_in_a_row = 0
         self._stopped = False
-        self.budget = Budget(cfg.budget_usd)
+        self.budget = Budget(cfg.budget_usd, ledger)
         self.counter: TokenCounter = token_counter(cfg.model)
         self.counts = RequestCounts()
 
@@ -163,7 +166,7 @@ class LlmClient:
     def _summary(self, total: int) -> str:
         answered = sum(not answer.failed for answer in self._answers.values())
         fate = "are kept" if self._cfg.cache is CacheMode.readwrite else "are lost, because llm.cache stores nothing"
-        return f"{answered} of {total} clips were answered (US$ {self.counts.paid_usd:.4f} in this run) and {fate}"
+        return f"{answered} of {total} clips were answered (US$ {self.counts.paid_usd:.4f} by this command) and {fate}"
 
     def _read_cache(self, questions: Mapping[str, Question]) -> dict[str, ModelAnswer]:
         """Return key → answer for the questions, given by their keys, whose answer is stored."""

@@ -20,7 +20,7 @@ from ser_bench.config import Config, ModelConfig, cache_dir
 from ser_bench.errors import ConfigError
 from ser_bench.predictors.capabilities import HasPrompt
 from ser_bench.predictors.llm import llm_predictions
-from ser_bench.predictors.llm.budget import check_prices, cost_usd
+from ser_bench.predictors.llm.budget import LEDGER_FILE, check_prices, cost_usd
 from ser_bench.predictors.llm.clip_subset import subset
 from ser_bench.predictors.llm.cost_estimate import CostEstimate, context_tokens, estimate_cost, token_counter
 from ser_bench.predictors.llm.local_server import CONTEXT_TOKENS
@@ -64,6 +64,7 @@ class Llm(HasPrompt):
         self._prompt = prompt_template.load(cfg.llm.prompt)
         self._prompt_data = PromptData()
         self._facts: dict[str, float] = {}
+        self._ledger: Path | None = work_dir / LEDGER_FILE
 
     @classmethod
     def load(cls, folder: Path, cfg: Config, labels: tuple[str, ...], inputs: Inputs) -> Self:
@@ -79,6 +80,7 @@ class Llm(HasPrompt):
                 f"not {', '.join(labels)}; choose a run with these labels"
             )
         predictor = cls(cfg, labels, inputs, folder, lambda epoch, values: None)
+        predictor._ledger = None  # the folder is part of a stored run
         predictor._prompt = prompt_template.Prompt(**stored["prompt"])
         if "brief" in stored:  # runs of older versions have none
             predictor._prompt_data = PromptData.from_json(stored["brief"])
@@ -138,7 +140,7 @@ class Llm(HasPrompt):
         clips = self._chosen(rows)
         rows = [row for row in rows if row.clip_id in clips]
         answers, source, counts = self._answers(list(clips))
-        self._facts = llm_predictions.logged_figures(
+        self._facts |= llm_predictions.logged_figures(
             list(answers.values()), source, counts, self._labels, self._cfg.llm
         )
         return self._predictions(rows, answers, source)
@@ -150,7 +152,10 @@ class Llm(HasPrompt):
         return {"name": prompt.name, "messages": messages, "digest": prompt.digest, "version": prompt.version}
 
     def facts(self) -> Mapping[str, float]:
-        """Return the metrics of the last `predict`, as `llm_predictions.logged_figures` describes them."""
+        """Return the metrics of the last `predict`, as `llm_predictions.logged_figures` describes them.
+
+        In addition, `llm/spent_usd` is what the run has spent with all its starts, lost answers at their highest cost.
+        """
         return self._facts
 
     def _chosen(self, rows: Sequence[Row]) -> dict[str, Clip]:
@@ -178,6 +183,7 @@ class Llm(HasPrompt):
             self._prompt.digest,
             lambda: endpoint.open_endpoint(llm, self._cfg.trainer.threads, context),
             with_reason,
+            self._ledger,
         )
 
     def _answers(self, clip_ids: Sequence[str]) -> tuple[dict[str, ModelAnswer], str, RequestCounts]:
@@ -195,6 +201,8 @@ class Llm(HasPrompt):
             source = llm_predictions.SAMPLES
         elif source != llm_predictions.LOGPROBS:
             llm_predictions.warn_of_one_hot(answers)
+        llm_predictions.warn_of_estimated_cost(answers, self._cfg.llm)
+        self._facts = {"llm/spent_usd": client.budget.spent_usd}
         return dict(zip(clip_ids, answers, strict=True)), source, counts
 
     def _predictions(self, rows: Sequence[Row], answers: Mapping[str, ModelAnswer], source: str) -> Predictions:

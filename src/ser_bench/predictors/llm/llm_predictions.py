@@ -42,6 +42,18 @@ def warn_of_one_hot(answers: Sequence[ModelAnswer]) -> None:
         )
 
 
+def warn_of_estimated_cost(answers: Sequence[ModelAnswer], cfg: LlmConfig) -> None:
+    """Log a warning if answers cost money and the endpoint did not report for how many tokens."""
+    estimated = sum(answer.usage_estimated and cost_usd(answer, cfg) > 0 for answer in answers)
+    if estimated:
+        log.warning(
+            "warning  the endpoint reports no usable token counts for %d of %d answers: they count with the most that "
+            "they can cost",
+            estimated,
+            len(answers),
+        )
+
+
 def probability_matrix(answers: Sequence[ModelAnswer], labels: Sequence[str], source: str) -> FloatArray:
     """Return [N, C] probabilities whose rows sum to 1; uniform for answers without a label."""
     out = np.full((len(answers), len(labels)), 1.0 / len(labels), dtype=np.float32)
@@ -64,6 +76,7 @@ def logged_figures(
     - `cached`: clips whose answer came from the cache, without a request.
     - `requests`: HTTP requests of this run; `retried`: how many of these were retries.
     - `tokens_in`, `tokens_out`, `cost_usd`: of all answers, whenever they were given; `paid_usd`: paid by this run.
+    - `usage_estimated`: answers whose tokens are upper bounds, because the endpoint reported no usable counts.
     - `without_probabilities`: labelled answers without probabilities.
     - `argmax_differs`: answers whose label is not the most probable one.
     - `answer_share/<label>`: share of the clips that got this answer.
@@ -85,6 +98,7 @@ def logged_figures(
         "tokens_out": sum(answer.tokens_out for answer in answers),
         "cost_usd": sum(cost_usd(answer, cfg) for answer in answers),
         "paid_usd": counts.paid_usd,
+        "usage_estimated": sum(answer.usage_estimated for answer in answers),
         "without_probabilities": sum(answer.probabilities is None for answer in labelled),
         "argmax_differs": sum(
             a.probabilities is not None and labels[int(np.argmax(a.probabilities))] != a.label for a in labelled

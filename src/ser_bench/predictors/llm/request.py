@@ -130,13 +130,13 @@ class RequestSender:
         self._deadline = time.monotonic() + self._cfg.deadline_s
         self.requests = self.retries = 0
 
-    async def send(self, body: dict[str, Any], tokens: int, most_usd: float) -> dict[str, Any]:
+    async def send(self, body: dict[str, Any], tokens: int, most: TokenUsage) -> dict[str, Any]:
         """Return the completion.
 
         Args:
             body: arguments of the client's `create`.
             tokens: of prompt and answer, for the rate limiter.
-            most_usd: the most that one request can cost, US dollars.
+            most: the most tokens for which one request can be charged.
 
         Raises:
             openai.APIError: after all retries, or if repeating does not help.
@@ -146,7 +146,7 @@ class RequestSender:
         retry = 0
         while True:
             try:
-                return await self._send_once(body, tokens, most_usd)
+                return await self._send_once(body, tokens, most)
             except openai.APIError as error:
                 wait_s = self._wait_s(error, retry + 1)
                 if wait_s is None:
@@ -155,9 +155,10 @@ class RequestSender:
             retry += 1
             self.retries += 1
 
-    async def _send_once(self, body: dict[str, Any], tokens: int, most_usd: float) -> dict[str, Any]:
+    async def _send_once(self, body: dict[str, Any], tokens: int, most: TokenUsage) -> dict[str, Any]:
         await self._rate_limiter.wait_turn(tokens)
-        await self._budget.reserve(most_usd)
+        most_usd = price_usd(most, self._cfg)
+        reserved_usd = await self._budget.reserve(most_usd)
         paid_usd = most_usd  # unless an answer or a refusal arrives: a lost answer may have been charged
         try:
             self.requests += 1
@@ -167,7 +168,7 @@ class RequestSender:
             completion = read_body(raw.text)
             if isinstance(completion, ErrorReply):
                 raise NoCompletionError(completion, raw.http_response)
-            paid_usd = price_usd(answers.token_usage(completion), self._cfg)
+            paid_usd = price_usd(answers.token_usage(completion, most)[0], self._cfg)
             return completion
         except NoCompletionError:
             raise  # it arrived with HTTP 200, so it may have been charged
@@ -178,7 +179,7 @@ class RequestSender:
         except TimeoutError:  # for the whole response; the client's own timeout restarts with every part of it
             raise openai.APITimeoutError(cast("Any", None)) from None  # the argument is a request, which is not read
         finally:
-            self._budget.settle(most_usd, paid_usd)
+            self._budget.settle(most_usd, reserved_usd, paid_usd)
 
     def _wait_s(self, error: openai.APIError, retry: int) -> float | None:
         """Return the seconds before the request is repeated, or None if it must not be.
@@ -207,14 +208,15 @@ async def _answer(context: RequestContext, question: Question, sender: RequestSe
     while True:
         body = parameters | request_body.content(response_format, question, labels, context.with_reason)
         try:
-            completion = await sender.send(body, *_size(context, question, body))
+            tokens, most = _size(context, question, body)
+            completion = await sender.send(body, tokens, most)
         except openai.APIStatusError as error:
             following = request_body.next_format(response_format, context.cfg, error)
             if following is None:
                 raise
             response_format = context.fall_back(response_format, following)
             continue
-        answer = answers.read(completion, labels, response_format, context.with_reason)
+        answer = answers.read(completion, labels, most, response_format, context.with_reason)
         logprobs = int(parameters.get("top_logprobs", 0))
         if answer.probabilities or not answer.label or not 0 < logprobs < endpoint.most_logprobs:
             return answer
@@ -226,12 +228,12 @@ def _may_pass(error: openai.APIError) -> bool:
     return openai_client.is_transient(error) or (isinstance(error, NoCompletionError) and error.status_code == 200)
 
 
-def _size(context: RequestContext, question: Question, body: dict[str, Any]) -> tuple[int, float]:
-    """Return (tokens of prompt and answer for the rate limiter, US dollars that the request can cost at most)."""
+def _size(context: RequestContext, question: Question, body: dict[str, Any]) -> tuple[int, TokenUsage]:
+    """Return (tokens of prompt and answer for the rate limiter, tokens for which the request can be charged at most)."""
     schema, answer_tokens = response_format_text(body.get("response_format")), body["max_tokens"]
     audio = AUDIO_MARGIN * audio_tokens(question)
     most = TokenUsage(context.counter.at_most(question, schema) + audio, answer_tokens, audio)
-    return context.counter.count(question, schema) + answer_tokens, price_usd(most, context.cfg)
+    return context.counter.count(question, schema) + answer_tokens, most
 
 
 def _failure(error: openai.APIError, context: RequestContext) -> ModelAnswer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ser_bench.predictors.llm.parsing.completion import first_choice, is_filtered, text_of
@@ -22,6 +22,8 @@ FAILED = "failed"
 REASON_FIELD = "reason"
 OPENING = f'{{"{FIELD}":"'
 """Start of every answer. A server that can continue a message of the assistant receives it."""
+MOST_TOKENS = 10**9
+"""No request has more tokens; a larger count is an error of the endpoint."""
 FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
 
 GRAMMAR, JSON_SCHEMA, JSON_MODE, FREE_TEXT = "grammar", "schema", "json", "text"
@@ -30,7 +32,7 @@ GRAMMAR, JSON_SCHEMA, JSON_MODE, FREE_TEXT = "grammar", "schema", "json", "text"
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """Tokens of a completion as the endpoint counts them; 0 if it does not.
+    """Tokens of a completion, as the endpoint counts them or at most.
 
     Attributes:
         prompt: tokens of the prompt, including those of audio.
@@ -59,6 +61,7 @@ class ModelAnswer:
         retries: how many of these were retries.
         response_format: the response format that constrained it; "" for a failure, and for answers of older versions.
         tokens_audio: tokens of audio in the prompt.
+        usage_estimated: True if tokens are upper bounds, because the endpoint reported no usable counts.
         cause: cause of a failure in one or two words, such as "HTTP 429" or "timeout"; else "".
     """
 
@@ -73,6 +76,7 @@ class ModelAnswer:
     retries: int = 0
     response_format: str = ""
     tokens_audio: int = 0
+    usage_estimated: bool = False
     cause: str = ""
 
     @property
@@ -98,7 +102,11 @@ class ModelAnswer:
 
 
 def read(
-    completion: dict[str, Any], labels: Sequence[str], response_format: str = JSON_SCHEMA, with_reason: bool = False
+    completion: dict[str, Any],
+    labels: Sequence[str],
+    most: TokenUsage,
+    response_format: str = JSON_SCHEMA,
+    with_reason: bool = False,
 ) -> ModelAnswer:
     """Return the answer in a chat completion. Nothing that a model or a server may write raises an error.
 
@@ -106,14 +114,17 @@ def read(
         completion: a chat completion, as `completion.read_body` returns it; any part but the first choice may be
             missing or malformed.
         labels: the possible labels.
+        most: upper bounds on its tokens, used where it reports none.
         response_format: what constrained the answer; under `GRAMMAR` the server continued `OPENING`.
         with_reason: True if the prompt asks for a reason as well.
     """
-    usage, choice = token_usage(completion), first_choice(completion) or {}
+    choice = first_choice(completion) or {}
+    usage, is_estimated = token_usage(completion, most)
     common: dict[str, Any] = {
         "tokens_in": usage.prompt,
         "tokens_out": usage.answer,
         "tokens_audio": usage.audio,
+        "usage_estimated": is_estimated,
         "response_format": response_format,
     }
     opening = OPENING if response_format == GRAMMAR else ""
@@ -133,13 +144,28 @@ def read(
     return ModelAnswer(text, label, reason, None if probabilities is None else tuple(probabilities), **common)
 
 
-def token_usage(completion: dict[str, Any]) -> TokenUsage:
-    """Return the tokens that a chat completion reports."""
+def token_usage(completion: dict[str, Any], most: TokenUsage) -> tuple[TokenUsage, bool]:
+    """Return the tokens that a completion is charged for, and True if a missing or impossible count was replaced.
+
+    An unknown count is the most that it can be, so that the cost is never too low. Some endpoints leave hidden tokens
+    of thinking out of `completion_tokens` but not out of `total_tokens`.
+
+    Args:
+        completion: a chat completion.
+        most: upper bounds.
+    """
     usage = completion.get("usage")
     details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
-    return TokenUsage(
-        _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), _count(details, "audio_tokens")
-    )
+    prompt, answer = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    total, audio = _count(usage, "total_tokens"), _count(details, "audio_tokens")
+    has_text = bool(text_of(first_choice(completion) or {}))
+    if answer == 0 and has_text:
+        answer = None
+    if prompt and answer is not None and total is not None:
+        answer = max(answer, total - prompt)
+    known = TokenUsage(prompt or most.prompt, most.answer if answer is None else answer, audio or most.audio)
+    is_estimated = not prompt or answer is None or (not audio and most.audio > 0)
+    return replace(known, audio=min(known.audio, known.prompt)), is_estimated
 
 
 def parse(text: str, labels: Sequence[str], with_reason: bool = False) -> tuple[str, str]:
@@ -213,6 +239,9 @@ def _bytes(token: dict[str, Any]) -> bytes:
     return bytes(raw) if raw is not None else str(token["token"]).encode()
 
 
-def _count(usage: Any, name: str) -> int:
+def _count(usage: Any, name: str) -> int | None:
+    """Return a count of tokens, or None if it is missing or impossible."""
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) else 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_TOKENS:
+        return None
+    return int(value) if value == int(value) else None

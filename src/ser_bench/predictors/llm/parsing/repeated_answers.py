@@ -51,6 +51,7 @@ def merge_answers(draws: Sequence[ModelAnswer], labels: Sequence[str]) -> ModelA
         tokens_in=sum(answer.tokens_in for answer in draws),
         tokens_out=sum(answer.tokens_out for answer in draws),
         tokens_audio=sum(answer.tokens_audio for answer in draws),
+        usage_estimated=any(answer.usage_estimated for answer in draws),
         latency_s=sum(answer.latency_s for answer in draws),
         requests=sum(answer.requests for answer in draws),
         retries=sum(answer.retries for answer in draws),
