@@ -57,6 +57,10 @@ class RunNotFoundError(TrackingError):
     """No stored run matches a request."""
 
 
+class ArtifactError(TrackingError):
+    """A file of a stored run is missing or damaged."""
+
+
 class NotComparableError(SerBenchError):
     """Runs were not measured on the same clips, or not with the same labels."""
 

@@ -143,6 +143,24 @@ def is_pickle(content: bytes) -> bool:
 
 
 @each
+@pytest.mark.parametrize("damage", ["truncated", "empty", "list", "missing"])
+def test_damaged_files_are_named_in_one_line(
+    name: str, damage: str, fitted: Callable[[str], Case], tmp_path: Path
+) -> None:
+    case = fitted(name)
+    case.predictor.save(tmp_path)
+    for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
+        content = path.read_bytes()
+        path.unlink()
+        if damage != "missing":
+            path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "list": b"[1, 2]"}[damage])
+        with pytest.raises(SerBenchError, match=rf"{tmp_path}.*(force=true|labels)") as caught:
+            predictors.load(tmp_path, case.cfg, LABELS, FakeInputs())
+        assert "\n" not in str(caught.value)
+        path.write_bytes(content)
+
+
+@each
 def test_other_labels_are_refused(name: str, fitted: Callable[[str], Case], tmp_path: Path) -> None:
     case = fitted(name)
     case.predictor.save(tmp_path)

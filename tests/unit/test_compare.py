@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from ser_bench.comparison import report_tables, run_groups
+from ser_bench import tracking
+from ser_bench.comparison import fold_pooling, paired, report_tables, run_groups
 from ser_bench.comparison.paired import compare
 from ser_bench.comparison.run_groups import group_runs, latest_comparable
-from ser_bench.errors import NotComparableError, RunNotFoundError
+from ser_bench.errors import ArtifactError, NotComparableError, RunNotFoundError
 from ser_bench.evaluation import metrics
 from ser_bench.tracking import StoredRun
 from ser_bench.types import Clip
@@ -188,3 +189,22 @@ def test_the_latest_of_each_model_with_its_folds_and_seeds(tmp_path: Path) -> No
     elsewhere = replace(store(tmp_path, "llm", p, CLIPS, start_time=3), tags=llm.tags | {"partition": "another"})
     chosen = latest_comparable([old, *new, llm, shuffled, elsewhere])
     assert {run.run_id for run in chosen} == {run.run_id for run in [*new, llm]}
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1 half", None], ids=["empty", "truncated", "missing"])
+def test_a_damaged_run_is_left_out_with_its_name_and_the_others_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes | None
+) -> None:
+    runs = [store(tmp_path, model, predict(CLIPS, 0.5, i), CLIPS) for i, model in enumerate(("cnn", "llm", "crnn"))]
+    file = runs[1].artifact("predictions.parquet")
+    file.unlink()
+    if damage is not None:
+        file.write_bytes(damage)
+    with pytest.raises(ArtifactError, match=str(file)):
+        compare(runs)
+    monkeypatch.setattr(tracking, "search", lambda *_, **__: runs)
+    comparison, refused = paired.comparisons_of_sweep(runs[0].tracking, "parent")
+    assert isinstance(comparison, paired.Comparison) and isinstance(refused, NotComparableError)
+    assert [result.name for result in comparison.results] == ["cnn", "crnn"]
+    assert str(file) in str(refused) and runs[1].run_id in str(refused) and "left out" in str(refused)
+    assert fold_pooling.readable_runs(runs)[0] == [runs[0], runs[2]]

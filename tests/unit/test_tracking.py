@@ -15,11 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ser_bench import redaction, tracking
 from ser_bench.config import Config, TrackingConfig
-from ser_bench.errors import InterruptedRunError, RunNotFoundError, TrackingError
+from ser_bench.errors import ArtifactError, InterruptedRunError, RunNotFoundError, TrackingError
 from ser_bench.predictors import HasNetwork
 from ser_bench.tracking import mlflow_store, run_description
 from ser_bench.tracking.run_writer import rounded
@@ -223,6 +224,45 @@ def test_what_is_read_back_is_what_was_logged(cfg, key):
     assert list(run.frame()["speaker"]) == [corpus.by_id[row.clip_id].speaker for row in split.test]
     with pytest.raises(TrackingError, match=r"has no artifact predictor"):
         run.artifact("predictor")
+
+
+READERS = {
+    "predictions.parquet": [tracking.StoredRun.predictions, tracking.StoredRun.frame],
+    "split.json": [tracking.StoredRun.split],
+    "config.yaml": [tracking.StoredRun.config],
+    "clips.parquet": [tracking.stored_clips],
+}
+
+
+@pytest.fixture(scope="module")
+def stored(cfg) -> tracking.StoredRun:
+    """A run with all artifacts that are read back."""
+    corpus = make_corpus()
+    split = make_split(corpus)
+    with begin(cfg, "damaged") as active:
+        active.log_split(split)
+        active.log_predictions(make_predictions(split, corpus), corpus.by_id)
+        tracking.log_clips(cfg.tracking, active.run_id, corpus.clips)
+    return tracking.load_run(cfg.tracking, active.run_id)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "binary", "null", "other table"])
+@pytest.mark.parametrize("name", READERS)
+def test_a_damaged_artifact_is_named_in_one_line(stored, name, damage):
+    path = stored.artifact(name)
+    content = path.read_bytes()
+    if damage == "other table":
+        pd.DataFrame({"clip_id": ["a"]}).to_parquet(path)
+    else:
+        damaged = {"truncated": content[: len(content) // 2], "empty": b"", "binary": bytes(range(128, 256)) * 9}
+        path.write_bytes(damaged.get(damage, b"null"))
+    try:
+        for read in READERS[name]:
+            with pytest.raises(ArtifactError, match=rf"{path}: .*{stored.run_id}.*force=true") as caught:
+                read(stored)
+            assert "\n" not in str(caught.value)
+    finally:
+        path.write_bytes(content)
 
 
 @pytest.mark.parametrize("model", ["cnn", "llm", "fusion"])

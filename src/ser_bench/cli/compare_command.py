@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ser_bench import comparison, tracking
-from ser_bench.comparison import paired, run_groups
+from ser_bench.comparison import fold_pooling, paired, run_groups
 from ser_bench.comparison.claims import DEFAULT_FILE
 from ser_bench.config import compose
-from ser_bench.errors import ConfigError
+from ser_bench.errors import ConfigError, NotComparableError
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def run(selection: Selection, baseline: str | None, claimed: Path | None, out: P
     Raises:
         ConfigError: a tag is not of the form NAME=VALUE.
         RunNotFoundError: a run is not in the store.
+        ArtifactError: a run that was named has damaged predictions; one that was not named is left out with a message.
         NotComparableError: the runs were not measured on the same clips.
     """
     tags = dict(parse_tag(text) for text in selection.tags)
@@ -57,7 +58,10 @@ def run(selection: Selection, baseline: str | None, claimed: Path | None, out: P
         comparisons = paired.comparisons_of_sweep(cfg, parent, baseline, tags)
     else:
         runs = run_groups.select_runs(cfg, experiment, list(selection.run_ids), tags, selection.models)
-        comparisons = [paired.compare(runs, baseline)]
+        refused: list[NotComparableError] = []
+        if not selection.run_ids:  # runs that are named must be readable; of the latest, others are compared
+            runs, refused = fold_pooling.readable_runs(runs)
+        comparisons = [*([paired.compare(runs, baseline)] if runs or not refused else []), *refused]
     document = comparison.Report.of(comparison.REPORT_TITLE, comparisons, claimed or DEFAULT_FILE)
     print(comparison.all_as_text(comparisons))
     if not document.comparisons:

@@ -13,7 +13,7 @@ import pandas as pd
 from ser_bench import predictions as tables
 from ser_bench import tracking
 from ser_bench.comparison.run_groups import RunGroup
-from ser_bench.errors import NotComparableError, TrackingError
+from ser_bench.errors import ArtifactError, NotComparableError, TrackingError
 from ser_bench.tracking import StoredRun
 from ser_bench.types import CLEAN, Predictions
 
@@ -84,6 +84,22 @@ def _unchanged_table(run: StoredRun) -> pd.DataFrame:
     except TrackingError as error:
         raise NotComparableError(str(error)) from error
     return run.frame()
+
+
+def readable_runs(runs: Sequence[StoredRun]) -> tuple[list[StoredRun], list[NotComparableError]]:
+    """Return the runs whose predictions can be read, and one error for each other run, which names it.
+
+    A run whose table is damaged, missing or changed must not prevent the comparison of the others.
+    """
+    readable, refused = [], []
+    for run in runs:
+        try:
+            _unchanged_table(run)
+        except (ArtifactError, NotComparableError) as error:
+            refused.append(NotComparableError(f"a run is left out: {error}"))
+        else:
+            readable.append(run)
+    return readable, refused
 
 
 def _predictions(frame: pd.DataFrame, clip_ids: Sequence[str]) -> Predictions:

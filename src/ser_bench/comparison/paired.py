@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ser_bench import tracking
-from ser_bench.comparison.fold_pooling import common_folds, pool_folds
+from ser_bench.comparison.fold_pooling import common_folds, pool_folds, readable_runs
 from ser_bench.comparison.run_groups import RunGroup, group_runs, refuse_unequal
 from ser_bench.config import TrackingConfig
 from ser_bench.errors import NotComparableError, RunNotFoundError
@@ -133,10 +133,11 @@ def comparisons_of_sweep(
         tags: name → value that the runs must have.
 
     Returns:
-        Comparisons; in place of runs that cannot be compared, the error.
+        Comparisons; in place of runs that cannot be compared, or whose predictions are damaged, the error.
     """
     runs = [run for run in tracking.search(cfg, parent=parent) if run.status == "FINISHED"]
-    runs = [run for run in runs if all(run.tags.get(name) == value for name, value in (tags or {}).items())]
+    wanted = [run for run in runs if all(run.tags.get(name) == value for name, value in (tags or {}).items())]
+    runs, damaged = readable_runs(wanted)
     comparable: dict[tuple[str, ...], list[StoredRun]] = {}
     for run in runs:
         comparable.setdefault((run.tags["corpus"], run.tags["protocol"], run.tags["labels"]), []).append(run)
@@ -146,7 +147,7 @@ def comparisons_of_sweep(
             comparisons.append(compare(members, baseline))
         except NotComparableError as error:
             comparisons.append(error)
-    return comparisons
+    return [*comparisons, *damaged]
 
 
 def compare(runs: Sequence[StoredRun], baseline: str | None = None) -> Comparison:

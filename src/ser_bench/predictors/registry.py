@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from ser_bench.config import Config, ModelConfig
 from ser_bench.errors import ConfigError, SerBenchError
+from ser_bench.predictors.stored_model import reading
 from ser_bench.types import EpochLog, Inputs, Predictor
 
 _REGISTERED: dict[str, type] = {}
@@ -114,7 +115,9 @@ def load(folder: Path, cfg: Config, labels: tuple[str, ...], inputs: Inputs) -> 
     Raises:
         SerBenchError: the folder cannot be read, or holds another predictor or other labels.
     """
-    predictor: Predictor = predictor_class(cfg.model.name).load(folder, cfg, labels, inputs)
+    kind = predictor_class(cfg.model.name)
+    with reading(folder):
+        predictor: Predictor = kind.load(folder, cfg, labels, inputs)
     return predictor
 
 

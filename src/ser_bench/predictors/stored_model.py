@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ser_bench.errors import SerBenchError
+from ser_bench.errors import SerBenchError, one_line
+
+DAMAGE = (OSError, EOFError, ValueError, LookupError, RuntimeError, TypeError, AttributeError)
+"""What readers raise on damaged files: also on JSON of another type than expected, and on arrays of other shapes."""
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn the errors of unreadable or incomplete files into one that names the folder and what to do.
+    """Turn the errors of unreadable or incomplete files into one that names the path and what to do.
 
     Raises:
         SerBenchError: a file is missing, damaged, or lacks an entry.
@@ -22,8 +25,9 @@ def reading(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise SerBenchError(f"{path}: no readable stored model ({error}); train it again with force=true") from error
+    except (SafetensorError, *DAMAGE) as error:
+        reason = one_line(error)
+        raise SerBenchError(f"{path}: no readable stored model ({reason}); train it again with force=true") from error
 
 
 def read_description(path: Path, format_version: int) -> dict[str, Any]:
@@ -34,22 +38,20 @@ def read_description(path: Path, format_version: int) -> dict[str, Any]:
     """
     with reading(path.parent):
         description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if description.get("format") != format_version:
-        raise SerBenchError(
-            f"{path.parent}: stored in format {description.get('format')}, but this version reads {format_version}"
-        )
+        stored_format = description.get("format")
+    if stored_format != format_version:
+        raise SerBenchError(f"{path.parent}: stored in format {stored_format}, but this version reads {format_version}")
     return description
 
 
-def check_description(
-    description: Mapping[str, Any], folder: Path, predictor: str, labels: tuple[str, ...]
-) -> None:
+def check_description(description: Mapping[str, Any], folder: Path, predictor: str, labels: tuple[str, ...]) -> None:
     """Raise where the description is that of another predictor or of other labels.
 
     Raises:
         SerBenchError: the message names both.
     """
-    stored = tuple(description.get("labels", ()))
+    with reading(folder):
+        stored = tuple(description.get("labels", ()))
     if description.get("predictor") != predictor or stored != labels:
         raise SerBenchError(
             f"{folder}: holds {description.get('predictor')} for {', '.join(stored)}, not {predictor} for "

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from ser_bench.config import TrackingConfig
-from ser_bench.errors import TrackingError
+from ser_bench.errors import TrackingError, one_line
 from ser_bench.tracking.run_writer import log_metrics, log_tags, log_text, log_written_file
 from ser_bench.tracking.stored_runs import StoredRun
-from ser_bench.types import Clip
+from ser_bench.types import Clip, Row
 
-CLIPS_FILE = "clips.parquet"
+CLIPS_FILE, FIT_ROWS_FILE = "clips.parquet", "fit_rows.json"
 CLIP_COLUMNS = ("emotion", "speaker", "sentence", "intensity", "sex", "duration_s", "digest")
 
 
@@ -30,15 +31,49 @@ def log_clips(cfg: TrackingConfig, run_id: str, clips: Sequence[Clip]) -> None:
 
 
 def stored_clips(stored: StoredRun) -> dict[str, Clip] | None:
-    """Return the table of clips by id, without paths; None if the run is older than these tables."""
+    """Return the table of clips by id, without paths; None if the run is older than these tables.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
     try:
-        path = stored.artifact(CLIPS_FILE)
+        stored.artifact(CLIPS_FILE)
     except TrackingError:
         return None  # an unreachable server has raised this error earlier, when the run was looked up
-    frame = pd.read_parquet(path)
-    columns = {column: frame[column].tolist() for column in ("clip_id", *CLIP_COLUMNS)}
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    return {row["clip_id"]: Clip(id=row.pop("clip_id"), path=Path(), **row) for row in rows}
+    with stored.reading(CLIPS_FILE) as path:
+        frame = pd.read_parquet(path)
+        columns = {column: frame[column].tolist() for column in ("clip_id", *CLIP_COLUMNS)}
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return {row["clip_id"]: Clip(id=row.pop("clip_id"), path=Path(), **row) for row in rows}
+
+
+def log_fit_rows(cfg: TrackingConfig, run_id: str, rows: Collection[Row]) -> None:
+    """Log the rows whose labels or votes were read while the predictor was fitted, as `fit_rows.json`.
+
+    Raises:
+        TrackingError: the store cannot be written.
+    """
+    log_text(cfg, run_id, fit_rows_json(rows), FIT_ROWS_FILE)
+
+
+def fit_rows_json(rows: Collection[Row]) -> str:
+    """Return the content of `fit_rows.json`."""
+    return json.dumps({"labels_read": sorted(rows)}, ensure_ascii=False)
+
+
+def stored_fit_rows(stored: StoredRun) -> frozenset[Row] | None:
+    """Return the rows of `fit_rows.json`; None if the run is older than this file.
+
+    Raises:
+        TrackingError: the file is damaged.
+    """
+    path = stored.artifact("") / FIT_ROWS_FILE
+    if not path.exists():
+        return None
+    try:
+        return frozenset(Row(*row) for row in json.loads(path.read_text(encoding="utf-8"))["labels_read"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrackingError(f"{path}: not readable ({one_line(error)}); run again with force=true") from error
 
 
 def log_audit(

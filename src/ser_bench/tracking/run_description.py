@@ -107,7 +107,20 @@ def code_version(root: Path = PROJECT_ROOT) -> dict[str, str]:
 
 def params(cfg: Config) -> dict[str, str]:
     """Return the composed configuration as one redacted parameter per leaf ("features.pitch.floor_hz")."""
-    return {name: redact(_text(value)) for name, value in _leaves(to_plain(cfg))}
+    return {name: redact(_text(value)) for name, value in flattened(to_plain(cfg)).items()}
+
+
+def flattened(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested mappings by their dotted names.
+
+    >>> flattened({"features": {"pitch": {"floor_hz": 75.0}}, "seed": 0})
+    {'features.pitch.floor_hz': 75.0, 'seed': 0}
+    """
+    leaves: dict[str, Any] = {}
+    for name, value in node.items():
+        path = f"{prefix}{name}"
+        leaves |= flattened(value, path + ".") if isinstance(value, Mapping) else {path: value}
+    return leaves
 
 
 def config_yaml(cfg: Config) -> str:
@@ -163,14 +176,6 @@ def inputs(corpus: Corpus, split: Split) -> list[DatasetInput]:
 
 def _profile(rows: Sequence[Row]) -> dict[str, Any]:
     return {"rows": len(rows), "clips": len({row.clip_id for row in rows})}
-
-
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    leaves: list[tuple[str, Any]] = []
-    for name, value in node.items():
-        path = f"{prefix}{name}"
-        leaves += _leaves(value, path + ".") if isinstance(value, Mapping) else [(path, value)]
-    return leaves
 
 
 def _text(value: Any) -> str:

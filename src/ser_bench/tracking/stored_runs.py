@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from ser_bench import predictions as tables
 from ser_bench.config import Config, TrackingConfig, model_schemas, to_config
-from ser_bench.errors import RunNotFoundError, TrackingError
+from ser_bench.errors import ArtifactError, RunNotFoundError, SerBenchError, one_line
+from ser_bench.tracking import run_description
 from ser_bench.tracking.mlflow_store import client, errors
 from ser_bench.tracking.sweep_run import ADOPTED, PARENT_TAG
 from ser_bench.types import Predictions, Row, Split
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 FULL_RUN_ID = 32
 """Hexadecimal digits of MLflow's run ids."""
 RUNS_PER_PAGE = 1000
+PREDICTIONS_FILE = "predictions.parquet"
 FAILED_REQUESTS = "llm/failed"
 """Metric: how many clips have no answer because their request failed."""
 
@@ -63,7 +66,8 @@ class StoredRun:
         """Return the local path of an artifact (file or folder); artifacts of a server are downloaded first.
 
         Raises:
-            TrackingError: the run has no such artifact, or the server cannot deliver it.
+            ArtifactError: the run has no such artifact.
+            TrackingError: the server cannot deliver it.
         """
         uri = urlparse(self.artifact_uri)
         if uri.scheme in ("", "file"):
@@ -72,22 +76,58 @@ class StoredRun:
             with errors(self.tracking):
                 found = Path(client(self.tracking).download_artifacts(self.run_id, path, self._scratch.name))
         if not found.exists():
-            raise TrackingError(f"run {self.run_id} ({self.name}, {self.status}) has no artifact {path}: {found}")
+            raise ArtifactError(f"run {self.run_id} ({self.name}, {self.status}) has no artifact {path}: {found}")
         return found
 
+    @contextlib.contextmanager
+    def reading(self, path: str) -> Iterator[Path]:
+        """Give the local path of an artifact to a `with` block that reads it.
+
+        Raises:
+            ArtifactError: the artifact is missing, or the block failed, because the file is damaged. The message names
+                the file and the run.
+        """
+        file = self.artifact(path)
+        try:
+            yield file
+        except SerBenchError:
+            raise
+        except Exception as error:  # a damaged file can raise any exception
+            raise ArtifactError(
+                f"{file}: this file of run {self.run_id} ({self.name}) cannot be read ({one_line(error)}); restore it "
+                "from a copy of the store, or make the run again with force=true"
+            ) from error
+
     def predictions(self) -> Predictions:
-        """Return the predictions of the test rows."""
-        return tables.load(self.artifact("predictions.parquet"))
+        """Return the predictions of the test rows.
+
+        Raises:
+            ArtifactError: the file is missing or damaged.
+        """
+        with self.reading(PREDICTIONS_FILE) as path:
+            return tables.load(path)
 
     def frame(self) -> pd.DataFrame:
-        """Return the predictions as a table, with the speaker and other attributes of each clip."""
-        return pd.read_parquet(self.artifact("predictions.parquet"))
+        """Return the predictions as a table, with the speaker and other attributes of each clip.
+
+        Raises:
+            ArtifactError: the file is missing or damaged.
+        """
+        with self.reading(PREDICTIONS_FILE) as path:
+            frame = pd.read_parquet(path)
+            tables.from_frame(frame)  # raises if columns are missing or values impossible
+            return frame
 
     def split(self) -> Split:
-        """Return the training, validation and test rows."""
-        content = json.loads(self.artifact("split.json").read_text(encoding="utf-8"))
-        parts = {part: tuple(Row(*row) for row in content[part]) for part in ("train", "val", "test")}
-        return Split(content["protocol"], content["fold"], content["folds"], **parts)
+        """Return the training, validation and test rows.
+
+        Raises:
+            ArtifactError: the file is missing or damaged.
+        """
+        with self.reading("split.json") as path:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            parts = {part: tuple(Row(*row) for row in content[part]) for part in ("train", "val", "test")}
+            return Split(content["protocol"], content["fold"], content["folds"], **parts)
 
     def history(self, metric: str) -> dict[int, float]:
         """Return epoch → value of a metric that was logged per epoch; empty if it was not."""
@@ -99,9 +139,12 @@ class StoredRun:
         """Return the composed configuration.
 
         Raises:
-            TrackingError: it was written by another version of this package, which had other keys.
+            ArtifactError: the file is missing or damaged, or was written by another version of this package, which
+                had other keys.
         """
-        plain = OmegaConf.load(self.artifact("config.yaml"))
+        with self.reading("config.yaml") as path:
+            plain = OmegaConf.load(path)
+            self._refuse_incomplete(plain)
         version = self.tags.get("version", "unknown")
         try:
             plain.model = OmegaConf.merge(OmegaConf.structured(_model_schema(dict(plain.model))), plain.model)
@@ -109,10 +152,19 @@ class StoredRun:
             assert isinstance(composed, DictConfig)  # for mypy: two mappings merge into a mapping
             return to_config(composed)
         except Exception as error:  # the errors of OmegaConf have no common base class
-            raise TrackingError(
-                f"run {self.run_id} was configured by ser_bench {version} with keys that this version does not have: "
-                f"{str(error).splitlines()[0]}"
+            raise ArtifactError(
+                f"{path}: run {self.run_id} was configured by ser_bench {version} with keys that this version does not "
+                f"have, or the file is damaged: {one_line(error)}. Use that version, or make the run again with "
+                "force=true"
             ) from error
+
+    def _refuse_incomplete(self, plain: Any) -> None:
+        """Raise ValueError for a configuration without its model, or without a key that is a parameter of the run."""
+        dict(plain.model)
+        names = set(run_description.flattened(OmegaConf.to_container(plain)))
+        missing = [name for name in self.params if name not in names]
+        if missing:
+            raise ValueError(f"it lacks {missing[0]}, which is a parameter of the run")
 
     def members(self) -> list[StoredRun]:
         """Return the runs that a fusion combines, in its order; empty for any other run.
