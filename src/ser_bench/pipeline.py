@@ -47,7 +47,8 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
     key = run_key(cfg, corpus, split, [member.run_id for member in combined])
     done = None if cfg.force else tracking.find_finished(cfg, key)
     if done is not None:
-        log.info("done before: run %s (commit %s); force=true runs it again", done.run_id, done.tags.get("commit", "?"))
+        commit = done.tags.get("commit", "?")
+        log.info("done     run %s finished before (commit %s); force=true runs it again", done.run_id, commit)
         tracking.adopt(cfg.tracking, done.run_id, parent)
         return RunResult(done.run_id, done.metrics, skipped=True)
 
@@ -150,7 +151,7 @@ def summarise(cfg: Config, run_id: str, predictions: Predictions, scores: dict[s
         log.info("         on the clean rows alone: UAR %.3f, accuracy %.3f; %s", scores["test_clean/uar"],
                  scores["test_clean/accuracy"], splits.LEAKS[cfg.split.protocol])  # fmt: skip
     log.info("run      %s in MLflow experiment %s", run_id, cfg.tracking.experiment)
-    log.info("browse   make ui, then %s", tracking.results_page(cfg.tracking))
+    log.info("browse   %s", tracking.how_to_browse(cfg.tracking))
 
 
 def _remedy(cfg: Config) -> str:

@@ -72,10 +72,10 @@ def test_stored_metrics_are_those_of_the_stored_predictions(sweep: tuple[Bench, 
 def test_a_finished_run_is_found_and_skipped_unless_forced(sweep: tuple[Bench, str]) -> None:
     bench, _ = sweep
     before = len(bench.runs(model="llm"))
-    assert "done before" in bench.run("model=llm")
+    assert "done     run" in bench.run("model=llm")
     assert len(bench.runs(model="llm")) == before
     output = bench.run("model=llm", "force=true")
-    assert "done before" not in output
+    assert "done     run" not in output
     runs = sorted(bench.runs(model="llm"), key=lambda run: run.start_time)
     assert len(runs) == before + 1
     np.testing.assert_array_equal(runs[0].predictions().probabilities, runs[-1].predictions().probabilities)

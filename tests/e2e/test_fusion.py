@@ -29,7 +29,7 @@ def test_two_finished_runs_are_combined(fresh: Bench, cache: Path) -> None:
     assert run.metrics["fusion/adds/cnn/uar"] == pytest.approx(
         run.metrics["test/uar"] - run.metrics["fusion/without/cnn/uar"], abs=2e-6
     )
-    assert "done before" in fresh.run("model=fusion", f"model.members=[{majority.run_id},{cnn.run_id}]")
+    assert "done     run" in fresh.run("model=fusion", f"model.members=[{majority.run_id},{cnn.run_id}]")
 
     where = (f"tracking.dir={fresh.tracking.dir}", f"cache_dir={cache}")
     cfg = run.config()

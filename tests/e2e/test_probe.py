@@ -20,7 +20,7 @@ def test_plain_and_adapted_probes_are_rows_of_their_own(fresh: Bench, tmp_path: 
     enrolled = fresh.run(*words, "adapt=speaker_stats", "adapt.enrol=5")
     assert "audit    no leakage found" in enrolled
     assert "5 clips of each tested speaker, which are not scored" in enrolled
-    assert "done before" in fresh.run(*words, "adapt=speaker_stats", "adapt.enrol=5")
+    assert "done     run" in fresh.run(*words, "adapt=speaker_stats", "adapt.enrol=5")
     names = ("whisper_probe", "whisper_probe+speaker_stats", "whisper_probe+speaker_stats_5")
     (plain,), (everything,), (few,) = (fresh.runs(model=name) for name in names)
     assert len(plain.predictions().rows) == len(everything.predictions().rows)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -152,3 +154,24 @@ def test_help_ends_quietly_when_the_reader_has_gone() -> None:
     )
     os.close(writing)
     assert (ended.stderr, ended.returncode) == ("", 0)
+
+
+def log_formats() -> list[str]:
+    """The text of every call of `log.info`, `log.warning`, `log.error` and `log.exception` in the package."""
+    formats = []
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name("log"), attr="info" | "warning" | "error" | "exception"),
+                    args=[ast.Constant(value=str(text)), *_],
+                ):
+                    formats.append(text)
+    return formats
+
+
+def test_every_line_of_a_run_begins_with_a_word_in_a_column_of_its_own() -> None:
+    """A line is read by its first word ("error    …"); a line that a function returns ("%s") is not checked here."""
+    formats = [text for text in log_formats() if not text.startswith(("%s", "epoch %d/"))]
+    assert len(formats) > 15
+    assert not [text for text in formats if not re.match(r"[a-z ]{8} \S", text)]

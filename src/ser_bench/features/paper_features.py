@@ -160,7 +160,8 @@ def _compute(
             silent += result.silent
     if silent:
         log.warning(
-            "%d of %d clips contain no signal from features.offset_s=%g on, so their features are those of silence: %s",
+            "warning  %d of %d clips contain no signal from features.offset_s=%g on, so their features are those of "
+            "silence: %s",
             *(len(silent), len(variants), features.offset_s, ", ".join(silent[:5]) + (" …" if len(silent) > 5 else "")),
         )
 

@@ -74,7 +74,7 @@ def make(corpus: Corpus, cfg: SplitConfig, variants: Sequence[str]) -> Split:
         split = Split(cfg.protocol.name, cfg.fold, folds, train, _clean(parts.val), _clean(parts.test))
     check(split, corpus)
     if cfg.protocol is Protocol.loso and cfg.fold == 0:
-        log.info("split=loso has one fold per speaker; to run all of them: -m 'split.fold=range(%d)'", folds)
+        log.info("note     split=loso has one fold per speaker; to run all of them: -m 'split.fold=range(%d)'", folds)
     return split
 
 

@@ -16,7 +16,7 @@ active run is never used. Its global tracking URI is set only by `traces`, while
 from ser_bench.tracking.active_run import ActiveRun, start
 from ser_bench.tracking.artifact_manifest import check_artifacts, log_manifest, refuse_changed
 from ser_bench.tracking.audit_records import log_audit, log_clips, stored_clips
-from ser_bench.tracking.mlflow_store import open_store, results_page
+from ser_bench.tracking.mlflow_store import how_to_browse, open_store, results_page
 from ser_bench.tracking.run_writer import describe_run, log_files, log_text, storable
 from ser_bench.tracking.stored_runs import StoredRun, find_finished, load_run, newest, search
 from ser_bench.tracking.sweep_run import adopt, end_parent, start_parent
@@ -30,6 +30,7 @@ __all__ = [
     "describe_run",
     "end_parent",
     "find_finished",
+    "how_to_browse",
     "load_run",
     "log_audit",
     "log_clips",

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from ser_bench.config import TrackingConfig
+from ser_bench.config import PROJECT_ROOT, TrackingConfig
 from ser_bench.errors import TrackingError
 from ser_bench.redaction import without_credentials
 
@@ -26,6 +27,8 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 SQLITE = "sqlite:///"
+DATABASE = "mlflow.db"
+"""File of a local store, in `tracking.dir`."""
 UI_ADDRESS = "http://127.0.0.1:5000"
 """Address of `make ui`."""
 RESULTS_VIEW = {
@@ -64,7 +67,7 @@ def tracking_uri(cfg: TrackingConfig) -> str:
         TrackingError: the URI names MLflow's retired file store.
     """
     if cfg.uri is None:
-        return f"{SQLITE}{tracking_dir(cfg) / 'mlflow.db'}"
+        return f"{SQLITE}{tracking_dir(cfg) / DATABASE}"
     if cfg.uri.startswith(SQLITE):
         return f"{SQLITE}{Path(cfg.uri.removeprefix(SQLITE)).expanduser().absolute()}"
     if cfg.uri.startswith("file:") or "://" not in cfg.uri:
@@ -148,6 +151,19 @@ def results_page(cfg: TrackingConfig) -> str:
     base = UI_ADDRESS if tracking_uri(cfg).startswith(SQLITE) else without_credentials(tracking_uri(cfg)).rstrip("/")
     experiment = experiment_id(cfg, cfg.experiment)
     return f"{base}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=results"
+
+
+def how_to_browse(cfg: TrackingConfig) -> str:
+    """Return the command that shows a local store, if there is one, and the address of the list of runs."""
+    uri, page = tracking_uri(cfg), results_page(cfg)
+    if not uri.startswith(SQLITE):
+        return page
+    database = Path(uri.removeprefix(SQLITE))
+    if database == PROJECT_ROOT / "mlruns" / DATABASE:
+        return f"make ui, then {page}"
+    if database.name == DATABASE:
+        return f"{shlex.join(['make', 'ui', f'RUNS={database.parent}'])}, then {page}"
+    return f"{shlex.join(['mlflow', 'ui', '--backend-store-uri', uri])}, then {page}"
 
 
 @contextlib.contextmanager
