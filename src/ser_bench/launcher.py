@@ -29,8 +29,9 @@ from ser_bench.closed_pipes import tolerate_closed_pipes
 from ser_bench.config import Config, ModelConfig, TrackingConfig, named_overrides, roles, to_config
 from ser_bench.config.compose import message_of
 from ser_bench.config.override_words import check_overrides
+from ser_bench.config.secret_words import check_composed, check_words, register_secrets
 from ser_bench.errors import ConfigError, InterruptedRunError, SerBenchError
-from ser_bench.redaction import redact
+from ser_bench.redaction import redact, redact_error, redact_files, redact_logs, redact_message
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +77,11 @@ def _exit_status(task: Callable[[], Any]) -> int:
 
 
 def _check_words(words: Sequence[str]) -> None:
-    """Raise ConfigError for an override that Hydra would not read as it was typed."""
+    """Raise ConfigError for an override that holds a secret, or that Hydra would not read as it was typed."""
     arguments = get_args_parser().parse_args(list(words))
     if not arguments.shell_completion:
+        own_files = bool(arguments.config_dir or arguments.config_path or arguments.config_name)
+        check_words(arguments.overrides, own_files)  # first, because other messages may quote a word
         check_overrides(arguments.overrides, sweep=arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides)
 
 
@@ -129,8 +132,11 @@ def carry_out(composed: DictConfig) -> None:
     """
     hydra = HydraConfig.get()
     result: dict[str, Any] = {"status": "failed", "overrides": list(hydra.overrides.task)}
+    redact_logs()
     try:
+        check_composed(composed)
         cfg = to_config(composed)
+        register_secrets(cfg)
         _share_cores(cfg, _parallel_children(hydra))
         from ser_bench import pipeline  # imports PyTorch, which reads the number of threads
 
@@ -148,17 +154,28 @@ def carry_out(composed: DictConfig) -> None:
         result |= {"error": str(error)}
         log.error("error    %s", error)
     except Exception as error:
+        redact_error(error)  # Python or Hydra prints it with its traceback
         result |= {"error": f"{type(error).__name__}: {error}"}
         if hydra.mode is not RunMode.MULTIRUN:
             raise
         log.exception("error    this run failed; the sweep continues with the next one")
     finally:
         _statuses.append(result["status"])
-        (Path(hydra.runtime.output_dir) / RESULT_FILE).write_text(json.dumps(result, indent=1))
+        folder = Path(hydra.runtime.output_dir)
+        (folder / RESULT_FILE).write_text(redact_message(json.dumps(result, indent=1)))
+        redact_files(folder / HYDRA_FOLDER)  # Hydra writes it before a run, and a child of a sweep is checked later
 
 
 class SweepCallback(Callback):
-    """Create the parent run of a sweep before the first child starts."""
+    """Check the configuration before Hydra stores it, and create the parent run of a sweep before the first child."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the configuration of a single run."""
+        try:
+            check_composed(config)
+        except SerBenchError as error:
+            print(f"error    {error}", file=sys.stderr)
+            raise SystemExit(EXIT_FAILED) from None  # Hydra turns any other exception into a warning
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Create the parent run and write its id to the sweep's folder; a new store gets its schema here."""
@@ -167,6 +184,7 @@ class SweepCallback(Callback):
         from ser_bench.features import numba_cache
 
         try:
+            check_composed(config)
             settings = OmegaConf.to_object(config.tracking)
             assert isinstance(settings, TrackingConfig)
             _tracking = settings

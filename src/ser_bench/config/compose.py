@@ -17,6 +17,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from platformdirs import user_cache_dir
 
+from ser_bench.config import secret_words
 from ser_bench.config.keys import ROLE, KeyRole
 from ser_bench.config.override_words import check_overrides
 from ser_bench.config.schema import (
@@ -36,6 +37,7 @@ from ser_bench.config.schema import (
     TrainerConfig,
 )
 from ser_bench.errors import ConfigError
+from ser_bench.redaction import redact
 
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
 
@@ -97,14 +99,19 @@ def compose(overrides: Sequence[str]) -> Config:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
+    secret_words.check_words(overrides)  # first, because other messages may quote a word
     check_overrides(overrides, sweep=False)
     register()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-            return to_config(hydra_compose("config", list(overrides)))
+            composed = hydra_compose("config", list(overrides))
     except HydraException as error:
-        raise ConfigError(message_of(error)) from error
+        raise ConfigError(redact(message_of(error))) from error
+    secret_words.check_composed(composed)
+    cfg = to_config(composed)
+    secret_words.register_secrets(cfg)
+    return cfg
 
 
 def message_of(error: BaseException) -> str:
