@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -44,6 +47,19 @@ def test_confusion_has_a_column_for_abstentions_only_where_there_are_any():
     left, _ = figure.axes
     assert [t.get_text() for t in left.get_xticklabels()] == [*LABELS, "abstained"]
     assert texts(left)[:4] == ["1", "0", "0", "1"]
+
+
+@pytest.mark.parametrize("label", ["$\\foo{$", "$x$", "a $ b", "<b>", "{a}_^%#"])
+def test_labels_are_shown_as_they_are(label):
+    zeros = np.zeros(2, np.float32)
+    labels = (label, "sad")
+    p = Predictions(clean_rows("ab"), labels, labels, np.eye(2, dtype=np.float32), zeros > 0, zeros, zeros)
+    figure = run_figures.confusion_figure(p, f"cnn on {label}")
+    svg = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(svg, format="svg")
+    shown = [html.unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg.getvalue())]
+    assert {label, f"{label} (1)", f"cnn on {label}"} <= set(shown)
 
 
 @pytest.mark.parametrize("labels", [("a", "b"), tuple(f"a rather long label {i}" for i in range(8))])

@@ -112,6 +112,13 @@ def test_the_verdict_at_chance_level_with_few_speakers_and_alone(tmp_path: Path)
     assert "SYNTHETIC" in synthetic[0] and "nothing about human speech" in synthetic[2]
 
 
+def test_synthetic_speech_does_not_choose_a_predictor(tmp_path: Path) -> None:
+    for i, skills in enumerate([{"cnn": 0.9, "llm": 0.5}, {"cnn": 0.6, "llm": 0.61}, {"cnn": 1 / 3, "llm": 1 / 3}]):
+        of = comparison(tmp_path / str(i), skills, synthetic="true")
+        assert "Use " not in sentences(of)[2] and "synthetic speech does not choose a predictor" in sentences(of)[2]
+        assert Report("x", (of,)).to_json()["comparisons"][0]["recommended"] is None
+
+
 def test_the_verdict_states_the_known_leakage(tmp_path: Path) -> None:
     skills = {"cnn": 0.9, "llm": 0.5}
     leaky = sentences(comparison(tmp_path / "paper", skills, protocol="paper"))[2]
@@ -439,3 +446,30 @@ def test_the_page_opens_in_a_browser_sorts_and_stays_small(tmp_path: Path) -> No
 def test_frames_render_as_markdown_tables() -> None:
     frame = pd.DataFrame({"a": ["x|y"], "b": [0.5]})
     assert as_markdown_table(frame).splitlines()[-1] == "| x\\|y | 0.500 |"
+
+
+HOSTILE = "<script>alert(1)</script> a|b `c` *d* [e](javascript:f) _g_ &lt; $h{$ \\foo"
+
+
+def test_every_text_of_a_report_is_shown_and_none_is_markup(tmp_path: Path) -> None:
+    of = comparison(tmp_path, {"cnn": 0.5, HOSTILE: 0.9})
+    claim = claims.Claim(HOSTILE, of.corpus, HOSTILE + "\n\nx", HOSTILE, accuracy=0.5, note=HOSTILE + "\n| y |")
+    refused = NotComparableError(HOSTILE)
+    report = Report(HOSTILE, (of,), (refused,), {of.corpus: [claim]})
+    text = report.markdown()
+    assert "<script" not in text and "&lt;script&gt;" in text
+    assert not re.search(r"(?<!\\)[`*\[$]", text)
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables if "claimed" in line} == {7}
+    assert "<script>alert" not in report.html() and "&lt;script&gt;alert" in report.html()
+    figure = report_figures.figures_of(of)[0]
+    shown = " ".join(html.unescape(part) for part in re.findall(r"<text[^>]*>([^<]*)</text>", figure.svg))
+    assert "$h{$ \\foo" in shown and "<script>alert(1)</script>" in shown
+
+
+def test_markdown_is_rendered_as_the_text_that_was_escaped() -> None:
+    markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
+    for value in (HOSTILE, "&amp; R&D", "__init__ a_b _c", "~~x~~", "a\nb"):
+        rendered = markdown.render(as_markdown_table(pd.DataFrame({"a": [value]})))
+        (cell,) = re.findall(r"<td>(.*)</td>", rendered)
+        assert html.unescape(cell) == " ".join(value.split())

@@ -13,7 +13,7 @@ from ser_bench.comparison import report_tables
 from ser_bench.comparison.claims import DEFAULT_FILE, Claim, claims_on
 from ser_bench.comparison.paired import Comparison, GroupResult
 from ser_bench.comparison.report_html import as_html
-from ser_bench.comparison.report_markdown import as_markdown, as_markdown_table
+from ser_bench.comparison.report_markdown import as_markdown, as_markdown_table, escaped
 from ser_bench.comparison.verdict import heading, leakage_statements, recommended, verdict
 from ser_bench.config import TrackingConfig
 from ser_bench.errors import NotComparableError
@@ -64,13 +64,13 @@ class Report:
 
     def markdown(self) -> str:
         """Return the whole report as Markdown."""
-        parts = [f"# {self.title}"]
+        parts = [f"# {escaped(self.title)}"]
         results = report_tables.across_protocols(self.comparisons)
         if results:
             table = as_markdown_table(report_tables.as_frame(*report_tables.protocol_table(results)))
             parts.append(f"Results by protocol (differences between protocols are not tested):\n\n{table}")
         parts += [as_markdown(c, self.claims_on(c)) for c in self.comparisons]
-        return "\n\n".join(parts + [f"Not compared: {error}" for error in self.refused]) + "\n"
+        return "\n\n".join(parts + [f"Not compared: {escaped(str(error))}" for error in self.refused]) + "\n"
 
     def to_json(self) -> dict[str, Any]:
         """Return the whole report as JSON-able values: shares from 0 to 1, seconds, US dollars; null if unknown."""
@@ -119,7 +119,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "clips": len(comparison.clips),
         "speakers": comparison.speakers,
         "verdict": verdict(comparison),
-        "recommended": recommended(comparison).name,
+        "recommended": None if comparison.synthetic else recommended(comparison).name,
         "baseline": comparison.baseline.name,
         "predictors": [_result(result) for result in comparison.results],
         "pairs": [

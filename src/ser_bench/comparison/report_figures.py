@@ -15,6 +15,7 @@ from ser_bench.comparison.claims import Claim
 from ser_bench.comparison.paired import Comparison, GroupResult
 from ser_bench.comparison.report_tables import ProtocolResult, reliability, risk_coverage
 from ser_bench.comparison.verdict import chance_level, share
+from ser_bench.evaluation.run_figures import literal_text
 from ser_bench.evaluation.statistics import Interval
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def protocol_figure(results: Sequence[ProtocolResult], claims: Sequence[Claim]) 
         x = [protocols.index(r.protocol) + 0.08 * (i - (len(predictors) - 1) / 2) for r in of_predictor]
         y = [r.accuracy.value for r in of_predictor]
         bars = np.transpose([_error_bar(r.accuracy) for r in of_predictor])
-        axes.errorbar(x, y, yerr=bars, **_style(i), capsize=4, label=predictor)
+        axes.errorbar(x, y, yerr=bars, **_style(i), capsize=4, label=literal_text(predictor))
         side, offset = ("right", (-8, 4)) if i < len(predictors) / 2 else ("left", (8, 4))
         for point in zip(x, y, strict=True):
             axes.annotate(share(point[1]), point, offset, textcoords="offset points", color=INK, fontsize=9, ha=side)
@@ -87,7 +88,7 @@ def protocol_figure(results: Sequence[ProtocolResult], claims: Sequence[Claim]) 
         if label_height - accuracy > CLAIM_GAP:
             label_height = accuracy
             position = (len(protocols) - 0.45, accuracy + 0.012)
-            axes.text(*position, f"claimed: {claim.system}", color=INK, fontsize=8, ha="right")
+            axes.text(*position, f"claimed: {literal_text(claim.system)}", color=INK, fontsize=8, ha="right")
     axes.set_xticks(range(len(protocols)), [f"split={name}" for name in protocols], color=INK)
     axes.set(xlim=(-0.5, len(protocols) - 0.4), ylim=(0, 1), ylabel="accuracy, with 95 % interval over speakers")
     _add_legend(figure, axes)
@@ -162,7 +163,8 @@ def _uar_figure(comparison: Comparison, styles: dict[str, dict[str, Any]]) -> Re
         axes.errorbar(result.uar.value, i, xerr=bar, capsize=4, **style)
     axes.axvline(chance, color=INK, linestyle=":", linewidth=1)
     axes.text(chance, -0.65, "chance level", color=INK, fontsize=9, ha="center")
-    axes.set_yticks(range(len(results)), [_wrapped(result.name) for result in results], color=INK, fontsize=9)
+    names = [literal_text(_wrapped(result.name)) for result in results]
+    axes.set_yticks(range(len(results)), names, color=INK, fontsize=9)
     axes.set_ylim(len(results) - 0.4, -1.0)
     axes.set_xlim(0, 1)
     axes.set_xlabel("UAR, with 95 % interval over speakers")
@@ -184,7 +186,8 @@ def _calibration(results: Sequence[GroupResult], styles: dict[str, dict[str, Any
     axes.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1, label="perfect calibration")
     for result in results:
         table = reliability(result.predictions)
-        axes.plot(table["confidence"], table["accuracy"], **styles[result.name], linewidth=1.5, label=result.name)
+        style, name = styles[result.name], literal_text(result.name)
+        axes.plot(table["confidence"], table["accuracy"], **style, linewidth=1.5, label=name)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence (probability of the answer)", ylabel="accuracy")
     _add_legend(figure, axes)
     values = "; ".join(f"{r.name} {share(r.scores['ece'])}" for r in results if "ece" in r.scores)
@@ -200,7 +203,7 @@ def _risk_coverage(results: Sequence[GroupResult], styles: dict[str, dict[str, A
         table = risk_coverage(result.predictions)
         thinned = table.iloc[:: max(1, len(table) // CURVE_POINTS)]
         style = styles[result.name] | {"marker": ""}
-        axes.plot(thinned["coverage"], thinned["risk"], **style, linewidth=1.5, label=result.name)
+        axes.plot(thinned["coverage"], thinned["risk"], **style, linewidth=1.5, label=literal_text(result.name))
         half = table[table["coverage"] >= 0.5].iloc[0]
         risks.append(f"{result.name} {share(float(half['risk']))}")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="coverage (share of clips, most confident first)")
@@ -220,7 +223,7 @@ def _uar_against(
     figure, axes = _figure(height=3.2)
     for result in results:
         style = styles[result.name] | {"linestyle": "none"}
-        axes.plot(cost(result), result.uar.value, **style, label=result.name)
+        axes.plot(cost(result), result.uar.value, **style, label=literal_text(result.name))
     axes.set_xscale("log")
     axes.set(ylim=(0, 1), xlabel=f"{label} (logarithmic)", ylabel="UAR")
     axes.axhline(chance_level(comparison), color=INK, linestyle=":", linewidth=1, label="chance level")
@@ -239,7 +242,8 @@ def _learning_curves(comparison: Comparison, styles: dict[str, dict[str, Any]]) 
             history = run.history(metric) if metric in run.metrics else {}
             if history:
                 style = styles[result.name] | {"markersize": 3, "linestyle": linestyle}
-                axes.plot(list(history), list(history.values()), **style, linewidth=1.5, label=f"{result.name}, {part}")
+                label = f"{literal_text(result.name)}, {part}"
+                axes.plot(list(history), list(history.values()), **style, linewidth=1.5, label=label)
                 losses.append(f"{result.name} {part} {share(list(history.values())[-1])} after epoch {max(history)}")
     if not losses:
         return None

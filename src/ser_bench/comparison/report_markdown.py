@@ -1,7 +1,12 @@
-"""A comparison as Markdown, and as plain text for the terminal."""
+"""A comparison as Markdown, and as plain text for the terminal.
+
+Names, remarks and messages come from users and from other publications. In Markdown they are shown as they are: no
+character in them is markup.
+"""
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -19,6 +24,9 @@ TERMINAL_HEADINGS = (
     "training time",
 )
 """Columns of the main table that fit a terminal. The files have all columns."""
+MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
+"""Characters that can start markup inside a line, in the dialects of GitHub and MLflow; "_" only beside a word."""
+ENTITY = re.compile(r"&(?=#?\w+;)")
 
 
 def as_text(comparison: Comparison) -> str:
@@ -38,27 +46,37 @@ def all_as_text(comparisons: Sequence[Comparison | NotComparableError]) -> str:
 def as_markdown(comparison: Comparison, claims: Sequence[Claim] = ()) -> str:
     """Return verdict, main table, leakage statements, claims, and recall by emotion."""
     parts = [
-        f"## {heading(comparison)}",
-        " ".join(verdict(comparison)),
+        f"## {escaped(heading(comparison))}",
+        escaped(" ".join(verdict(comparison))),
         as_markdown_table(report_tables.as_frame(*report_tables.main_table(comparison))),
-        "Leakage by run:\n\n" + "\n".join(f"- {statement}" for statement in leakage_statements(comparison)),
+        "Leakage by run:\n\n" + "\n".join(f"- {escaped(statement)}" for statement in leakage_statements(comparison)),
     ]
     if claims:
         table = as_markdown_table(report_tables.claims_table(claims))
         parts.append(f"Claims of other publications, not measured and not tested here:\n\n{table}")
     remark = report_tables.sentence_remark(comparison)
     if remark:
-        parts.append(remark)
+        parts.append(escaped(remark))
     parts.append("Recall by emotion:\n\n" + as_markdown_table(report_tables.by_class(comparison, "recall")))
     return "\n\n".join(parts) + "\n"
 
 
 def as_markdown_table(frame: pd.DataFrame) -> str:
-    """Return a table as Markdown; bars inside cells are escaped."""
+    """Return a table as Markdown, with every heading and cell escaped."""
     rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
     lines = ["| " + " | ".join(map(_cell, frame.columns)) + " |", "|" + "---|" * len(frame.columns)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def _cell(value: object) -> str:
-    return (share(value) if isinstance(value, float) else str(value)).replace("|", "\\|")
+    return escaped(share(value) if isinstance(value, float) else str(value))
+
+
+def escaped(text: str) -> str:
+    r"""Return a text as Markdown that shows it literally, in one line.
+
+    >>> print(escaped("a|b <script> *c* cnn_text"))
+    a\|b &lt;script&gt; \*c\* cnn_text
+    """
+    line = MARKUP.sub(r"\\\g<0>", ENTITY.sub("&amp;", " ".join(text.split())))
+    return line.replace("<", "&lt;").replace(">", "&gt;")

@@ -45,12 +45,13 @@ def confusion_figure(predictions: Predictions, title: str) -> Figure:
         table, columns = table[:, :-1], columns[:-1]
     support = table.sum(axis=1, keepdims=True)
     shares = table / np.maximum(support, 1)
-    rows = [f"{label} ({n:,})" for label, n in zip(predictions.labels, support[:, 0], strict=True)]
+    columns = [literal_text(name) for name in columns]
+    rows = [f"{name} ({n:,})" for name, n in zip(columns, support[:, 0], strict=False)]
     longest = CHARACTER_INCHES * max(len(row) for row in rows)
     width = max(CELL_INCHES * len(columns), NARROWEST_PANEL_INCHES - longest) + longest + 0.6
     height = CELL_INCHES * len(table) + 0.75 * longest + 1.2
     figure = Figure(figsize=(2 * width, height), dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(literal_text(title), fontsize=12)
     left, right = figure.subplots(1, 2)
     _heat(left, shares, [[f"{n:,}" for n in line] for line in table], columns, rows)
     left.set_ylabel("truth (rows)")
@@ -75,7 +76,7 @@ def learning_curves(curves: Curves, title: str) -> Figure | None:
     if not panels:
         return None
     figure = Figure(figsize=(5.6 * len(panels), 4.6), dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(literal_text(title), fontsize=12)
     for axes, (kind, group) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for name in sorted(group, key=_order):
             _curve(axes, name, group[name])
@@ -87,6 +88,15 @@ def learning_curves(curves: Curves, title: str) -> Figure | None:
         # Below the panel: inside, it would cover the curves.
         axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=1 if len(group) < 3 else 2)
     return figure
+
+
+def literal_text(text: str) -> str:
+    r"""Return a text that matplotlib shows as it is; it takes text between dollar signs for a formula.
+
+    >>> print(literal_text("$x$"))
+    \$x\$
+    """
+    return text.replace("$", r"\$")
 
 
 def _heat(
