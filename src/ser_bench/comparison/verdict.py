@@ -164,12 +164,17 @@ def _recommendation(comparison: Comparison) -> str:
     best, choice = highest(_candidates(comparison)), recommended(comparison)
     alone = len(comparison.results) == 1
     if not math.isnan(best.uar.low) and best.uar.low <= chance_level(comparison):
-        advice = "Use none of them: no predictor is" if not alone else f"Do not use {best.name}: it is not"
+        if comparison.synthetic:
+            advice = f"{best.name} is not" if alone else "No predictor is"
+        else:
+            advice = f"Do not use {best.name}: it is not" if alone else "Use none of them: no predictor is"
         advice += " measurably above chance level"
     elif alone:
         advice = "No recommendation is possible with one predictor"
     elif not _testable(comparison):
         advice = f"{best.name} leads, but {_too_few(comparison.speakers)} for a recommendation"
+    elif comparison.synthetic:
+        advice = f"{best.name} leads, but synthetic speech does not choose a predictor"
     elif choice is best:
         advice = f"Use {best.name}: no cheaper, faster or smaller predictor is as good"
     else:
