@@ -46,6 +46,9 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
     combined = stored_predictors.resolve(cfg, corpus, split)
     key = run_key(cfg, corpus, split, [member.run_id for member in combined])
     done = None if cfg.force else tracking.find_finished(cfg, key)
+    if done is not None and (reason := audit.outdated_features(done)):
+        log.info("again    run %s finished before, but %s", done.run_id, reason)
+        done = None
     if done is not None:
         commit = done.tags.get("commit", "?")
         log.info("done     run %s finished before (commit %s); force=true runs it again", done.run_id, commit)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
+from ser_bench import pipeline
+from ser_bench.audit import Finding, outdated_features, run_audit
 from ser_bench.audit.scaler import check_scaler, stored_scaler
 from ser_bench.cache import Cache
 from ser_bench.config import AugmentConfig, Config
@@ -20,6 +25,7 @@ from ser_bench.predictors.embeddings.egemaps import Egemaps
 from ser_bench.types import VARIANTS, Clip, FloatArray, Row, Split
 from tests.support.fake_inputs import LABELS, FakeInputs, compose_config, rows
 from tests.support.signals import voice_like
+from tests.support.tracked_runs import make_corpus, make_split
 
 AUGMENT = AugmentConfig(name="paper", variants=list(VARIANTS))
 TRAIN, VAL, TEST = rows(0, 90), rows(100, 12), rows(200, 60)
@@ -256,3 +262,64 @@ def test_it_adapts_to_speakers_as_every_probe_does(tmp_path: Path) -> None:
     adapted = predictor.vectors(TRAIN)
     for speaker in set(speakers):
         np.testing.assert_allclose(adapted[speakers == speaker].mean(axis=0), 0, atol=1e-4)
+
+
+# ---- predictors that were fitted to functionals of an earlier revision
+
+
+def saved(folder: Path, revision: int) -> Path:
+    predictor = build(config("head=logistic"), folder)
+    predictor.fit(TRAIN, VAL)
+    predictor._functionals_revision = revision
+    predictor.save(folder)
+    return folder
+
+
+def stored_run(folder: Path, *members: object, model: str = "egemaps") -> Any:
+    cfg = config("head=logistic")
+    cfg.model.name = model
+    return SimpleNamespace(config=lambda: cfg, artifact=lambda name: folder, members=lambda: list(members))
+
+
+def test_a_predictor_of_an_earlier_revision_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    old, new = (saved(tmp_path / str(revision), revision) for revision in (1, 2))
+    assert "functionals_revision" not in json.loads((old / "predictor.json").read_text()), "as it was stored then"
+    reasons = [outdated_features(stored_run(folder)) for folder in (old, new)]
+    assert "functionals of revision 1, and this version computes revision 2" in reasons[0] and not reasons[1]
+    fusion = stored_run(tmp_path, stored_run(new), stored_run(old), model="fusion")
+    assert outdated_features(fusion) == reasons[0]
+    leak, none = Finding("scaler", "", 1.0, leak=True), Finding("scaler", "", 0.0)
+    assert run_audit._doubts(stored_run(old), [none, leak]) == (
+        f"{reasons[0]}; this alone may be the cause of: scaler",
+    )
+    assert not run_audit._doubts(stored_run(old), [none]) and not run_audit._doubts(stored_run(new), [leak])
+    Egemaps.load(new, config("head=logistic"), LABELS, FakeInputs())
+    assert not caplog.text
+    again = Egemaps.load(old, config("head=logistic"), LABELS, FakeInputs())
+    assert "revision 1" in caplog.text and "force=true" in caplog.text
+    again.save(tmp_path / "again")
+    assert (tmp_path / "again" / "predictor.json").read_bytes() == (old / "predictor.json").read_bytes()
+
+
+def test_a_finished_run_of_an_earlier_revision_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class StartedError(Exception):
+        pass
+
+    def start(*args: object) -> None:
+        raise StartedError
+
+    corpus = make_corpus()
+    monkeypatch.setattr(pipeline.corpora, "load", lambda cfg: corpus)
+    monkeypatch.setattr(pipeline.splits, "make", lambda *args: make_split(corpus))
+    monkeypatch.setattr(pipeline.tracking, "open_store", lambda cfg: None)
+    monkeypatch.setattr(pipeline.tracking, "adopt", lambda *args: None)
+    monkeypatch.setattr(pipeline.tracking, "start", start)
+    for revision in (1, 2):
+        run = stored_run(saved(tmp_path / str(revision), revision))
+        run.run_id, run.tags, run.metrics = "abc", {}, {}
+        monkeypatch.setattr(pipeline.tracking, "find_finished", lambda cfg, key, run=run: run)
+        with caplog.at_level("INFO"), pytest.raises(StartedError) if revision == 1 else nullcontext():
+            assert pipeline.run(config("head=logistic")).skipped
+    assert "run abc finished before, but this predictor was fitted to eGeMAPS functionals of revision 1" in caplog.text

@@ -8,6 +8,7 @@
 """
 
 from ser_bench.audit.finding import Audit, Finding, outcome_in_words
+from ser_bench.audit.outdated_features import outdated_features
 from ser_bench.audit.run_audit import audit_and_log, audit_run, audit_stored
 
-__all__ = ["Audit", "Finding", "audit_and_log", "audit_run", "audit_stored", "outcome_in_words"]
+__all__ = ["Audit", "Finding", "audit_and_log", "audit_run", "audit_stored", "outcome_in_words", "outdated_features"]

@@ -13,6 +13,7 @@ from ser_bench.audit.checkpoint import check_checkpoint
 from ser_bench.audit.combiner import check_combiner
 from ser_bench.audit.finding import ADAPTATION, Audit, Finding
 from ser_bench.audit.inherited import inherited
+from ser_bench.audit.outdated_features import outdated_features
 from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
 from ser_bench.audit.repeated_predictions import check_repetition
 from ser_bench.audit.scaler import Read, check_scaler, stored_scaler
@@ -28,6 +29,8 @@ from ser_bench.tracking import StoredRun
 from ser_bench.types import Clip, Corpus, FloatArray, Predictor, Split, clean_rows
 
 CURVES = ("loss", "accuracy", "uar")
+OF_FEATURES = ("repeated_predictions", "scaler", "val_loss")
+"""Findings that compare the run with features that are computed again."""
 MEMORY_BYTES = 2**28
 _recent: LRUCache[str, FloatArray] = LRUCache(MEMORY_BYTES, getsizeof=lambda vector: vector.nbytes)
 """Digest of a clip → its fingerprint; kept in memory because every fold of a sweep needs those of all clips."""
@@ -123,7 +126,16 @@ def audit_run(
     combiner = check_combiner(stored.artifact("predictor"), cfg, split, clips)
     findings += [] if combiner is None else [combiner]
     findings = inherited(findings, _of_members(stored, cfg, clips, features, compute))
-    return Audit(split.protocol, len(split.test), tuple(findings), (*notes, *remarks(findings)))
+    return Audit(
+        split.protocol, len(split.test), tuple(findings), (*notes, *remarks(findings), *_doubts(stored, findings))
+    )
+
+
+def _doubts(stored: StoredRun, findings: Sequence[Finding]) -> tuple[str, ...]:
+    """Return a note if findings may come from features that this version computes otherwise, and not from a leak."""
+    doubtful = [finding.name for finding in findings if finding.leak and finding.name in OF_FEATURES]
+    reason = outdated_features(stored) if doubtful else ""
+    return (f"{reason}; this alone may be the cause of: {', '.join(doubtful)}",) if reason else ()
 
 
 def _artifacts(stored: StoredRun) -> Finding:

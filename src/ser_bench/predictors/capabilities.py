@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser_bench.config import Config
@@ -39,6 +40,15 @@ class ScalesFeatures(ABC):
 
         M is the number of rows, or rows times frames where one scaler serves all frames of a clip.
         """
+
+    @classmethod
+    def reason_outdated(cls, folder: Path) -> str:
+        """Return why this version computes other features than the stored predictor was fitted to; "" if it does not.
+
+        Args:
+            folder: what `save` wrote.
+        """
+        return ""
 
 
 class HasNetwork(ABC):
