@@ -97,7 +97,6 @@ def test_probabilities_come_from_logprobs(server, cfg, tmp_path):
         (fake.completion('"happy"'), "bad_json", '"happy"'),
         (fake.completion('{"emotion": "happy", "sure": true}'), "bad_json", '{"emotion": "happy", "sure": true}'),
         (fake.completion('{"emotion": "joyful"}'), "not_a_label", '{"emotion": "joyful"}'),
-        (fake.completion('{"emotion": "Happy"}'), "not_a_label", '{"emotion": "Happy"}'),
         (fake.completion(None, refusal="I cannot judge people."), "refusal", "I cannot judge people."),
         (fake.completion(None, finish="content_filter"), "content_filter", ""),
         (fake.completion('{"emotion": "ha', finish="length"), "length", '{"emotion": "ha'),

@@ -396,6 +396,19 @@ def test_cost_that_is_only_bounded_is_counted_and_said(server, cfg, tmp_path, ca
     assert model.facts()["llm/usage_estimated"] == 2 and "2 of 4" in caplog.text
 
 
+def test_answers_cut_off_are_named_with_the_key_to_raise(server, cfg, tmp_path, caplog):
+    server.otherwise = lambda body: fake.completion(None, finish="length")
+    model = build(with_llm(cfg, max_concurrency=1), tmp_path)
+    with caplog.at_level(logging.WARNING):
+        predictions = model.predict(clean_rows(list(CLIPS)[:4]))
+    assert set(predictions.reasons) == {"length"} and model.facts()["llm/reason/length"] == 4
+    early, final = caplog.messages
+    assert "llm.max_tokens=16" in early and "4 of 4" in final and "llm.max_tokens=" in final
+    caplog.clear()
+    build(with_llm(cfg), tmp_path).predict(clean_rows(list(CLIPS)[:4]))
+    assert "4 of 4" in caplog.text, "cached answers are named as well"
+
+
 def test_missing_key_stops_before_anything_is_transcribed(cfg, tmp_path, monkeypatch):
     monkeypatch.delenv("SER_BENCH_TEST_KEY")
     with pytest.raises(LLMError, match="SER_BENCH_TEST_KEY"):

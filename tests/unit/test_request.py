@@ -20,6 +20,10 @@ from tests.support.llm_clients import make_client, questions
 
 SAD = fake.label("sad")
 NEVER = fake.Reply({}, delay_s=4.0)
+AZURE_FILTER = (
+    "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. "
+    "Please modify your prompt and retry."
+)
 ONE_RETRY_S, TIMEOUT_S = 0.5, 1.0
 
 
@@ -64,6 +68,32 @@ TABLE = {
     "no JSON in the answer": ([fake.completion("happy, I think")], "", "bad_json", 1, 0),
     "refusal": ([fake.completion(None, refusal="no")], "", "refusal", 1, 0),
     "content filter": ([fake.completion(None, finish="content_filter")], "", "content_filter", 1, 0),
+    "content filter, HTTP 400": ([fake.error(400, AZURE_FILTER, "content_filter")], "", "content_filter", 1, 0),
+    "content filter, HTTP 400, inner error": (
+        [fake.Reply({"error": {"message": "x", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}, 400)],
+        "",
+        "content_filter",
+        1,
+        0,
+    ),
+    "content filter, HTTP 400, in words": ([fake.error(400, AZURE_FILTER)], "", "content_filter", 1, 0),
+    "content filter in HTTP 200": (
+        [fake.Reply({"error": {"message": "no", "code": "content_filter"}})],
+        "",
+        "content_filter",
+        1,
+        0,
+    ),
+    "content filter without a message": (
+        [fake.Reply({"choices": [{"finish_reason": "content_filter: HATE"}]})],
+        "",
+        "content_filter",
+        1,
+        0,
+    ),
+    "all tokens spent on thinking": ([fake.completion(None, finish="length")], "", "length", 1, 0),
+    "all tokens spent on thinking, aloud": ([fake.completion("<think>Hm", finish="length")], "", "length", 1, 0),
+    "another name of length": ([fake.completion("", finish="max_tokens")], "", "length", 1, 0),
     "finish_reason=length": ([fake.completion('{"emo', finish="length")], "", "length", 1, 0),
     "no choices": ([fake.no_choices(), SAD], "sad", "", 2, 1),
     "no choices repeatedly": ([fake.no_choices()] * 3, "", "failed", 3, 2),
@@ -144,6 +174,74 @@ def test_abstentions_that_older_versions_kept_are_asked_again_and_labels_are_not
     assert [a.label or a.reason for a in answers] == ["happy", "sad", "refusal", "happy"]
     assert len(server.asked) == 2 and client.counts.cached == 2
     assert make_client(cfg, tmp_path).ask(questions(4)) == answers and len(server.asked) == 2
+
+
+@pytest.mark.parametrize("answer_format", AnswerFormat)
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ('{"emotion": "Sad"}', "sad"),
+        ('{"emotion": "SAD."}', "sad"),
+        ('<think>happy? angry? {"emotion": "happy"}</think>\n\n{"emotion": "sad"}', "sad"),
+        ('the tag <think> came with the prompt</think>{"emotion": "sad"}', "sad"),
+        ('```json\n{"emotion": "sad"}\n```', "sad"),
+        ('<think>\n</think>```JSON\n{"emotion": "Sad"}```', "sad"),
+        ('{"emotion": "not sad"}', "not_a_label"),
+        ('{"emotion": "sad"} {"emotion": "happy"}', "bad_json"),
+        ('<think>a</think><think>b</think>{"emotion": "sad"}', None),
+        ('```\n```json\n{"emotion": "sad"}\n```\n```', None),
+        ('{"emotion": "sad", "why": "</think>"}', "bad_json"),
+    ],
+)
+def test_case_one_think_block_and_one_fence_are_folded_in_every_format(
+    server, cfg, tmp_path, answer_format, text, outcome
+):
+    server.queue.append(fake.completion(text))
+    [answer] = make_client(replace(cfg, answer_format=answer_format), tmp_path).ask(questions(1))
+    if outcome is None:
+        assert not answer.label and answer.reason in ("bad_json", "not_a_label")
+    else:
+        assert (answer.label or answer.reason) == outcome
+    assert answer.text == text
+
+
+@pytest.mark.parametrize("text", ["Sad.", "<think>happy?</think> **Sad**", "```\nsad\n```", " 'SAD' "])
+def test_bare_label_counts_without_json_only_where_none_was_enforced(server, cfg, tmp_path, text):
+    server.otherwise = lambda body: fake.completion(text)
+    for answer_format in AnswerFormat:
+        [answer] = make_client(replace(cfg, answer_format=answer_format), tmp_path).ask(questions(1))
+        assert answer.label == ("sad" if answer_format is AnswerFormat.text else "")
+
+
+def test_labels_that_differ_only_in_case_are_told_apart(server, cfg, tmp_path):
+    server.queue.extend([fake.label("Sad"), fake.label("SAD")])
+    client = make_client(replace(cfg, max_concurrency=1), tmp_path, labels=("Sad", "sad", "FR\u00d6HLICH"))
+    exact, ambiguous = client.ask(questions(2))
+    assert exact.label == "Sad" and (ambiguous.label, ambiguous.reason) == ("", "not_a_label")
+    server.queue.append(fake.label("fro\u0308hlich"))  # the same letters in another Unicode form
+    assert client.ask(questions(3))[2].label == "FR\u00d6HLICH"
+
+
+def test_label_in_another_case_has_no_probabilities(server, cfg, tmp_path):
+    """The tokens that a server reports then spell other words than the labels."""
+    top = [{"token": t, "logprob": -1.0, "bytes": None} for t in ("happy", "sad", "angry", "~")]
+    tokens = [
+        {"token": '{"emotion":"', "logprob": 0.0, "bytes": None, "top_logprobs": []},
+        {"token": "Happy", "logprob": -1.0, "bytes": None, "top_logprobs": top},
+    ]
+    server.queue.append(fake.completion('{"emotion":"Happy"}', logprobs=tokens))
+    [answer] = make_client(cfg, tmp_path).ask(questions(1))
+    assert answer.label == "happy" and answer.probabilities is None
+
+
+def test_filtered_prompt_is_no_error_of_the_run(server, cfg, tmp_path):
+    server.otherwise = lambda body: (
+        fake.error(400, AZURE_FILTER, "content_filter") if body["messages"][1]["content"] == "1" else SAD
+    )
+    answers = make_client(replace(cfg, max_concurrency=4), tmp_path).ask(questions(12))
+    assert [a.label or a.reason for a in answers] == ["sad", "content_filter", *["sad"] * 10]
+    assert "content management policy" in answers[1].text
+    assert make_client(cfg, tmp_path).ask(questions(12)) == answers and len(server.asked) == 12
 
 
 def test_retry_after_delays_all_requests(server, cfg, tmp_path):

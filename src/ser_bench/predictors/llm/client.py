@@ -28,6 +28,7 @@ from ser_bench.predictors.llm import request, request_body
 from ser_bench.predictors.llm.budget import Budget, cost_usd
 from ser_bench.predictors.llm.cost_estimate import TokenCounter, token_counter
 from ser_bench.predictors.llm.endpoint import Endpoint
+from ser_bench.predictors.llm.llm_predictions import length_advice
 from ser_bench.predictors.llm.parsing.answer import FAILED, ModelAnswer
 from ser_bench.predictors.llm.prompting.question import Question
 from ser_bench.predictors.llm.request import RequestContext
@@ -118,6 +119,7 @@ class LlmClient:
         self._answers: dict[str, ModelAnswer] = {}
         self._failed_in_a_row = 0
         self._stopped = False
+        self._warned_of_length = False
         self.budget = Budget(cfg.budget_usd, ledger)
         self.counter: TokenCounter = token_counter(cfg.model)
         self.counts = RequestCounts()
@@ -256,6 +258,9 @@ class LlmClient:
         self.counts.paid_usd += cost_usd(answer, self._cfg)
         if used.reason:
             self.counts.reasons[used.reason] += 1
+        if used.reason == "length" and not self._warned_of_length:
+            self._warned_of_length = True
+            log.warning("warning  an answer was cut off before its label: %s", length_advice(self._cfg))
 
     def _use_cached(self, cached: Mapping[str, ModelAnswer]) -> None:
         self._answers.update(cached)

@@ -201,6 +201,7 @@ class Llm(HasPrompt):
             source = llm_predictions.SAMPLES
         elif source != llm_predictions.LOGPROBS:
             llm_predictions.warn_of_one_hot(answers)
+        llm_predictions.warn_of_cut_answers(answers, self._cfg.llm)
         llm_predictions.warn_of_estimated_cost(answers, self._cfg.llm)
         self._facts = {"llm/spent_usd": client.budget.spent_usd}
         return dict(zip(clip_ids, answers, strict=True)), source, counts

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 LOGPROBS, SAMPLES, ONE_HOT = "logprobs", "samples", "one_hot"
 """Sources of probabilities."""
+LONG_ANSWER_TOKENS = 1024
+"""Advised if answers are cut off; models that think write hundreds of tokens first."""
 
 
 def probability_source(answers: Sequence[ModelAnswer]) -> str:
@@ -39,6 +41,23 @@ def warn_of_one_hot(answers: Sequence[ModelAnswer]) -> None:
             "llm.samples=5 llm.temperature=1 would estimate them from repeated answers",
             reported,
             len(labelled),
+        )
+
+
+def length_advice(cfg: LlmConfig) -> str:
+    """Return which key limits the length of an answer, and what to do."""
+    return (
+        f"llm.max_tokens={cfg.max_tokens} is too small; a model that thinks before it answers needs more: run again "
+        f"with a larger one, for example llm.max_tokens={max(LONG_ANSWER_TOKENS, 2 * cfg.max_tokens)}"
+    )
+
+
+def warn_of_cut_answers(answers: Sequence[ModelAnswer], cfg: LlmConfig) -> None:
+    """Log a warning if answers were cut off before their label."""
+    cut = sum(answer.reason == "length" for answer in answers)
+    if cut:
+        log.warning(
+            "warning  %d of %d answers were cut off before their label: %s", cut, len(answers), length_advice(cfg)
         )
 
 

@@ -20,7 +20,7 @@ from ser_bench.predictors.llm.cost_estimate import TokenCounter, audio_tokens, r
 from ser_bench.predictors.llm.endpoint import Endpoint
 from ser_bench.predictors.llm.parsing import answer as answers
 from ser_bench.predictors.llm.parsing.answer import FAILED, ModelAnswer, TokenUsage
-from ser_bench.predictors.llm.parsing.completion import ErrorReply, read_body
+from ser_bench.predictors.llm.parsing.completion import CONTENT_FILTER, ErrorReply, read_body
 from ser_bench.predictors.llm.prompting.question import Question
 from ser_bench.predictors.llm.rate_limiter import RateLimiter, backoff_s
 from ser_bench.redaction import redact_reply
@@ -35,6 +35,10 @@ LONGEST_RETRY_AFTER_S = 120.0
 """The run stops if the endpoint asks for a longer wait."""
 LOGPROBS_FACTOR = 10
 """Factor of the number of logprobs if those reported do not determine the probabilities of all labels."""
+FILTER_STATUSES = (400, 403, 422)
+FILTER_CODES = (CONTENT_FILTER, "content_policy_violation", "ResponsibleAIPolicyViolation", "data_inspection_failed")
+"""Codes of a refused prompt: Azure, OpenAI, and Alibaba's compatible endpoint."""
+FILTER_WORDS = ("content management policy", "content_filter", "content filter")
 AUDIO_MARGIN = 2
 """The budget counts a recording with this multiple of its usual tokens, because endpoints differ."""
 
@@ -229,7 +233,7 @@ def _may_pass(error: openai.APIError) -> bool:
 
 
 def _size(context: RequestContext, question: Question, body: dict[str, Any]) -> tuple[int, TokenUsage]:
-    """Return (tokens of prompt and answer for the rate limiter, tokens for which the request can be charged at most)."""
+    """Return (tokens of prompt and answer for the rate limiter, the most tokens that it can be charged for)."""
     schema, answer_tokens = response_format_text(body.get("response_format")), body["max_tokens"]
     audio = AUDIO_MARGIN * audio_tokens(question)
     most = TokenUsage(context.counter.at_most(question, schema) + audio, answer_tokens, audio)
@@ -243,11 +247,22 @@ def _failure(error: openai.APIError, context: RequestContext) -> ModelAnswer:
         LLMError: if the error would affect every question.
     """
     explained = openai_client.explain(error, context.endpoint.name, context.cfg.model, context.endpoint.secret)
+    if is_filtered_prompt(error):
+        return ModelAnswer(str(explained), reason=CONTENT_FILTER)
     if openai_client.is_too_long(error):
         return ModelAnswer(str(explained), reason="too_long")
     if openai_client.is_fatal(error):
         raise explained from None  # the original error may contain the key
     return ModelAnswer(str(explained), reason=FAILED, cause=_cause(error))
+
+
+def is_filtered_prompt(error: openai.APIError) -> bool:
+    """Return True if a content filter refused this one prompt, which some services report as an invalid request."""
+    if not isinstance(error, openai.APIStatusError) or error.status_code not in FILTER_STATUSES:
+        return False
+    inner = error.body.get("innererror") if isinstance(error.body, dict) else None
+    codes = [error.code, error.type, inner.get("code") if isinstance(inner, dict) else None]
+    return any(code in FILTER_CODES for code in codes) or any(words in error.message.lower() for words in FILTER_WORDS)
 
 
 def _cause(error: openai.APIError) -> str:

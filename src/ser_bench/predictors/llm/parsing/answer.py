@@ -1,6 +1,7 @@
 """The answer of a model to one question: one of the labels, or the reason why there is none.
 
-A well-formed answer is the JSON object `{"emotion":"<label>"}`, with a field `reason` if the prompt asks for one.
+A well-formed answer is the JSON object `{"emotion":"<label>"}`, with a field `reason` if the prompt asks for one. Upper
+and lower case, one block of thinking before it, and one code fence around it do not matter.
 `read` is the only place where a chat completion is interpreted; `completion.py` decides what is one.
 """
 
@@ -8,11 +9,12 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ser_bench.predictors.llm.parsing.completion import first_choice, is_filtered, text_of
+from ser_bench.predictors.llm.parsing.completion import first_choice, is_cut_off, is_filtered, text_of
 from ser_bench.predictors.llm.parsing.logprobs import FIELD, AnswerToken, label_probabilities
 
 REASONS = ("bad_json", "not_a_label", "refusal", "content_filter", "empty", "length", "too_long")
@@ -22,9 +24,15 @@ FAILED = "failed"
 REASON_FIELD = "reason"
 OPENING = f'{{"{FIELD}":"'
 """Start of every answer. A server that can continue a message of the assistant receives it."""
+CUT_REASONS = (("empty", "bad_json"), ("empty", "bad_json", "not_a_label"))
+"""Reasons that an answer which was cut off can have under an enforced format, and in free text."""
+MARKS = " \t\n\"'`*."
+"""Characters around a label that do not matter."""
 MOST_TOKENS = 10**9
 """No request has more tokens; a larger count is an error of the endpoint."""
-FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
+FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL | re.IGNORECASE)
+THINK_END = "</think>"
+"""End of a block of thinking; its start may be part of the prompt template, and then is not in the answer."""
 
 GRAMMAR, JSON_SCHEMA, JSON_MODE, FREE_TEXT = "grammar", "schema", "json", "text"
 """Response formats; `request_body.py` describes them."""
@@ -137,10 +145,12 @@ def read(
         return ModelAnswer(text, reason="content_filter", **common)
     parse_answer = parse_text if response_format == FREE_TEXT else parse
     label, reason = parse_answer(text, labels, with_reason)
-    if reason == "bad_json" and choice.get("finish_reason") == "length":
+    if reason in CUT_REASONS[response_format == FREE_TEXT] and is_cut_off(choice):
         reason = "length"
     opened = [AnswerToken(opening.encode(), 0.0, ())] if opening else []
-    probabilities = label_probabilities([*opened, *tokens_of(choice)], labels, with_reason) if label else None
+    # Reported tokens spell the labels exactly; beside a label in another case they are those of other words.
+    is_exact = bool(label) and json.dumps(label, ensure_ascii=False) in answer_part(text)
+    probabilities = label_probabilities([*opened, *tokens_of(choice)], labels, with_reason) if is_exact else None
     return ModelAnswer(text, label, reason, None if probabilities is None else tuple(probabilities), **common)
 
 
@@ -171,42 +181,73 @@ def token_usage(completion: dict[str, Any], most: TokenUsage) -> tuple[TokenUsag
 def parse(text: str, labels: Sequence[str], with_reason: bool = False) -> tuple[str, str]:
     """Return (label, "") for a well-formed answer, else ("", one of `REASONS`).
 
-    >>> parse('{"emotion": "happy"}', ["happy", "sad"]), parse('{"emotion": "glad"}', ["happy", "sad"])
+    >>> parse('{"emotion": "Happy"}', ["happy", "sad"]), parse('{"emotion": "glad"}', ["happy", "sad"])
     (('happy', ''), ('', 'not_a_label'))
     """
-    if not text.strip():
+    body = answer_part(text)
+    if not body:
         return "", "empty"
     try:
-        value = json.loads(text)
+        value = json.loads(body)
     except (ValueError, RecursionError):
         return "", "bad_json"
     fields = {FIELD, REASON_FIELD} if with_reason else {FIELD}
     if not isinstance(value, dict) or set(value) != fields or not all(isinstance(v, str) for v in value.values()):
         return "", "bad_json"
-    return (value[FIELD], "") if value[FIELD] in labels else ("", "not_a_label")
+    label = matching_label(value[FIELD], labels)
+    return (label, "") if label else ("", "not_a_label")
 
 
 def parse_text(text: str, labels: Sequence[str], with_reason: bool = False) -> tuple[str, str]:
-    """Return the same as `parse` for an endpoint that enforces no response format.
+    """Return (label, "") or ("", reason) for an answer without an enforced form.
 
-    The object may be in a code fence, and a bare label is accepted. A sentence is no answer, even if it contains a
-    label: "not happy" contains one too.
+    Accepted are an object as in `parse`, or a bare label with punctuation around it. A sentence that contains a label
+    is not a label: "not happy" contains one too.
 
     >>> parse_text("Happy.", ["happy", "sad"]), parse_text("This is a happy voice", ["happy", "sad"])
     (('happy', ''), ('', 'not_a_label'))
     """
-    body = FENCE.sub(r"\1", text.strip())
+    body = answer_part(text)
     if body.startswith("{"):
         return parse(body, labels, with_reason)
-    word = body.strip(" \t\n\"'`*.").casefold()
-    matches = [label for label in labels if label.casefold() == word]
-    return (matches[0], "") if matches else ("", "not_a_label" if word else "empty")
+    label = matching_label(body, labels)
+    return (label, "") if label else ("", "not_a_label" if body.strip(MARKS) else "empty")
+
+
+def answer_part(text: str) -> str:
+    """Return an answer without one block of thinking before it and one code fence around it.
+
+    >>> answer_part('<think>happy or sad?</think>```json {"emotion":"sad"}```')
+    '{"emotion":"sad"}'
+    """
+    body = text.strip()
+    if not body.startswith("{"):  # a JSON string may contain the end of such a block
+        before, end, after = body.partition(THINK_END)
+        body = after.strip() if end else before
+    return FENCE.sub(r"\1", body)
+
+
+def matching_label(word: str, labels: Sequence[str]) -> str:
+    """Return the label that a word means, whatever its case and the marks around it; "" if none or several.
+
+    >>> matching_label("Happy.", ["happy", "sad"]), matching_label("SAD", ["Sad", "sad"])
+    ('happy', '')
+    """
+    if word in labels:
+        return word
+    folded = _folded(word)
+    matches = [label for label in labels if _folded(label) == folded]
+    return matches[0] if len(matches) == 1 else ""
+
+
+def _folded(word: str) -> str:
+    return unicodedata.normalize("NFC", word).strip(MARKS).casefold()
 
 
 def stated_reason(text: str) -> str:
     """Return the reason that the model gave in an answer, on one line; "" if there is none."""
     try:
-        value = json.loads(FENCE.sub(r"\1", text.strip()))
+        value = json.loads(answer_part(text))
     except (ValueError, RecursionError):
         return ""
     reason = value.get(REASON_FIELD) if isinstance(value, dict) else None

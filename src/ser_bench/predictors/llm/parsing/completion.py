@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 CONTENT_FILTER = "content_filter"
+CUT_OFF = ("length", "max_tokens")
+"""Finish reasons, in lower case, of an answer that reached the limit on its tokens."""
 STATUS_OF_CODE = {
     "invalid_api_key": 401,
     "insufficient_quota": 429,
@@ -79,6 +81,11 @@ def first_choice(completion: Mapping[str, Any]) -> dict[str, Any] | None:
 def is_filtered(choice: Mapping[str, Any]) -> bool:
     """Return True if a content filter removed the answer; some services append the category to the finish reason."""
     return str(choice.get("finish_reason")).lower().startswith(CONTENT_FILTER)
+
+
+def is_cut_off(choice: Mapping[str, Any]) -> bool:
+    """Return True if the answer reached the limit on its tokens."""
+    return str(choice.get("finish_reason")).lower() in CUT_OFF
 
 
 def text_of(choice: Mapping[str, Any]) -> str:
