@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from ser_bench import cli, predictors, tracking, weights
+from ser_bench import cli, corpora, predictors, tracking, weights
 from ser_bench.cli import app, audit_command, compare_command, data_commands, doctor, predict_command, terminal_tables
 from ser_bench.cli.command_words import parse_words
 from ser_bench.config import compose
@@ -190,6 +191,11 @@ def test_a_wrong_command_line_ends_with_status_2(words: list[str], capsys: pytes
     [
         (["corpora", "prepare"], r"corpora prepare NAME.*cremad"),
         (["corpora", "verify", "timit"], r"timit"),
+        (["corpora", "prepare", "demo"], r"demo: nothing to download.*python run\.py corpus=demo"),
+        (["corpora", "prepare", "table"], r"table: nothing to download.*columns path, emotion.*corpus\.root=FILE\.csv"),
+        (["corpora", "verify", "table"], r"table: .*no official release.*corpus\.root=FILE\.csv"),
+        (["corpora", "verify", "demo", "--root", "no-such-folder"], r"no-such-folder.*python run\.py corpus=demo"),
+        (["corpora", "verify", "cremad", "--root", "no-such-folder"], r"no-such-folder.*corpora prepare cremad"),
         (["audit", "corpus.root=a"], r"audit RUN"),
         (["predict", "8b97"], r"predict RUN FILE"),
         (["describe", "model=resnet"], r"cnn_text"),
@@ -400,6 +406,19 @@ def test_the_doctor_names_what_is_missing_and_the_command_that_gets_it(
     assert "corpora prepare cremad" in state_of(rows, "cremad")
     assert state_of(rows, "OPENAI_API_KEY") == "set" and "never-shown" not in str(rows)
     assert state_of(rows, "cache").startswith(str(tmp_path)) and state_of(rows, "runs").startswith("elsewhere/mlruns")
+
+
+def test_the_doctor_says_how_to_get_a_corpus_by_its_data_sheet_and_not_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sheets = {
+        "synth": replace(corpora.SHEETS["demo"], name="synth"),
+        "rows": replace(corpora.SHEETS["table"], name="rows"),
+    }
+    monkeypatch.setattr(corpora, "SHEETS", sheets)
+    rows = doctor.rows(compose([f"cache_dir={tmp_path}"]))
+    assert "generated at its first use" in state_of(rows, "synth") and "SYNTHETIC" in state_of(rows, "synth")
+    assert "corpus=rows corpus.root=FILE.csv" in state_of(rows, "rows")
 
 
 def test_the_doctor_says_that_a_key_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,15 +61,9 @@ def _weights() -> Iterator[Line]:
 def _corpora(cfg: Config) -> Iterator[Line]:
     for name, sheet in corpora.SHEETS.items():
         folder = cache_dir(cfg) / "corpora" / name
-        if folder.is_dir() and any(folder.iterdir()):
-            state = f"here: {folder}"
-        elif name == "demo":
-            state = "generated at its first use (SYNTHETIC)"
-        elif name == "table":
-            state = "your own CSV: corpus=table corpus.root=my_clips.csv"
-        else:
-            state = f"not in the cache: ser-bench corpora prepare {name}, or corpus.root=FOLDER if you have it"
-        yield "corpus", name, f"{state}  ({sheet.licence})"
+        here = folder.is_dir() and any(folder.iterdir())
+        state = f"here: {folder}" if here else f"not here: {sheet.how_to_get}"
+        yield "corpus", name, f"{state}{'; SYNTHETIC' if sheet.synthetic else ''}  ({sheet.licence})"
 
 
 def _keys() -> Iterator[Line]:

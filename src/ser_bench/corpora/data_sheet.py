@@ -134,3 +134,17 @@ class DataSheet:
     lfs_tables: tuple[str, ...] = ()
     synthetic: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def how_to_get(self) -> str:
+        """What a user does to get this corpus, as the end of a message: a command, or the key that names a copy."""
+        if self.remotes:
+            return f"run `ser-bench corpora prepare {self.name}`, or set corpus.root=FOLDER to a copy"
+        if self.generate is not None:
+            return f"it is generated at its first use: python run.py corpus={self.name}"
+        if self.read_table is not None:
+            return (
+                "list your clips in a CSV file with the columns path, emotion and speaker: python run.py "
+                f"corpus={self.name} corpus.root=FILE.csv"
+            )
+        return f"set corpus.root=FOLDER to a copy{f' ({self.homepage})' if self.homepage else ''}"

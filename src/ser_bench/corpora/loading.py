@@ -267,11 +267,9 @@ def _check_unique(clips: Sequence[tuple[Path, Fields]]) -> None:
 
 
 def _how_to_get(sheet: DataSheet) -> str:
-    if sheet.remotes:
-        return f"run `ser-bench corpora prepare {sheet.name}`, or set corpus.root=FOLDER to a copy"
     if sheet.generate is not None:
         return "set corpus.root=FOLDER to a copy, or leave it out to generate the corpus"
-    return "set corpus.root=FOLDER to a copy"
+    return sheet.how_to_get
 
 
 def _clips(

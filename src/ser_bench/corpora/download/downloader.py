@@ -63,11 +63,7 @@ def prepare(
     sheet = sheet_of(name)
     sources = tuple(sheet.remotes if remotes is None else remotes)
     if not sources:
-        raise CorpusError(
-            f"{name}: there is nothing to download; the corpus is generated on first use"
-            if sheet.generate is not None
-            else f"{name}: there is nothing to download; set corpus.root to your own copy"
-        )
+        raise CorpusError(f"{name}: nothing to download; {sheet.how_to_get}")
     folder = root or default_root(name)
     steps = {Host.git_lfs: _from_git_lfs, Host.archive: _from_archive, Host.dataverse: _from_dataverse}
     transfer = Transfer.open(limits, jobs)

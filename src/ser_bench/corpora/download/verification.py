@@ -94,10 +94,12 @@ def verify(name: str, root: Path | None = None) -> Inventory:
     """
     sheet = sheet_of(name)
     if not sheet.clips:
-        raise CorpusError(f"{name}: there is no official release to compare with")
+        raise CorpusError(
+            f"{name}: there is no official release to compare with. A run checks every clip; {sheet.how_to_get}"
+        )
     folder = root or default_root(name)
     if not folder.is_dir():
-        raise CorpusError(f"{folder}: no such folder; run `ser-bench corpora prepare {name}`, or set --root FOLDER")
+        raise CorpusError(f"{folder}: no such folder; --root FOLDER checks another one. For a copy, {sheet.how_to_get}")
     search = search_folder(folder)
     clips, extra = _sort(sheet, search.audio)
     manifest = _find_manifest(folder)
