@@ -160,6 +160,16 @@ def test_damaged_files_are_named_in_one_line(
         path.write_bytes(content)
 
 
+@pytest.mark.parametrize("name", [*NETWORKS, "crnn"])
+def test_a_diverged_network_is_told_in_one_line(name: str, make: Callable[[str, FakeInputs], Case]) -> None:
+    case = make(name, FakeInputs())
+    network = case.predictor._network  # type: ignore[attr-defined]
+    for parameter in network.parameters():
+        parameter.data.mul_(3e38)  # finite, but products overflow
+    with pytest.raises(SerBenchError, match=r"not finite.*lower trainer\.learning_rate"):
+        case.predictor.predict(TEST)
+
+
 @each
 def test_other_labels_are_refused(name: str, fitted: Callable[[str], Case], tmp_path: Path) -> None:
     case = fitted(name)

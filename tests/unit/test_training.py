@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from ser_bench.config import TrainerConfig
+from ser_bench.config import FixedEpochsConfig, TrainerConfig
 from ser_bench.durations import format_duration
 from ser_bench.errors import CacheError, ConfigError, InterruptedRunError, SerBenchError
 from ser_bench.predictors.cnn.paper_network import PaperCNN
-from ser_bench.training import lightning_loop
+from ser_bench.training import fixed_epochs, lightning_loop
 from ser_bench.training.epoch_report import PartMetrics
 from ser_bench.training.recipe import PLAIN
 from ser_bench.training.row_data import EpochBatches, RowData
@@ -163,6 +163,33 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(SerBenchError, match=r"epoch 1; lower trainer\.learning_rate"):
         fit(tmp_path / "w", rows)
     assert not (tmp_path / "w" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("parts", [{"val": part(12, 1)}, {"test_curve": part(12, 1)}, {}], ids=["val", "test", "none"])
+def test_weights_that_are_lost_while_the_training_loss_is_finite_stop_the_run_in_that_epoch(
+    tmp_path: Path, parts: dict[str, TensorDataset]
+) -> None:
+    calls: list[int] = []
+    with pytest.raises(SerBenchError, match=r"in epoch 1; lower trainer\.learning_rate \(now 1e\+10\)$") as caught:
+        fit(tmp_path / "w", data(**parts), replace(CFG, learning_rate=1e10), lambda epoch, _: calls.append(epoch))
+    assert calls == [] and "\n" not in str(caught.value) and not list((tmp_path / "w").iterdir())
+
+
+@pytest.mark.parametrize("learning_rate", [1e10, 1e37])
+def test_a_training_with_a_fixed_number_of_epochs_stops_in_the_epoch_in_which_it_diverges(learning_rate: float) -> None:
+    torch.manual_seed(0)
+    x, y = part(40).tensors
+    net = nn.Sequential(nn.Linear(24, 8), nn.ReLU(), nn.Linear(8, 3))
+    cfg = FixedEpochsConfig(epochs=30, learning_rate=learning_rate, weight_decay=0.5)
+    epochs: list[int] = []
+
+    def loss_of(batch: Tensor) -> Tensor:
+        epochs.append(len(epochs) + 1)
+        return nn.functional.cross_entropy(net(x[batch]), y[batch])
+
+    with pytest.raises(SerBenchError, match=r"in epoch \d+; lower head\.learning_rate \(now 1e"):
+        fixed_epochs.train(net, len(x), cfg, loss_of, "head.learning_rate")
+    assert len(epochs) < 30
 
 
 @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])

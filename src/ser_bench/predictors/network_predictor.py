@@ -140,6 +140,11 @@ class NetworkPredictor(HasNetwork, ScalesFeatures):
                 probabilities[part] = module(torch.from_numpy(features[part]).to(device)).cpu().numpy()
                 latency_s[part] = (time.perf_counter() - began) / (part.stop - part.start)
         module.to("cpu")
+        if not np.isfinite(probabilities).all():  # finite weights can be so large that their products overflow
+            raise SerBenchError(
+                f"the network of {self.name} gives probabilities that are not finite, because its training diverged; "
+                f"lower trainer.learning_rate (it was {self.cfg.trainer.learning_rate:g}) and run again"
+            )
         return Predictions(
             rows=tuple(rows),
             truth=tuple(self.inputs.truth(rows)),

@@ -29,6 +29,7 @@ from torch.nn import functional
 from ser_bench.config import TrainerConfig
 from ser_bench.errors import CacheError, ConfigError, InterruptedRunError, SerBenchError, one_line
 from ser_bench.training.checkpoint_io import AtomicCheckpointIO
+from ser_bench.training.divergence import DivergenceCheck
 from ser_bench.training.epoch_report import EpochReport, PartMetrics
 from ser_bench.training.recipe import PLAIN, Recipe
 from ser_bench.training.row_data import RowData, epoch_seed
@@ -80,6 +81,8 @@ class TrainingModule(pl.LightningModule):
         self.curves = curves
         self.cfg = cfg
         self.seed = seed
+        other = "" if cfg.precision == "32-true" else "use trainer.precision=32-true"
+        self._check = DivergenceCheck("trainer.learning_rate", cfg.learning_rate, other)
         self.part_metrics = {name: PartMetrics(classes) for name in ("train", *curves)}
         # Registered as submodules, to follow the device. A ModuleDict cannot have the key "train".
         self._registered_metrics = nn.ModuleList(self.part_metrics.values())
@@ -107,12 +110,17 @@ class TrainingModule(pl.LightningModule):
         x, y = batch
         logits, loss = self.recipe.step(self.network, x, y)
         self.part_metrics["train"].update(logits.detach(), y, loss.detach())
-        if not torch.isfinite(loss):
-            raise SerBenchError(
-                f"the training loss became {loss.item()} in epoch {self.current_epoch + 1}; lower "
-                f"trainer.learning_rate (now {self.cfg.learning_rate:g}), or use trainer.precision=32-true"
-            )
+        self._check.loss(float(loss.detach()), "training", self.current_epoch + 1)
         return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Check the weights after the last step of an epoch, before the epoch is reported and stored.
+
+        Raises:
+            SerBenchError: one is not finite.
+        """
+        if self.trainer.is_last_batch:
+            self._check.weights(self.network, self.current_epoch + 1)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch of a curve to its metrics."""
@@ -121,7 +129,13 @@ class TrainingModule(pl.LightningModule):
         self.part_metrics[self.curves[dataloader_idx]].update(logits, y, functional.cross_entropy(logits, y))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation loss for early stopping and the choice of checkpoint; no metric of test rows is logged."""
+        """Log the validation loss for early stopping and the choice of checkpoint; no metric of test rows is logged.
+
+        Raises:
+            SerBenchError: the loss of a part is not finite; the epoch is then neither reported nor stored.
+        """
+        for name in self.curves:
+            self._check.loss(self.part_metrics[name].loss, name, self.current_epoch + 1)
         if VAL in self.part_metrics:
             self.log(MONITOR, self.part_metrics[VAL].loss)
 

@@ -113,5 +113,5 @@ def _trained(
             logits = network["out"](network["drop"](pooled))
             return nn.functional.cross_entropy(logits, targets[batch], label_smoothing=cfg.label_smoothing)
 
-        fixed_epochs.train(network, len(clips), cfg, loss_of)
+        fixed_epochs.train(network, len(clips), cfg, loss_of, "model.attention.learning_rate")
     return pool.eval()

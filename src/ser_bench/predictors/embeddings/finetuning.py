@@ -62,6 +62,8 @@ class FinetunedEncoder:
         """
         import torch
 
+        from ser_bench.training.divergence import DivergenceCheck
+
         started = time.perf_counter()
         torch.manual_seed(seed)
         torch.nn.init.zeros_(self._linear.weight)  # starts from equal probabilities, whatever the random state
@@ -71,13 +73,16 @@ class FinetunedEncoder:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / max(1, steps))
         model.train()
         loss = 0.0
-        for _ in range(self._cfg.epochs):
+        check = DivergenceCheck("model.learning_rate", self._cfg.learning_rate, "model.head_learning_rate")
+        for epoch in range(1, self._cfg.epochs + 1):
             order = torch.randperm(len(clips)).tolist()
             losses = []
             for start in range(0, len(order), self._cfg.batch_size):
                 batch = order[start : start + self._cfg.batch_size]
                 losses.append(self._step([clips[i] for i in batch], targets[batch], optimiser))
                 schedule.step()
+                check.loss(losses[-1], "training", epoch)
+            check.weights(model, epoch)
             loss = float(np.mean(losses))
         model.eval()
         parameters = [*model.parameters(), *self._linear.parameters()]

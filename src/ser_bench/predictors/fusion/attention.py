@@ -208,7 +208,7 @@ def _train(network: AttentionNetwork, vectors: Sequence[Tensor], truth: Labels, 
         scores = network([part[batch] for part in vectors])
         return nn.functional.cross_entropy(scores, targets[batch], label_smoothing=cfg.label_smoothing)
 
-    fixed_epochs.train(network, len(truth), cfg, loss_of)
+    fixed_epochs.train(network, len(truth), cfg, loss_of, "model.learning_rate")
 
 
 class TimedProbabilities(NamedTuple):

@@ -100,5 +100,5 @@ class HiddenLayerClassifier(HeadClassifier):
                 soft_labels = share * soft_labels + (1 - share) * soft_labels[partner]
             return nn.functional.cross_entropy(network(inputs), soft_labels)
 
-        fixed_epochs.train(network, len(x), cfg, loss_of)
+        fixed_epochs.train(network, len(x), cfg, loss_of, "head.learning_rate")
         return network
