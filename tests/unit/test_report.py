@@ -312,6 +312,12 @@ def test_claims_are_read_strictly(tmp_path: Path) -> None:
         ("- just words", "is not a mapping"),
         ("a: [", "cannot be read as YAML"),
         ("a: 1", "write a list"),
+        ("- {system: x, corpus: c, protocol: p, source: s, uar: true}", "uar is True, but must be a number"),
+        ("- {system: [x, y], corpus: c, protocol: p, source: s}", "system is a list, but must be a text"),
+        ('- {system: "x\\ay", corpus: c, protocol: p, source: s}', r"the system .*U\+0007"),
+        ("[" * 30 + "]" * 30, "line 1 is nested more than 20 levels deep"),
+        ("[" * 100_000, "nested more than 20 levels deep"),
+        ("# " + "x" * 1_000_000, "larger than 1,000,000 bytes"),
     ]:
         path.write_text(content)
         with pytest.raises(ConfigError, match=f"claims.yaml.*{complaint}"):
@@ -319,6 +325,16 @@ def test_claims_are_read_strictly(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="absent"):
         claims.claims_on("cremad", tmp_path / "absent.yaml")
     assert {claim.accuracy for claim in claims.claims_on("cremad")} >= {0.9219, 0.9247}
+
+
+def test_aliases_in_a_file_of_claims_are_refused_before_they_are_expanded(tmp_path: Path) -> None:
+    """Expanded, the list has 9 ** 30 elements."""
+    lines = ["- &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"- &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
+    path = tmp_path / "claims.yaml"
+    path.write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match=r"claims.yaml: cannot be read as YAML: line 2 uses the alias \*a0"):
+        claims.load(path)
 
 
 def test_figures_take_the_text_colour_of_the_page_and_come_with_words(tmp_path: Path) -> None:

@@ -265,6 +265,19 @@ def test_a_damaged_artifact_is_named_in_one_line(stored, name, damage):
         path.write_bytes(content)
 
 
+def test_aliases_in_a_stored_configuration_are_refused_before_they_are_expanded(stored):
+    """Expanded, the list has 9 ** 30 elements."""
+    path = stored.artifact("config.yaml")
+    content = path.read_bytes()
+    lists = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
+    path.write_text("\n".join(["a0: &a0 [x, x, x, x, x, x, x, x, x]", *lists]))
+    try:
+        with pytest.raises(ArtifactError, match=r"config.yaml: .*line 2 uses the alias \*a0"):
+            stored.config()
+    finally:
+        path.write_bytes(content)
+
+
 @pytest.mark.parametrize("model", ["cnn", "llm", "fusion"])
 def test_every_models_configuration_comes_back_typed(tmp_path, cfg, key, model):
     other = compose_config(Path(cfg.tracking.dir), f"model={model}", "split=paper", "corpus=cremad", "llm=gpt4o")

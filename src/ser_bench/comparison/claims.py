@@ -8,9 +8,13 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from ser_bench.config import PROJECT_ROOT
+from ser_bench.config.bounded_yaml import load_bounded_yaml
+from ser_bench.corpora.names import check_characters, nfc
 from ser_bench.errors import ConfigError
 
 DEFAULT_FILE = PROJECT_ROOT / "conf" / "claimed.yaml"
+TEXT_FIELDS = ("system", "corpus", "protocol", "source", "note")
+"""The fields of a claim that are texts; only the last one may be missing."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,11 @@ def load(path: Path = DEFAULT_FILE) -> list[Claim]:
     """Return every claim of a file, which is a list of mappings with the fields of `Claim`.
 
     Raises:
-        ConfigError: if the file cannot be read, a field is unknown or missing, or a figure is not from 0 to 1.
+        ConfigError: if the file cannot be read, is too large or uses aliases, if a field is unknown, missing or not a
+            text, or if a figure is not from 0 to 1.
     """
     try:
-        entries = OmegaConf.to_container(OmegaConf.load(path)) or []
+        entries = OmegaConf.to_container(load_bounded_yaml(path)) or []
     except Exception as error:  # omegaconf and yaml have no common base class
         raise ConfigError(f"{path}: cannot be read as YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(entries, list):
@@ -60,15 +65,29 @@ def _claim(path: Path, number: int, entry: object) -> Claim:
     if not isinstance(entry, dict):
         raise ConfigError(f"{origin} is not a mapping; give {_field_names()}")
     unknown = sorted(set(map(str, entry)) - {field.name for field in fields(Claim)})
-    missing = [name for name in ("system", "corpus", "protocol", "source") if not entry.get(name)]
+    missing = [name for name in TEXT_FIELDS[:-1] if not entry.get(name)]
     if unknown or missing:
         problem = f"unknown field {unknown[0]}" if unknown else f"the field {missing[0]} is missing"
         raise ConfigError(f"{origin}: {problem}; give {_field_names()}")
     for name in ("uar", "accuracy"):
         value = entry.get(name)
-        if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (is_number and 0 <= value <= 1):
             raise ConfigError(f"{origin}: {name} is {value!r}, but must be a number from 0 to 1")
-    return Claim(**{str(name): value for name, value in entry.items()})
+    texts = {name: _text(origin, name, entry.get(name)) for name in TEXT_FIELDS}
+    return Claim(**texts, uar=entry.get("uar"), accuracy=entry.get("accuracy"))
+
+
+def _text(origin: str, name: str, value: object) -> str:
+    """Return a text or a number (a year) in NFC, without control characters."""
+    if isinstance(value, dict | list):
+        raise ConfigError(f"{origin}: {name} is a {type(value).__name__}, but must be a text")
+    text = nfc("" if value is None else str(value))
+    try:
+        check_characters(name, " ".join(text.split()))
+    except ValueError as error:
+        raise ConfigError(f"{origin}: {error}") from error
+    return text
 
 
 def _field_names() -> str:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ser_bench import predictions as tables
 from ser_bench.config import Config, TrackingConfig, model_schemas, to_config
+from ser_bench.config.bounded_yaml import load_bounded_yaml
 from ser_bench.errors import ArtifactError, RunNotFoundError, SerBenchError, one_line
 from ser_bench.tracking import run_description
 from ser_bench.tracking.mlflow_store import client, errors
@@ -143,7 +144,7 @@ class StoredRun:
                 had other keys.
         """
         with self.reading("config.yaml") as path:
-            plain = OmegaConf.load(path)
+            plain = load_bounded_yaml(path)
             self._refuse_incomplete(plain)
         version = self.tags.get("version", "unknown")
         try:

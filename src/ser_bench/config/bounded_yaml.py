@@ -1,0 +1,38 @@
+"""A reader of YAML files from elsewhere, whose time and memory are bounded by the size of the file.
+
+YAML's aliases let a file of one kilobyte describe a list of a billion elements, which OmegaConf would build.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 20
+"""Largest number of lists and mappings inside each other."""
+
+
+def load_bounded_yaml(path: Path) -> DictConfig | ListConfig:
+    """Return the content of a YAML file without aliases.
+
+    Raises:
+        ValueError: if the file is too large, uses an alias, or is nested too deeply.
+        OSError, yaml.YAMLError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"the file is larger than {MAX_BYTES:,} bytes")
+    text = content.decode("utf-8-sig")
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"line {event.start_mark.line + 1} uses the alias *{event.anchor}; write the value itself")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"line {event.start_mark.line + 1} is nested more than {MAX_DEPTH} levels deep")
+    return OmegaConf.load(io.StringIO(text))
