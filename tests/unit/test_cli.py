@@ -158,6 +158,18 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
     assert f"Example: ser-bench {command}" in text and COMMANDS[command] in text
 
 
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_in_whole_sentences_and_nothing_is_cut_off(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*command.split(), "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "..." not in text.replace("]...", "").replace("}...", "") and "<str>" not in text and "list[" not in text
+    description = text.partition("\n\n")[2].partition("Options:")[0]
+    assert re.match(r"  [A-Z][^.]*\.\n", description), "the first sentence is a line of its own"
+    listed = re.findall(r"^  (?:--\w+(?: [A-Z,=]+)?|[A-Z|]+|\w+) {2,}(\S.*(?:\n {6,}\S.*)*)$", text, flags=re.MULTILINE)
+    assert listed or command in ("corpora list", "weights list")
+    assert all(re.search(r"\.( +\[required\])?$", " ".join(entry.split())) for entry in listed), listed
+
+
 def test_the_help_lists_every_command_and_every_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out

@@ -20,8 +20,8 @@ from ser_bench.errors import SerBenchError
 
 EXIT_FAILED, EXIT_LEAK, EXIT_INTERRUPTED = 2, 3, 130
 EXIT_STATUSES = (
-    "Exit status: 0 success; 2 an error, printed in one line; 3 a leak that the protocol does not announce (audit); "
-    "130 interrupted (Ctrl-C)."
+    "Exit status: 0 success; 2 an error, which is printed in one line; 3 audit found leakage that the protocol does "
+    "not have by design; 130 interrupted (Ctrl-C)."
 )
 
 
@@ -52,8 +52,11 @@ class ErrorReportingGroup(TyperGroup):
 
 app = typer.Typer(
     cls=ErrorReportingGroup,
-    help="Compare predictors of emotion in speech. Runs are started with run.py; these commands do everything else.\n\n"
-    "Words with an equals sign are Hydra overrides, as in run.py. They may stand anywhere among the other words.",
+    help="Compare predictors of emotion in speech.\n\n"
+    "The program run.py starts runs. The commands below read stored runs, corpora and pretrained weights.\n\n"
+    "A word KEY=VALUE is an override, as in run.py: it sets one key of the configuration for this command. Overrides "
+    "may stand before, between and after the other words. 'python run.py --help' lists the keys. No word after -- is "
+    "an override or an option. A value with special characters needs quotes: 'corpus.root=\"/data/a,b\"'.",
     epilog=EXIT_STATUSES,
     no_args_is_help=True,
     add_completion=False,
@@ -61,20 +64,23 @@ app = typer.Typer(
     rich_markup_mode="rich" if sys.stdout.isatty() else None,  # plain text for pipes and files
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-corpora_app = typer.Typer(help="List the corpora, download a corpus, or check a copy of it.", no_args_is_help=True)
-weights_app = typer.Typer(help="List the pretrained weights, or download them before a run.", no_args_is_help=True)
+corpora_app = typer.Typer(help="List, download or check corpora.", no_args_is_help=True)
+weights_app = typer.Typer(help="List or download pretrained weights.", no_args_is_help=True)
 app.add_typer(corpora_app, name="corpora", epilog="Example: ser-bench corpora prepare cremad")
 app.add_typer(weights_app, name="weights", epilog="Example: ser-bench weights list")
 
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="OVERRIDE", help="Hydra overrides, e.g. model=cnn experiment=paper")
+    list[str] | None,
+    typer.Argument(metavar="OVERRIDE", help="Overrides KEY=VALUE, for example model=cnn experiment=paper."),
 ]
 RootFolder = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="Folder of the copy; default: in the cache folder")
+    Path | None, typer.Option(metavar="FOLDER", help="Folder of the copy. Default: a folder in the cache folder.")
 ]
 CorpusName = Annotated[
     str | None,
-    typer.Argument(metavar="NAME", help="Name of the corpus; see ser-bench corpora list", show_default=False),
+    typer.Argument(
+        metavar="NAME", help="Name of the corpus, as 'ser-bench corpora list' shows it.", show_default=False
+    ),
 ]
 
 
@@ -106,9 +112,13 @@ def common_options(
     """Take the options that stand before the command."""
 
 
-@app.command(epilog="Example: ser-bench describe model=cnn experiment=paper")
+@app.command(cls=CommandWithWords, epilog="Example: ser-bench describe model=cnn experiment=paper")
 def describe(overrides: Overrides = None) -> None:
-    """Print the layers of a network: output shapes, parameters, totals."""
+    """Print the layers of a network.
+
+    Each line of the table has the shape of the output and the number of parameters of one layer. The last lines have
+    the totals.
+    """
     from ser_bench import corpora
     from ser_bench.config import compose
     from ser_bench.corpora import labels
@@ -121,24 +131,37 @@ def describe(overrides: Overrides = None) -> None:
 
 @corpora_app.command("list", epilog="Example: ser-bench corpora list")
 def corpora_list() -> None:
-    """List every corpus with its size, language and licence."""
+    """List every corpus.
+
+    The table has the number of clips and speakers, the language and the licence.
+    """
     from ser_bench.cli import data_commands
 
     data_commands.list_corpora()
 
 
-@corpora_app.command("prepare", epilog="Example: ser-bench corpora prepare cremad --root CREMA-D")
+@corpora_app.command("prepare", cls=CommandWithWords, epilog="Example: ser-bench corpora prepare cremad --root CREMA-D")
 def corpora_prepare(name: CorpusName = None, root: RootFolder = None) -> None:
-    """Download a corpus, then check that the copy is complete (exit status 2 if it is not)."""
+    """Download a corpus and check the copy.
+
+    Files that are already in the folder and complete are not downloaded again. The exit status is 2 if the corpus
+    cannot be downloaded or the copy is not complete.
+    """
     from ser_bench.cli import data_commands
 
     if not data_commands.prepare_corpus(name, root):
         raise typer.Exit(EXIT_FAILED)
 
 
-@corpora_app.command("verify", epilog="Example: ser-bench corpora verify cremad --root CREMA-D/AudioWAV")
+@corpora_app.command(
+    "verify", cls=CommandWithWords, epilog="Example: ser-bench corpora verify cremad --root CREMA-D/AudioWAV"
+)
 def corpora_verify(name: CorpusName = None, root: RootFolder = None) -> None:
-    """Check a copy of a corpus against its data sheet (exit status 2 if it is not complete)."""
+    """Check whether a copy of a corpus is complete.
+
+    Every audio file is decoded. Its name, and its content where checksums are known, are compared with the official
+    release. The exit status is 2 if files are missing, damaged, different or duplicated.
+    """
     from ser_bench.cli import data_commands
 
     if not data_commands.verify_corpus(name, root):
@@ -147,20 +170,28 @@ def corpora_verify(name: CorpusName = None, root: RootFolder = None) -> None:
 
 @weights_app.command("list", epilog="Example: ser-bench weights list")
 def weights_list() -> None:
-    """List the pretrained weights: licence, and the local folder or the command that downloads them."""
+    """List the pretrained weights.
+
+    The table has the licence, and the folder of the weights or the command that downloads them.
+    """
     from ser_bench.cli import data_commands
 
     data_commands.list_weights()
 
 
-@weights_app.command("fetch", epilog="Example: ser-bench weights fetch all-MiniLM-L6-v2")
+@weights_app.command("fetch", cls=CommandWithWords, epilog="Example: ser-bench weights fetch all-MiniLM-L6-v2")
 def weights_fetch(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Weights to download; default: all that the default settings use"),
+        typer.Argument(
+            metavar="NAME", help="Names of the weights, as 'ser-bench weights list' shows them. Default: all of them."
+        ),
     ] = None,
 ) -> None:
-    """Download pretrained weights to the cache folder."""
+    """Download pretrained weights.
+
+    They are stored in the cache folder. Runs that need these weights then work without a network.
+    """
     from ser_bench.cli import data_commands
 
     data_commands.fetch_weights(names or [])
@@ -175,32 +206,59 @@ def compare(
         list[str] | None,
         typer.Argument(
             metavar="RUN|OVERRIDE",
-            help="Run ids (or their first letters) and Hydra overrides; without ids: the latest run of each model",
+            help="RUN: id of a run, or its first letters. Without RUN, the latest run of each model is compared, on "
+            "the corpus and the split of the latest run. OVERRIDE: KEY=VALUE.",
         ),
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Model that the others are compared with; default: the first")
+        str | None,
+        typer.Option(metavar="MODEL", help="Compare the other models with this one. Default: the first one."),
     ] = None,
     parent: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Compare all runs of this sweep, and log the report on it")
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Compare all runs of this sweep, and store the report with it in MLflow. RUN: id of the sweep.",
+        ),
     ] = None,
     models: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Without ids: the latest run of each of these models only")
+        str | None,
+        typer.Option(
+            metavar="A,B", help="Compare only these models (names, separated by commas). Has no effect with RUN."
+        ),
     ] = None,
     experiment: Annotated[
-        str | None, typer.Option(metavar="NAME", help="MLflow experiment; default: that of corpus=...")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Search the runs in this MLflow experiment. Default: the experiment of corpus=NAME."
+        ),
     ] = None,
     tag: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only runs with this tag; may be repeated")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Compare only runs with this MLflow tag, for example protocol=speaker. Can be repeated.",
+        ),
     ] = None,
     claimed: Annotated[
-        Path | None, typer.Option(metavar="YAML", help="Published figures, shown in the report as claimed")
+        Path | None,
+        typer.Option(
+            metavar="YAML",
+            help="File with figures of publications, which the report shows as claimed. Default: conf/claimed.yaml.",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Folder of the report; default: outputs/compare/<time>")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write the report to this folder. Default: a new folder in outputs/compare/."
+        ),
     ] = None,
 ) -> None:
-    """Compare stored runs: verdict, table and HTML report. Needs no model and no audio."""
+    """Compare the predictions of stored runs.
+
+    The command prints a verdict and a table, writes a report (HTML, Markdown and JSON) and stores it in MLflow. It uses
+    the stored predictions, so it does not load the models. Audio is used only for the players in the report.
+    """
     from ser_bench.cli import compare_command
 
     selection = compare_command.Selection(
@@ -215,7 +273,7 @@ def compare(
 
 
 @app.command(
-    cls=CommandWithWords, epilog="Example: ser-bench audit 8b9797dc corpus.root=CREMA-D/AudioWAV. " + EXIT_STATUSES
+    cls=CommandWithWords, epilog="Example: ser-bench audit 8b9797dc corpus.root=CREMA-D/AudioWAV\n\n" + EXIT_STATUSES
 )
 def audit(
     ctx: typer.Context,
@@ -223,12 +281,20 @@ def audit(
         list[str],
         typer.Argument(
             metavar="RUN|OVERRIDE",
-            help="Run ids (or their first letters) and Hydra overrides; corpus.root=FOLDER: where the corpus is now",
+            help="RUN: id of a run, or its first letters. Several runs are checked one after the other. OVERRIDE: "
+            "KEY=VALUE, for example corpus.root=FOLDER if the corpus is not where it was at the time of the run.",
         ),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list with one object per run")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, a list with one object per run, instead of text.")
+    ] = False,
 ) -> None:
-    """Check stored runs for leakage between training and test rows, and log the result."""
+    """Check stored runs for data leakage.
+
+    Leakage means that test data have influenced the predictor, for example because a speaker is in the training and in
+    the test rows. The command prints what it found, what it checked and what it could not check, and stores the result
+    with the run in MLflow.
+    """
     from ser_bench.cli import audit_command
 
     if not audit_command.run(*parse_words(words, words_after_dashes(ctx)), as_json):
@@ -242,20 +308,31 @@ def predict(
         list[str],
         typer.Argument(
             metavar="RUN|FILE|OVERRIDE",
-            help="First a run id (or its first letters), then audio files or folders; Hydra overrides anywhere",
+            help="First RUN: id of a run, or its first letters. Then FILE: audio files, or folders with audio files. "
+            "OVERRIDE: KEY=VALUE, for example on_bad_clip=skip to leave out files that cannot be used.",
         ),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, a list with one object per file, instead of a table.")
+    ] = False,
 ) -> None:
-    """Apply the model of a stored run to new audio: label and probabilities of each file."""
+    """Predict the emotion in new audio files.
+
+    The model of a stored run is used. The table has the predicted label of each file, and the probability of every
+    label.
+    """
     from ser_bench.cli import predict_command
 
     predict_command.run(*parse_words(words, words_after_dashes(ctx)), as_json)
 
 
-@app.command(epilog="Example: ser-bench doctor")
+@app.command(cls=CommandWithWords, epilog="Example: ser-bench doctor")
 def doctor(overrides: Overrides = None) -> None:
-    """Show which packages, weights and corpora are installed, and the commands that get the missing ones."""
+    """Show what is installed.
+
+    The table lists packages, pretrained weights, corpora, the API key (set or not set) and folders. For what is missing
+    it gives the command that installs or downloads it.
+    """
     from ser_bench.cli import doctor as installation
     from ser_bench.cli.terminal_tables import print_table
     from ser_bench.config import compose

@@ -30,7 +30,12 @@ class CommandWords(NamedTuple):
 
 
 class CommandWithWords(TyperCommand):
-    """A command whose words are overrides, run ids or paths. No word after `--` is an option or an override."""
+    """A command whose words are overrides, names, run ids or paths. No word after `--` is an option or an override."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for parameter in self.params:  # help without Python types ("<list[str]>"), which say nothing about the words
+            vars(parameter)["display_type"] = lambda _ctx: ""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Count the words after `--` for `words_after_dashes`, and parse all words as usual."""
