@@ -23,7 +23,8 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ser_bench.config import PROJECT_ROOT
+from ser_bench import corpora
+from ser_bench.config import PROJECT_ROOT, Config, CorpusConfig
 from ser_bench.corpora.demo_speech import emotion_rules, generator
 from ser_bench.corpora.demo_speech.espeak import SpeechSettings, Synthesizer
 from ser_bench.corpora.sheets import cremad, demo
@@ -88,6 +89,33 @@ def test_an_interrupted_generation_leaves_no_folder(tmp_path: Path, monkeypatch:
     with pytest.raises(KeyboardInterrupt):
         generator.generate(tmp_path / "demo", 6, 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_and_damaged_clips_are_generated_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = Config(cache_dir=str(tmp_path), corpus=CorpusConfig(name="demo", clips=12))
+    root = corpora.root_of(cfg)
+    complete, files = digests(root), sorted(root.glob("*.wav"))
+    assert len(files) == 12
+    written = files[-1].stat().st_mtime_ns
+    for path in files[:5]:
+        path.unlink()
+    files[5].write_bytes(b"")
+    files[6].write_bytes(files[6].read_bytes()[:-100])
+    with caplog.at_level("INFO"):
+        assert corpora.root_of(cfg) == root
+    assert digests(root) == complete
+    assert "7 of 12 clips are missing or damaged" in caplog.text
+    assert files[-1].stat().st_mtime_ns == written  # intact clips are not replaced, so that their index stays valid
+    caplog.clear()
+    corpora.root_of(cfg)
+    assert not caplog.text
+
+
+def test_a_folder_with_nothing_but_a_notice_is_filled(tmp_path: Path) -> None:
+    cfg = Config(cache_dir=str(tmp_path), corpus=CorpusConfig(name="demo", clips=6))
+    for path in corpora.root_of(cfg).glob("*.wav"):
+        path.unlink()
+    assert len(list(corpora.root_of(cfg).glob("*.wav"))) == 6
 
 
 @pytest.mark.parametrize("clips", [0, 433])

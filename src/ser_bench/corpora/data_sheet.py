@@ -98,7 +98,8 @@ class DataSheet:
         sexes: returns speaker → "female" | "male", given the root folder, if the release has a table of speakers.
         votes: returns the votes of listeners, given the root folder, if the release has them; else None. It raises
             CorpusError if the table is missing from this copy.
-        generate: writes the corpus into a folder, for a synthetic corpus: `generate(folder, clips, seed)`; else None.
+        generate: writes the corpus into a folder, unless the folder is complete, for a synthetic corpus:
+            `generate(folder, clips, seed)`; else None.
         read_table: reads the clips from a table that is given as `corpus.root`; else None. It returns (audio file,
             fields) of each clip, and line → reason of each line that cannot be used.
         remotes: download sources, in the order in which they are tried; () if the corpus is not downloaded.

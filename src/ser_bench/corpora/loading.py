@@ -120,7 +120,7 @@ def load_one(cfg: Config) -> Corpus:
 
 
 def root_of(cfg: Config) -> Path:
-    """Return the folder (or CSV file) of the corpus. A corpus that can be generated is generated if it is missing.
+    """Return the folder (or CSV file) of the corpus. A synthetic corpus is generated if it is not complete.
 
     Raises:
         CorpusError: if the corpus cannot be generated.
@@ -133,8 +133,7 @@ def root_of(cfg: Config) -> Path:
     if generate is None:
         return root
     root = root / f"{cfg.corpus.clips}-clips-seed-{cfg.corpus.seed}-version-{__version__}"
-    if not root.is_dir():
-        generate(root, cfg.corpus.clips, cfg.corpus.seed)
+    generate(root, cfg.corpus.clips, cfg.corpus.seed)
     return root
 
 

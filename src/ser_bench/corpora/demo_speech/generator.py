@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -19,6 +21,8 @@ from ser_bench.corpora.demo_speech import emotion_rules
 from ser_bench.corpora.demo_speech.espeak import SpeechSettings, Synthesizer
 from ser_bench.corpora.sheets import cremad
 from ser_bench.errors import CorpusError
+
+log = logging.getLogger(__name__)
 
 SAMPLE_RATE_HZ = 16_000  # as in CREMA-D
 SENTENCES_PER_VOICE = 6  # of 12; each is spoken in every emotion
@@ -92,6 +96,24 @@ def generate(folder: Path, clips: int = MAX_CLIPS, seed: int = 0) -> None:
         ) from error
 
 
+def complete(folder: Path, clips: int = MAX_CLIPS, seed: int = 0) -> None:
+    """Generate the corpus, unless the folder contains every clip; clips that it contains are not replaced.
+
+    A clip counts as missing if its file is absent, empty, or has another length than its header states.
+
+    Raises:
+        CorpusError: as `generate`.
+    """
+    if folder.is_dir():
+        stems = schedule(clips)
+        missing = [stem for stem in stems if not _is_intact(folder / f"{stem}.wav")]
+        if not missing:
+            return
+        log.info("corpus   %s: %d of %d clips are missing or damaged; generating them again", folder, len(missing),
+                 len(stems))  # fmt: skip
+    generate(folder, clips, seed)
+
+
 def schedule(clips: int) -> list[str]:
     """Return the stems of the clips, balanced over voices and emotions as far as possible.
 
@@ -134,15 +156,27 @@ def _synthesize(
     return emotion_rules.add_room(sound, SAMPLE_RATE_HZ, rng.uniform(*LEAD_S), rng.uniform(*TRAIL_S), rng)
 
 
+def _is_intact(path: Path) -> bool:
+    """Whether a file is a WAV file as long as its header states."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(8)
+            size = file.seek(0, os.SEEK_END)
+    except OSError:
+        return False
+    return header[:4] == b"RIFF" and size == 8 + int.from_bytes(header[4:], "little")
+
+
 def _move_into(temporary: Path, folder: Path) -> None:
-    """Rename the temporary folder, or its files one by one if another process has already created `folder`."""
+    """Rename the temporary folder; if `folder` exists, move the files that are missing from it one by one."""
     temporary.chmod(0o755)  # mkdtemp creates a private folder
     with suppress(OSError):
         temporary.rename(folder)
         return
     folder.mkdir(exist_ok=True)
     for file in temporary.iterdir():
-        file.replace(folder / file.name)
+        if not _is_intact(folder / file.name):
+            file.replace(folder / file.name)
 
 
 def _notice(clips: int, seed: int) -> str:

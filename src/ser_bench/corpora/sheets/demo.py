@@ -46,7 +46,7 @@ SHEET = DataSheet(
     naming="ACTOR_SENTENCE_EMOTION_XX as in CREMA-D, actors 9001 to 9012, such as 9001_DFA_ANG_XX",
     parse=parse,
     examples=("9001_DFA_ANG_XX", "9012_WSI_SAD_XX"),
-    generate=generator.generate,
+    generate=generator.complete,
     synthetic=True,
     notes=("SYNTHETIC: espeak-ng speaks, and rules set the emotions. Figures do not generalise to human speech.",),
 )
