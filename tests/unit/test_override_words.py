@@ -196,6 +196,20 @@ def test_run_py_ends_in_one_line_with_status_2(
     assert re.search(pattern, error)
 
 
+def test_the_help_of_run_py_explains_its_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        start(["--help", "corpus=emodb"], tmp_path, monkeypatch)
+    text = capsys.readouterr().out
+    assert not ended.value.code and text.startswith("Start one run, or a sweep") and "Powered by" not in text
+    assert "corpus: cremad, demo, emodb" in text and "name: emodb" in text and "Exit status: 0" in text
+    for line in re.findall(r"^  python run\.py (.*?)(?:  .*)?$", text, flags=re.MULTILINE):
+        words = [word for word in shlex.split(line) if "=" in word]
+        check_overrides(words, sweep="-m" in line)
+        assert all(is_known_key(word.partition("=")[0]) for word in words)
+
+
 def test_run_py_receives_a_quoted_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = f"{tmp_path}/ü, [x] = '1'"
     status, [composed] = start(shlex.split(quoted_word("corpus.root", path)), tmp_path, monkeypatch)
