@@ -144,6 +144,7 @@ def test_the_options_of_compare_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_tag_needs_an_equals_sign() -> None:
     assert compare_command.parse_tag("overrides=a=b") == ("overrides", "a=b")
+    assert compare_command.parse_tag("labels=wu\u0308tend") == ("labels", "w\u00fctend")
     with pytest.raises(ConfigError, match=r"--tag 'size'.*NAME=VALUE"):
         compare_command.parse_tag("size")
 

@@ -148,6 +148,14 @@ def test_labels_of_new_speakers_are_not_used_unless_one_emotion_is_asked_for() -
     left_out = set(TEST) - set(found.rows)
     assert len(left_out) == 3 * SPEAKERS and all(row.clip_id.startswith("fear") for row in left_out)
 
+    class French(Voices):
+        def truth(self, rows: Sequence[Row]) -> list[str]:
+            return [{"fear": "p\u00e9ur"}.get(row.clip_id.split("-")[0], "x") if row in TEST else label
+                    for row, label in zip(rows, super().truth(rows), strict=True)]  # fmt: skip
+
+    words = ("adapt=speaker_stats", "adapt.enrol=3", "adapt.enrol_emotion='pe\u0301ur'")
+    assert set(TEST) - set(fitted(French(), *words).predict(TEST).rows) == left_out
+
 
 def test_the_statistics_are_drawn_towards_those_of_training_speakers() -> None:
     words = ("adapt=speaker_stats", "adapt.enrol=2")

@@ -11,6 +11,7 @@ from ser_bench import comparison, tracking
 from ser_bench.comparison import fold_pooling, paired, run_groups
 from ser_bench.comparison.claims import DEFAULT_FILE
 from ser_bench.config import compose
+from ser_bench.corpora.names import nfc
 from ser_bench.errors import ConfigError, NotComparableError
 
 
@@ -51,13 +52,15 @@ def run(selection: Selection, baseline: str | None, claimed: Path | None, out: P
         NotComparableError: the runs were not measured on the same clips.
     """
     tags = dict(parse_tag(text) for text in selection.tags)
+    models = [nfc(name) for name in selection.models]
+    baseline = None if baseline is None else nfc(baseline)
     cfg = compose(list(selection.overrides)).tracking
     experiment = selection.experiment or cfg.experiment
     parent = tracking.load_run(cfg, selection.parent).run_id if selection.parent else None
     if parent:
         comparisons = paired.comparisons_of_sweep(cfg, parent, baseline, tags)
     else:
-        runs = run_groups.select_runs(cfg, experiment, list(selection.run_ids), tags, selection.models)
+        runs = run_groups.select_runs(cfg, experiment, list(selection.run_ids), tags, models)
         refused: list[NotComparableError] = []
         if not selection.run_ids:  # runs that are named must be readable; of the latest, others are compared
             runs, refused = fold_pooling.readable_runs(runs)
@@ -77,7 +80,7 @@ def run(selection: Selection, baseline: str | None, claimed: Path | None, out: P
 
 
 def parse_tag(text: str) -> tuple[str, str]:
-    """Name and value of a `--tag`.
+    """Name and value of a `--tag`, the value in NFC, as names are stored.
 
     >>> parse_tag("size=eighth")
     ('size', 'eighth')
@@ -88,4 +91,4 @@ def parse_tag(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"--tag {text!r}: write NAME=VALUE, as in --tag size=eighth")
-    return name, value
+    return name, nfc(value)

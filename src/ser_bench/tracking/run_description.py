@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ser_bench import __version__
 from ser_bench.config import PROJECT_ROOT, Config, to_plain
+from ser_bench.corpora.names import nfc
 from ser_bench.evaluation.metrics import METRICS
 from ser_bench.redaction import redact
 from ser_bench.types import Corpus, Row, Split, digest_of
@@ -33,7 +34,7 @@ def model_name(cfg: Config, groups: Sequence[str]) -> str:
     if "adapt" not in groups or cfg.adapt.name == "none":
         return str(cfg.model.name)
     enrolled = "" if cfg.adapt.enrol is None else f"_{cfg.adapt.enrol}"
-    emotion = "" if cfg.adapt.enrol_emotion is None else f"_{cfg.adapt.enrol_emotion}"
+    emotion = "" if cfg.adapt.enrol_emotion is None else f"_{nfc(cfg.adapt.enrol_emotion)}"
     return f"{cfg.model.name}+{cfg.adapt.name}{enrolled}{emotion}"
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_bench.config import Config
+from ser_bench.corpora.names import nfc
 from ser_bench.errors import ConfigError
 from ser_bench.predictors.base import generator_of
 from ser_bench.predictors.stored_model import reading
@@ -127,8 +128,8 @@ class SpeakerAdaptation:
         for name in dict.fromkeys(clip.speaker for clip in clips if clip.speaker not in self._trained):
             rows = sorted(self._inputs.of_speaker(name))
             if self._cfg.enrol_emotion is not None:
-                emotions = self._inputs.truth(rows)
-                rows = [row for row, emotion in zip(rows, emotions, strict=True) if emotion == self._cfg.enrol_emotion]
+                wanted, emotions = nfc(self._cfg.enrol_emotion), self._inputs.truth(rows)
+                rows = [row for row, emotion in zip(rows, emotions, strict=True) if emotion == wanted]
             if self._cfg.enrol is not None:
                 order = generator_of(self._cfg.seed, name).permutation(len(rows))
                 rows = [rows[i] for i in order[: self._cfg.enrol]]
