@@ -24,9 +24,10 @@ from ser_bench.audit.scores import check_scores
 from ser_bench.audit.validation import REMARK, loss_of
 from ser_bench.config import Protocol, TrackingConfig
 from ser_bench.evaluation import run_scores
+from ser_bench.features.feature_store import Features
 from ser_bench.tracking import StoredRun
 from ser_bench.tracking.artifact_manifest import HASH_TAG, MANIFEST_FILE, manifest_of
-from ser_bench.tracking.audit_records import CLIP_COLUMNS
+from ser_bench.tracking.audit_records import CLIP_COLUMNS, FIT_ROWS_FILE, fit_rows_json
 from ser_bench.types import FloatArray, Predictions, Row, Split
 from tests.fixtures.spoken import Spoken
 from tests.support.fake_inputs import LABELS as FAKE_LABELS
@@ -42,6 +43,14 @@ KEPT, EPOCHS = 2, 4
 
 class CachedInputs(Spoken, FakeInputs):
     """The inputs of the stored runs, in place of the feature store; there are no fingerprints."""
+
+    def __init__(self, spread: float = SPREAD) -> None:
+        super().__init__(spread=spread)
+        self.labels_read: set[Row] = set()
+
+    def truth(self, rows: Sequence[Row]) -> list[str]:
+        self.labels_read.update(rows)
+        return super().truth(rows)
 
     def cached_spectral(self, rows: Sequence[Row]) -> FloatArray | None:
         return None
@@ -242,6 +251,7 @@ def trained(
     (folder / "work").mkdir(parents=True)
     predictor = predictors.build(cfg, FAKE_LABELS, inputs, folder / "work", on_epoch)
     facts = dict(predictor.fit(train, val, test))
+    (folder / FIT_ROWS_FILE).write_text(fit_rows_json(inputs.labels_read))
     answers = predictor.predict(TEST)
     clips = {clip.id: clip for clip in inputs.clips([*TRAIN, *VALIDATION, *TEST])}
     predictor.save(folder / "predictor")
@@ -304,3 +314,54 @@ def test_a_validation_loss_without_validation_rows_is_a_leak(tmp_path: Path) -> 
     path = run.artifact("split.json")
     path.write_text(json.dumps(read_json(path) | {"val": []}))
     assert "has no validation rows" in finding(audited(run), "val_loss").text and "val_loss" in audited(run).leaks
+
+
+# ---- rows that the training has read
+
+
+def test_the_optimiser_of_an_honest_run_read_its_training_rows_only(tmp_path: Path) -> None:
+    read = finding(audited(trained(tmp_path)), "training_rows")
+    assert (read.leak, read.share) == (False, 0.0)
+    assert read.text == (
+        "in 4 epochs the optimiser read each of the 60 training rows once per epoch, and no other row; "
+        "fitting read no label of a test clip"
+    )
+
+
+def test_test_rows_that_the_optimiser_read_are_found(tmp_path: Path) -> None:
+    audit = audited(trained(tmp_path, (*TRAIN, *TEST[:10])))
+    read = finding(audit, "training_rows")
+    assert "training_rows" in audit.unannounced and read.share == pytest.approx(1 / 3)
+    assert "the optimiser read 10 test rows" in read.text and "fitting read the labels of 10 test clips" in read.text
+
+
+def test_validation_rows_that_the_optimiser_read_are_found(tmp_path: Path) -> None:
+    read = finding(audited(trained(tmp_path, (*TRAIN, *VALIDATION[:5]))), "training_rows")
+    assert read.leak and "5 rows that are neither training nor test rows" in read.text
+
+
+def test_labels_of_test_rows_that_any_predictor_reads_while_it_is_fitted_are_found(tmp_path: Path) -> None:
+    run = trained(tmp_path, TRAIN, (*VALIDATION, *TEST[:1]))
+    read = finding(audited(run), "training_rows")
+    assert read.leak and "fitting read the labels of 1 test clips" in read.text
+    path = run.artifact("split.json")
+    path.write_text(json.dumps(read_json(path) | {"protocol": "paper"}))
+    announced = finding(audited(run), "training_rows")
+    assert not announced.leak and "labels of test clips are read for the test curve" in announced.text
+
+
+def test_the_feature_store_notes_whose_labels_are_read() -> None:
+    clips = {clip.id: clip for clip in FakeInputs().clips(TEST)}
+    features = Features(compose_config("model=mlp"), clips, "en")
+    features.clips(TEST)
+    assert not features.labels_read
+    assert features.truth(TEST[:2]) == ["anger", "fear"] and features.labels_read == set(TEST[:2])
+
+
+def test_a_run_without_a_record_is_not_checked(tmp_path: Path) -> None:
+    run = trained(tmp_path)
+    (run.artifact("fit_rows.json")).unlink()
+    only_optimiser = finding(audited(run), "training_rows")
+    assert only_optimiser.share == 0.0 and "labels" not in only_optimiser.text
+    run.artifact("predictor/training_rows.json").unlink()
+    assert finding(audited(run), "training_rows").text.startswith("not checked: ")

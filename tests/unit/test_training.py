@@ -106,6 +106,17 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path, with_val: bo
     assert all(torch.equal(expected[k], resumed_weights[k]) for k in expected)
     ends = [torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"] for name in ("whole", "cut")]
     assert all(torch.equal(ends[0][k], ends[1][k]) for k in ends[0])
+    assert result.times_read == whole.times_read == (4,) * 33, "what the optimiser has read is counted on"
+
+
+def test_a_checkpoint_of_an_older_version_has_no_counts_and_can_be_resumed(tmp_path: Path) -> None:
+    fit(tmp_path, data(), replace(CFG, max_epochs=2))
+    stored = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    for state in stored["callbacks"].values():
+        state.pop("times_read", None)
+    torch.save(stored, tmp_path / "last.ckpt")
+    assert fit(tmp_path, data(), replace(CFG, max_epochs=2))[0].times_read == ()
+    assert fit(tmp_path, data(), replace(CFG, max_epochs=3))[0].times_read == (1,) * 33
 
 
 def test_every_epoch_has_its_own_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,7 +338,7 @@ def test_a_loss_that_is_not_a_number_is_not_dropped() -> None:
 
 
 def test_metrics_follow_the_device_and_are_not_in_checkpoints() -> None:
-    module = lightning_loop.TrainingModule(network(), 3, ("val",), CFG, seed=0, recipe=PLAIN)
+    module = lightning_loop.TrainingModule(network(), 3, ("val",), CFG, 0, PLAIN, torch.zeros(9, dtype=torch.int64))
     assert all(name.startswith("network.") for name in module.state_dict())
     module.to("meta")  # a device that every machine has
     for metrics in module.part_metrics.values():

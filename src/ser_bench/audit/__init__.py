@@ -1,9 +1,11 @@
 """Leakage audit: recomputed from a run's stored split, predictions and predictor, and from the features of its corpus.
 
 - `finding`: a finding, and the verdict of all findings;
-- `overlap`: rows shared by test and training; `scaler`, `checkpoint`, `combiner`: use of test rows in fitting;
+- `overlap`: rows shared by test and training;
+- `training_rows`, `scaler`, `checkpoint`, `combiner`: use of test rows in fitting;
 - `scores`, `repeated_predictions`, `validation`: what is computed again must be what the run stored and logged;
 - `inherited`: findings that a fusion inherits from its members; `stored_member`: its members, restored;
+- `outdated_features`: whether the features of a stored run can be computed again;
 - `run_audit`: the audit of a stored run, with or without its audio.
 """
 

@@ -19,12 +19,14 @@ from ser_bench.audit.repeated_predictions import check_repetition
 from ser_bench.audit.scaler import Read, check_scaler, stored_scaler
 from ser_bench.audit.scores import check_scores
 from ser_bench.audit.stored_member import AuditedMember
+from ser_bench.audit.training_rows import check_training_rows
 from ser_bench.audit.validation import check_val_loss, remarks
 from ser_bench.config import Config, run_here
 from ser_bench.errors import CorpusError, SerBenchError, one_line
 from ser_bench.features import fingerprint
 from ser_bench.features.feature_store import Features
 from ser_bench.predictors import CombinesRuns, ScalesFeatures
+from ser_bench.predictors.network_predictor import rows_read
 from ser_bench.tracking import StoredRun
 from ser_bench.types import Clip, Corpus, FloatArray, Predictor, Split, clean_rows
 
@@ -112,6 +114,7 @@ def audit_run(
         predictions_match(split, predictions, clips, _limit(cfg), {str(n): c for n, c in stored.frame().items()}),
         check_scores(predictions, split.protocol, {clip.id: clip.speaker for clip in clips.values()}, stored.metrics),
         check_repetition(predictor, why, split, predictions, seed=int(stored.run_id[:8], 16)),
+        check_training_rows(rows_read(stored.artifact("predictor")), tracking.stored_fit_rows(stored), split),
         check_scaler(scaler, split, _reader(predictor, inputs)),
         check_checkpoint(
             None if kept_epoch is None else round(kept_epoch),

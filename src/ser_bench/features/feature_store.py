@@ -37,9 +37,12 @@ class Features:
         self._transcripts: dict[str, str] = {}
         self._pooled: dict[tuple[str, str], FloatArray] = {}
         self._votes: dict[str, Mapping[str, Mapping[str, int]]] = {}
+        self.labels_read: set[Row] = set()
+        """Rows whose labels or votes were requested so far; a run stores those that its fit requested."""
 
     def truth(self, rows: Sequence[Row]) -> list[str]:
         """Return the canonical labels."""
+        self.labels_read.update(rows)
         return [self._clips[row.clip_id].emotion for row in rows]
 
     def clips(self, rows: Sequence[Row]) -> list[Clip]:
@@ -118,6 +121,7 @@ class Features:
             ConfigError: if the corpus has no listeners' votes.
             CorpusError: if it has, but this copy of the corpus has no readable table of them.
         """
+        self.labels_read.update(rows)
         return [
             self._votes_of(clip.corpus or self._cfg.corpus.name).get(clip.id.removeprefix(f"{clip.corpus}:"))
             for clip in self.clips(rows)

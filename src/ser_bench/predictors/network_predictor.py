@@ -31,6 +31,8 @@ FORMAT = 1
 """Version of the saved folder; raised when `load` can no longer read older ones."""
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
+TRAINING_ROWS_FILE = "training_rows.json"
+"""Written by the training: the rows that the optimiser read, and how often. Runs of older versions do not have it."""
 PREDICT_BATCH_ROWS = 64
 """Bounds memory: the first activation of the paper's network takes 4.9 MB per row."""
 
@@ -53,6 +55,7 @@ class NetworkPredictor(HasNetwork, ScalesFeatures):
         self._model_cfg: Any = cfg.model
         self._network: nn.Module | None = None
         self._standardizer: Standardizer | None = None
+        self._rows_read: tuple[tuple[Row, int], ...] = ()
 
     @abstractmethod
     def _features(self, rows: Sequence[Row]) -> FloatArray:
@@ -112,6 +115,7 @@ class NetworkPredictor(HasNetwork, ScalesFeatures):
             self._recipe(),
         )
         self._network = network.eval()
+        self._rows_read = tuple((row, times) for row, times in zip(train, result.times_read, strict=False) if times)
         from ser_bench.predictors.network_modules import count_parameters
 
         total, trainable = count_parameters(network)
@@ -173,7 +177,7 @@ class NetworkPredictor(HasNetwork, ScalesFeatures):
         return module, np.stack([scaler.mean, scaler.mean + scaler.std])
 
     def save(self, folder: Path) -> None:
-        """Write weights and standardisation as safetensors, and their description as JSON."""
+        """Write weights and standardisation as safetensors, and as JSON their description and the rows trained on."""
         from safetensors.torch import save_file
 
         module, _ = self.torch_module()
@@ -187,6 +191,9 @@ class NetworkPredictor(HasNetwork, ScalesFeatures):
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, folder / WEIGHTS_FILE)
         (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n")
+        if self._rows_read:
+            read = {"rows": [row for row, _ in self._rows_read], "times": [times for _, times in self._rows_read]}
+            (folder / TRAINING_ROWS_FILE).write_text(json.dumps(read, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, cfg: Config, labels: tuple[str, ...], inputs: Inputs) -> Self:
@@ -208,6 +215,7 @@ class NetworkPredictor(HasNetwork, ScalesFeatures):
             network = predictor._new_network(description["inputs"])
             scaler = Standardizer(tensors.pop("mean").numpy(), tensors.pop("std").numpy())
             network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in tensors.items()})
+            predictor._rows_read = rows_read(folder)
         predictor._network, predictor._standardizer = network.eval(), scaler
         return predictor
 
@@ -245,3 +253,17 @@ class NetworkPredictor(HasNetwork, ScalesFeatures):
             goal = goal[torch.from_numpy(shuffle.permutation(len(goal)))]
         assert self._standardizer is not None
         return TensorDataset(torch.from_numpy(self._standardizer(features)), goal)
+
+
+def rows_read(folder: Path) -> tuple[tuple[Row, int], ...]:
+    """Return the rows that the optimiser read and how often, from a stored network; () if it was stored without them.
+
+    Raises:
+        SerBenchError: the file cannot be read.
+    """
+    path = folder / TRAINING_ROWS_FILE
+    if not path.exists():
+        return ()
+    with reading(folder):
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return tuple((Row(*row), int(times)) for row, times in zip(stored["rows"], stored["times"], strict=True))

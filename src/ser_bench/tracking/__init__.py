@@ -15,7 +15,7 @@ active run is never used. Its global tracking URI is set only by `traces`, while
 
 from ser_bench.tracking.active_run import ActiveRun, start
 from ser_bench.tracking.artifact_manifest import check_artifacts, log_manifest, refuse_changed
-from ser_bench.tracking.audit_records import log_audit, log_clips, stored_clips
+from ser_bench.tracking.audit_records import log_audit, log_clips, log_fit_rows, stored_clips, stored_fit_rows
 from ser_bench.tracking.mlflow_store import how_to_browse, open_store, results_page
 from ser_bench.tracking.run_writer import describe_run, log_files, log_text, storable
 from ser_bench.tracking.stored_runs import StoredRun, find_finished, load_run, newest, search
@@ -35,6 +35,7 @@ __all__ = [
     "log_audit",
     "log_clips",
     "log_files",
+    "log_fit_rows",
     "log_manifest",
     "log_text",
     "newest",
@@ -46,5 +47,6 @@ __all__ = [
     "start_parent",
     "storable",
     "stored_clips",
+    "stored_fit_rows",
     "traced",
 ]

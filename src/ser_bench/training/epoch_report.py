@@ -90,9 +90,18 @@ class EpochReport(Callback):
         max_epochs: epochs at most.
         progress: whether to show a progress bar, if the standard error stream is a terminal.
         on_epoch: function of the epoch, counted from 1, and its metrics.
+        times_read: [N] int64, how often the optimiser has read each training row; kept in checkpoints.
     """
 
-    def __init__(self, metrics: Mapping[str, PartMetrics], max_epochs: int, progress: bool, on_epoch: EpochLog) -> None:
+    def __init__(
+        self,
+        metrics: Mapping[str, PartMetrics],
+        max_epochs: int,
+        progress: bool,
+        on_epoch: EpochLog,
+        times_read: Tensor,
+    ) -> None:
+        self.times_read = times_read
         self.metrics = metrics
         self.max_epochs = max_epochs
         self.show_bar = progress and sys.stderr.isatty()
@@ -104,11 +113,12 @@ class EpochReport(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is stored in a checkpoint."""
-        return {"seconds": self.seconds}
+        return {"seconds": self.seconds, "times_read": self.times_read.clone()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the time of finished epochs from a checkpoint."""
+        """Restore the time of finished epochs, and the counts of rows, from a checkpoint; older ones have no counts."""
         self.seconds = float(state_dict["seconds"])
+        self.times_read.copy_(state_dict.get("times_read", torch.zeros_like(self.times_read)))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the progress bar, at the step where an interrupted run stopped."""

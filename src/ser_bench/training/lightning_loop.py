@@ -39,6 +39,8 @@ VAL, TEST_CURVE = "val", "test_curve"
 MONITOR = "val/loss"
 Batch = tuple[Tensor, Tensor]
 """Features, and label indices [N] or shares of the labels [N, C]; cross-entropy accepts both."""
+TrainingBatch = tuple[Tensor, Tensor, Tensor]
+"""The same, and the positions [N] of the rows among the training rows."""
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
@@ -55,6 +57,8 @@ class TrainingResult:
     epochs: int
     best_epoch: int
     seconds: float
+    times_read: tuple[int, ...] = ()
+    """How often the optimiser has read each training row; () if an older version trained it to its end."""
 
 
 class TrainingModule(pl.LightningModule):
@@ -67,15 +71,24 @@ class TrainingModule(pl.LightningModule):
         cfg: the group `trainer`.
         seed: seed of dropout.
         recipe: loss and optimiser.
+        times_read: [N] int64, which counts how often each training row was in a batch.
 
     Attributes:
         part_metrics: "train" and each name in `curves` → its metrics in the present epoch.
     """
 
     def __init__(
-        self, network: nn.Module, classes: int, curves: tuple[str, ...], cfg: TrainerConfig, seed: int, recipe: Recipe
+        self,
+        network: nn.Module,
+        classes: int,
+        curves: tuple[str, ...],
+        cfg: TrainerConfig,
+        seed: int,
+        recipe: Recipe,
+        times_read: Tensor,
     ) -> None:
         super().__init__()
+        self.times_read = times_read
         self.recipe = recipe
         self.network = network
         self.curves = curves
@@ -101,13 +114,14 @@ class TrainingModule(pl.LightningModule):
         for metrics in self.part_metrics.values():
             metrics.reset()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         """Return the loss of one batch.
 
         Raises:
             SerBenchError: the loss is not finite.
         """
-        x, y = batch
+        x, y, positions = batch
+        self.times_read[positions.cpu()] += 1
         logits, loss = self.recipe.step(self.network, x, y)
         self.part_metrics["train"].update(logits.detach(), y, loss.detach())
         self._check.loss(float(loss.detach()), "training", self.current_epoch + 1)
@@ -173,8 +187,9 @@ def train(
     has_val = VAL in data.curves
     last, best = work_dir / "last.ckpt", work_dir / "best.ckpt"
     stopping = EarlyStopping(MONITOR, patience=cfg.patience) if has_val and cfg.patience is not None else None
-    module = TrainingModule(network, classes, tuple(data.curves), cfg, data.seed, recipe)
-    report = EpochReport(module.part_metrics, cfg.max_epochs, cfg.progress, on_epoch)
+    times_read = torch.zeros(len(data.train), dtype=torch.int64)
+    module = TrainingModule(network, classes, tuple(data.curves), cfg, data.seed, recipe, times_read)
+    report = EpochReport(module.part_metrics, cfg.max_epochs, cfg.progress, on_epoch, times_read)
     resumes = last.exists()
     if resumes and has_val:
         _read(best)  # a damaged file is reported before an epoch is trained, not after the last one
@@ -188,8 +203,13 @@ def train(
     best_stored = _read(best) if has_val else last_stored
     prefix, state = "network.", best_stored["state_dict"]
     network.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-    seconds = float(last_stored["callbacks"][report.state_key]["seconds"])
-    return TrainingResult(epochs=last_stored["epoch"] + 1, best_epoch=best_stored["epoch"] + 1, seconds=seconds)
+    reported = last_stored["callbacks"][report.state_key]
+    return TrainingResult(
+        epochs=last_stored["epoch"] + 1,
+        best_epoch=best_stored["epoch"] + 1,
+        seconds=float(reported["seconds"]),
+        times_read=tuple(reported["times_read"].tolist()) if "times_read" in reported else (),
+    )
 
 
 def _fit(trainer: pl.Trainer, module: TrainingModule, data: RowData, checkpoint: Path | None) -> None:

@@ -65,8 +65,8 @@ class RowData(pl.LightningDataModule):
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Return a loader of shuffled batches."""
-        return self._loader(self.train, self.seed)
+        """Return a loader of shuffled batches; the last tensor of a batch is the positions of its rows in `train`."""
+        return self._loader(TensorDataset(*self.train.tensors, torch.arange(len(self.train))), self.seed)
 
     def val_dataloader(self) -> list[DataLoader[tuple[Tensor, ...]]]:
         """Return one loader per curve."""
