@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ser_bench.corpora import SHEETS, verify
+from ser_bench.corpora.data_sheet import Fields
 from ser_bench.errors import CorpusError
 from tests.support import forge
 
@@ -106,3 +107,20 @@ def test_real_official_cremad_is_byte_for_byte_as_published(corpora_root: Path) 
     inventory = verify("cremad", corpora_root / "cremad/official")
     assert (inventory.clips, inventory.compared, inventory.different) == (89, 89, ())
     assert inventory.missing_count == 7442 - 89
+
+
+def test_names_of_files_and_manifest_may_differ_in_unicode_form(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(stem: str) -> Fields:
+        if stem != "\u00fc1":
+            raise ValueError(stem)
+        return Fields(stem, "sad", "s")
+
+    monkeypatch.setitem(SHEETS, "emodb", dataclasses.replace(SHEETS["emodb"], parse=parse, clips=1, clip_ids=()))
+    content = (root / f"{NAMES[0]}.wav").read_bytes()
+    folder = root / "umlaut"
+    folder.mkdir()
+    (folder / "u\u03081.wav").write_bytes(content)
+    line = f"\u00fc1.wav,{hashlib.sha256(content).hexdigest()},{len(content)}"
+    (folder / "manifest.csv").write_text(f"file,sha256,bytes\n{line}\n", encoding="utf-8")
+    inventory = verify("emodb", folder)
+    assert inventory.complete and inventory.compared == 1 and not inventory.extra

@@ -27,6 +27,7 @@ from ser_bench.corpora.download.http_transfer import (
     target_inside,
 )
 from ser_bench.corpora.download.verification import MANIFEST, intact_clips, read_manifest
+from ser_bench.corpora.names import nfc
 from ser_bench.corpora.sheets import sheet_of
 from ser_bench.errors import CorpusError, DownloadError
 
@@ -190,7 +191,7 @@ def _is_clip(path: PurePosixPath, sheet: DataSheet) -> bool:
     if path.suffix.lower() not in EXTENSIONS or path.name.startswith(".") or "__MACOSX" in path.parts:
         return False
     try:
-        return sheet.parse(path.stem) is not None
+        return sheet.parse(nfc(path.stem)) is not None
     except ValueError:
         return False
 

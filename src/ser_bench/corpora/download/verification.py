@@ -15,6 +15,7 @@ from ser_bench.corpora.audio_files import default_root, find_audio, probe_each, 
 from ser_bench.corpora.csv_tables import read_rows
 from ser_bench.corpora.data_sheet import DataSheet, Fields
 from ser_bench.corpora.download.http_transfer import ExpectedFile, plain_file_name
+from ser_bench.corpora.names import nfc
 from ser_bench.corpora.sheets import sheet_of
 from ser_bench.errors import CorpusError
 
@@ -105,7 +106,7 @@ def verify(name: str, root: Path | None = None) -> Inventory:
     manifest = _find_manifest(folder)
     damaged = _damaged(clips, f"verifying {name}")
     intact = {fields.id for path, fields in clips if path not in damaged}
-    in_manifest = [path for path, _ in clips if path.name in manifest]
+    in_manifest = [path for path, _ in clips if nfc(path.name) in manifest]
     missing = sorted(_official_ids(sheet, manifest) - intact)
     return Inventory(
         name=name,
@@ -149,10 +150,10 @@ def read_manifest(path: Path) -> dict[str, tuple[str, int]]:
 
 
 def _find_manifest(folder: Path) -> dict[str, tuple[str, int]]:
-    """Read the manifest in a folder or its parent; return {} if there is none."""
+    """Read the manifest in a folder or its parent, with names in NFC; return {} if there is none."""
     for path in (folder / MANIFEST, folder.parent / MANIFEST):
         if path.is_file():
-            return read_manifest(path)
+            return {nfc(name): entry for name, entry in read_manifest(path).items()}
     return {}
 
 
@@ -167,7 +168,7 @@ def _sort(sheet: DataSheet, paths: Iterable[Path]) -> tuple[list[tuple[Path, Fie
     clips, extra = [], []
     for path in paths:
         try:
-            fields = sheet.parse(path.stem)
+            fields = sheet.parse(nfc(path.stem))
         except ValueError:
             extra.append(path)
             continue
@@ -183,7 +184,7 @@ def _damaged(clips: Iterable[tuple[Path, Fields]], description: str) -> dict[Pat
 
 
 def _expected(manifest: Mapping[str, tuple[str, int]], path: Path) -> ExpectedFile:
-    sha256, size = manifest[path.name]
+    sha256, size = manifest[nfc(path.name)]
     return ExpectedFile(size, f"sha256:{sha256}")
 
 
