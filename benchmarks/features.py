@@ -29,9 +29,9 @@ import librosa
 import numpy as np
 import torch
 
-from ser_bench import audio
 from ser_bench.cache import Cache
 from ser_bench.config import AugmentConfig, FeaturesConfig
+from ser_bench.corpora.audio_files import find_audio
 from ser_bench.features import augmentation, paper_features, paper_vector
 from ser_bench.types import VARIANTS, Clip, FloatArray, Row
 
@@ -68,7 +68,7 @@ def default_engine(clips: list[Clip], cache: Cache) -> FloatArray:
 
 def find_clips(root: Path, wanted: int) -> list[Clip]:
     """Return clips that are spread evenly over the folder."""
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in audio.EXTENSIONS)
+    files = find_audio(root)
     if not files:
         sys.exit(f"{root}: contains no audio files; give the folder of the recordings with --root")
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(wanted, len(files))).astype(int)]

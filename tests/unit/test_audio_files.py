@@ -74,6 +74,8 @@ def test_a_link_inside_a_linked_folder_is_followed(tmp_path: Path) -> None:
     (tmp_path / "first" / "to2").symlink_to(tmp_path / "second")
     (tmp_path / "second" / "to3").symlink_to(tmp_path / "third")
     (tmp_path / "third" / "to1").symlink_to(tmp_path / "first")
+    (tmp_path / "third" / "to2").symlink_to(tmp_path / "second")
+    (tmp_path / "third" / "itself").symlink_to(".")
     assert found(tmp_path / "first") == ["a.wav", "to2/b.wav", "to2/to3/c.wav"]
 
 
@@ -144,6 +146,15 @@ def test_a_named_pipe_is_refused_wherever_files_are_opened(root: Path) -> None:
     for named in (root, pipe):
         with pytest.raises(BadClipError, match="not a regular file"):
             predict_command.clips_of([named], 60.0)
+
+
+def test_a_sparse_table_of_many_gigabytes_is_not_read(root: Path) -> None:
+    (root / "VideoDemographics.csv").write_text("ActorID,Sex\n1001,Male\n")
+    os.truncate(root / "VideoDemographics.csv", 30 << 30)
+    with pytest.raises(
+        CorpusError, match=r"VideoDemographics\.csv: has 32,212,254,720 bytes, the limit is 268,435,456"
+    ):
+        load(root)
 
 
 # ---- formats that are not read

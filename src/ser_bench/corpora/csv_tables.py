@@ -15,6 +15,8 @@ from pathlib import Path
 from ser_bench.errors import CorpusError
 
 SEPARATORS = ",;\t"
+MAX_TABLE_BYTES = 256 << 20
+"""Largest table that is read: 256 MiB. One million lines of a user's table have about 100 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,11 @@ def read_lines(
         it, has a `problem`.
 
     Raises:
-        CorpusError: if the file is not in UTF-8, lacks a column, or has a column twice.
+        CorpusError: if the file is not in UTF-8, is larger than `MAX_TABLE_BYTES`, lacks a column, or has a column twice.
     """
     try:
+        if path.stat().st_size > MAX_TABLE_BYTES:
+            raise CorpusError(f"{path}: has {path.stat().st_size:,} bytes, the limit is {MAX_TABLE_BYTES:,}; {advice}")
         with path.open(encoding="utf-8-sig") as file:
             texts = list(file)  # not `splitlines`, which also splits at form feeds and at U+2028
     except UnicodeDecodeError as error:
