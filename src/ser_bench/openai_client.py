@@ -257,8 +257,8 @@ def explain(error: openai.OpenAIError, endpoint: str, model: str, key: str | Non
         )
     if status in (400, 422):
         return LLMError(
-            f"{endpoint} does not accept the request (HTTP {status}: {detail}). If it has no logprobs, "
-            "set llm.top_logprobs=0"
+            f"{endpoint} does not accept the request (HTTP {status}: {detail}). Check llm.model and "
+            "the parameters llm.temperature, llm.max_tokens, llm.seed and llm.top_logprobs (0: no logprobs)"
         )
     if status is not None:
         return LLMError(

@@ -66,6 +66,8 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
         with tracking.traced(cfg.tracking, active.run_id) if "llm" in groups else contextlib.nullcontext():
             predictions = predictor.predict(split.test)
         predicted = time.perf_counter()
+        if predictors.has_capability(predictor.name, HasPrompt):
+            active.log_tags(predictors.require_capability(predictor, HasPrompt).prediction_tags())
         if predictions.failed.any():
             log_incomplete(cfg.tracking, active.run_id, predictions, corpus.by_id, predictor.facts())
             require_complete(predictions, _remedy(cfg))

@@ -168,7 +168,7 @@ def test_body_that_is_no_completion_is_a_failure(server, cfg, tmp_path, body):
         (fake.error(403, f"{KEY} may not"), "llm.api_key_env"),
         (fake.error(404, "The model `m` does not exist", "model_not_found"), "llm.model"),
         (fake.error(429, "You exceeded your current quota", "insufficient_quota"), "run the same command again"),
-        (fake.error(400, "logprobs are not supported"), "llm.top_logprobs=0"),
+        (fake.error(400, "top_logprobs must be at most 5"), "llm.top_logprobs"),
     ],
 )
 def test_error_that_concerns_every_request_stops_the_run_at_once(server, cfg, tmp_path, reply, next_step, caplog):
@@ -400,12 +400,12 @@ def test_loopback_is_not_sent_through_a_proxy_of_the_environment(server, cfg, tm
 
 
 def test_answer_survives_json_under_the_stored_keys():
-    answer = ModelAnswer("t", "sad", "", (0.25, 0.75), 1, 2, 0.5, 3, 2, "schema", 4, True)
+    answer = ModelAnswer("t", "sad", "", (0.25, 0.75), 1, 2, 0.5, 3, 2, "schema", 4, True, ("seed",))
     stored = answer.to_json()
     assert ModelAnswer.from_json(json.loads(json.dumps(stored))) == answer
     assert list(stored) == [
         "text", "label", "reason", "probabilities", "tokens_in", "tokens_out", "latency_s", "requests", "retries",
-        "way", "tokens_audio", "usage_estimated",
+        "way", "tokens_audio", "usage_estimated", "changes",
     ]  # fmt: skip
     assert stored["way"] == "schema"
 

@@ -29,6 +29,7 @@ class SpokenFeatures(Spoken, FakeInputs):
     def __init__(self, cfg: Config, clips: Any, language: str, combined: Sequence[Any] = ()) -> None:
         super().__init__()
         self._clips = clips
+        self.labels_read: set[Row] = set()
 
     def clips(self, rows: Sequence[Row]) -> list[Any]:
         return [self._clips[row.clip_id] for row in rows]
@@ -60,6 +61,8 @@ def test_run_with_failed_requests_is_not_done_and_the_same_command_completes_it(
         text = body["messages"][1]["content"]
         if "_sad" in text:
             return fake.error(429, "slow down")
+        if "seed" in body:
+            return fake.error(400, "seed is not supported")
         return fake.completion("no idea") if "_neutral" in text else fake.label("angry")
 
     with fake.serve(limited) as server:
@@ -73,6 +76,7 @@ def test_run_with_failed_requests_is_not_done_and_the_same_command_completes_it(
         assert "(HTTP 429: 2)" in str(stop.value) and "slow down" in str(stop.value)
         assert "same command" in str(stop.value) and "\n" not in str(stop.value)
         (first,) = tracking.search(cfg.tracking)
+        assert first.tags["llm_changed_parameters"] == "seed left out"
         assert first.status == "FAILED" and "HTTP 429" in first.tags["error"]
         counts = {name: first.metrics[f"llm/{name}"] for name in ("asked", "answered", "abstained", "failed")}
         assert counts == {"asked": 6, "answered": 2, "abstained": 2, "failed": 2}

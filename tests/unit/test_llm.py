@@ -409,6 +409,20 @@ def test_answers_cut_off_are_named_with_the_key_to_raise(server, cfg, tmp_path, 
     assert "4 of 4" in caplog.text, "cached answers are named as well"
 
 
+def test_changed_parameters_are_part_of_the_record_also_with_cached_answers(server, cfg, tmp_path):
+    server.otherwise = lambda body: fake.error(400, "seed is not supported") if "seed" in body else truthful(body)
+    for _ in range(2):
+        model = build(cfg, tmp_path)
+        model.predict(clean_rows(CLIPS))
+        assert model.prediction_tags() == {"llm_changed_parameters": "seed left out"}
+        assert model.facts()["llm/changed/seed"] == 24
+    assert len(server.asked) == 25
+    server.otherwise = truthful
+    other = build(with_llm(cfg, seed=1), tmp_path)
+    other.predict(clean_rows(list(CLIPS)[:2]))
+    assert other.prediction_tags() == {} and "llm/changed/seed" not in other.facts()
+
+
 def test_missing_key_stops_before_anything_is_transcribed(cfg, tmp_path, monkeypatch):
     monkeypatch.delenv("SER_BENCH_TEST_KEY")
     with pytest.raises(LLMError, match="SER_BENCH_TEST_KEY"):

@@ -308,6 +308,109 @@ def test_no_fallback_from_a_configured_response_format(server, cfg, tmp_path):
     )
 
 
+def openai_error(param: str | None, message: str, code: str | None = "unsupported_value") -> fake.Reply:
+    return fake.Reply({"error": {"message": message, "param": param, "code": code}}, 400)
+
+
+# what is refused, as several services say it; then the name of the change, and the key that is no longer sent.
+REFUSALS = {
+    "OpenAI, max_tokens": (
+        openai_error(
+            "max_tokens",
+            "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead.",
+            "unsupported_parameter",
+        ),
+        "max_tokens", "max_tokens",
+    ),
+    "OpenAI, temperature": (
+        openai_error("temperature", "'temperature' does not support 0.0 with this model. Only the default (1) is"),
+        "temperature", "temperature",
+    ),
+    "Moonshot, temperature": (
+        openai_error(None, "invalid temperature: only 1 is allowed for this model", None), "temperature", "temperature",
+    ),
+    "Azure, seed": (openai_error(None, "Unrecognized request argument supplied: seed", None), "seed", "seed"),
+    "Google, seed": (
+        openai_error(None, 'Invalid JSON payload received. Unknown name "seed": Cannot find field.', None),
+        "seed", "seed",
+    ),
+    "Mistral, seed": (
+        fake.Reply({"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs"}]}, 422),
+        "seed", "seed",
+    ),
+    "Groq, logprobs": (fake.error(400, "`logprobs` is not supported with this model"), "logprobs", "top_logprobs"),
+    "OpenAI, logprobs": (
+        fake.error(403, "You are not allowed to request logprobs from this model"), "logprobs", "logprobs",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_refused_parameter_is_changed_once_for_all_questions_and_said(server, cfg, tmp_path, caplog, refusal):
+    reply, name, key = REFUSALS[refusal]
+    server.otherwise = lambda body: reply if key in body else SAD
+    client = make_client(replace(cfg, max_concurrency=8, timeout_s=9.0), tmp_path)
+    with caplog.at_level("INFO"):
+        answers = client.ask(questions(12))
+    assert {(a.label, a.changes) for a in answers} == {("sad", (name,))}
+    assert len(server.asked) == 13 == client.counts.requests, "only the first question is refused"
+    assert caplog.text.count("refuses") == 1 and name in caplog.text
+    # The answers have the key of what was configured, so that another run finds them without a refusal.
+    assert make_client(cfg, tmp_path).ask(questions(12)) == answers and len(server.asked) == 13
+
+
+def test_all_parameters_of_a_reasoning_model_are_changed_one_after_another(server, cfg, tmp_path):
+    def otherwise(body):
+        for reply, _, key in REFUSALS.values():
+            if key in body:
+                return reply
+        if body["messages"][0]["role"] == "system":
+            message = "Unsupported value: 'messages[0].role' does not support 'system' with this model."
+            return openai_error("messages[0].role", message)
+        return SAD
+
+    server.otherwise = otherwise
+    [answer, _] = make_client(replace(cfg, budget_usd=1.0), tmp_path).ask(questions(2))
+    assert answer.label == "sad" and answer.changes == ("max_tokens", "temperature", "seed", "logprobs", "system")
+    body = server.asked[-1]
+    assert set(body) == {"model", "messages", "response_format", "max_completion_tokens"}
+    assert body["max_completion_tokens"] == cfg.max_tokens
+    assert body["messages"] == [{"role": "user", "content": "Say.\n\n1"}]
+
+
+@pytest.mark.parametrize("message", ["System role not supported", "Developer instruction is not enabled for models/x"])
+def test_system_message_that_a_template_refuses_becomes_part_of_the_user_message(server, cfg, tmp_path, message):
+    server.otherwise = lambda body: fake.error(400, message) if len(body["messages"]) == 2 else SAD
+    [answer] = make_client(cfg, tmp_path).ask(questions(1))
+    assert answer.changes == ("system",)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        openai_error(
+            "max_tokens", "'max_tokens' is too large: 99999. This model supports at most 16384", "invalid_value"
+        ),
+        openai_error("temperature", "temperature must be between 0 and 2", "invalid_value"),
+        openai_error("top_logprobs", "top_logprobs must be at most 5", "invalid_value"),
+        openai_error("model", "Unsupported model for seed and temperature", "unsupported_value"),
+        openai_error(None, "this request is not supported", None),
+    ],
+)
+def test_value_that_is_wrong_stops_the_run_and_is_not_dropped(server, cfg, tmp_path, reply):
+    server.otherwise = lambda body: reply
+    with pytest.raises(LLMError, match=r"llm\.temperature"):
+        make_client(cfg, tmp_path).ask(questions(3))
+    assert len(server.asked) == 1
+
+
+def test_refusal_that_a_change_does_not_help_stops_the_run(server, cfg, tmp_path):
+    server.otherwise = lambda body: REFUSALS["Azure, seed"][0]
+    with pytest.raises(LLMError, match="seed"):
+        make_client(cfg, tmp_path).ask(questions(3))
+    assert len(server.asked) == 2
+
+
 def test_other_errors_do_not_change_the_response_format(server, cfg, tmp_path):
     server.otherwise = lambda body: fake.error(400, "temperature must be 1 for this model")
     with pytest.raises(LLMError, match="temperature"):

@@ -75,6 +75,10 @@ class HasPrompt(ABC):
     def estimate_lines(self, rows: Sequence[Row]) -> list[str]:
         """Return what predicting these rows would ask, cost and take, as lines of text; send no request."""
 
+    def prediction_tags(self) -> Mapping[str, str]:
+        """Return tags of a run that are known after `predict`; {} if there are none."""
+        return {}
+
 
 class CombinesRuns(ABC):
     """It combines the answers of other runs."""

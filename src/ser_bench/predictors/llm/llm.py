@@ -19,7 +19,7 @@ from ser_bench.cache import Cache
 from ser_bench.config import Config, ModelConfig, cache_dir
 from ser_bench.errors import ConfigError
 from ser_bench.predictors.capabilities import HasPrompt
-from ser_bench.predictors.llm import llm_predictions
+from ser_bench.predictors.llm import llm_predictions, request_body
 from ser_bench.predictors.llm.budget import LEDGER_FILE, check_prices, cost_usd
 from ser_bench.predictors.llm.clip_subset import subset
 from ser_bench.predictors.llm.cost_estimate import CostEstimate, context_tokens, estimate_cost, token_counter
@@ -64,6 +64,7 @@ class Llm(HasPrompt):
         self._prompt = prompt_template.load(cfg.llm.prompt)
         self._prompt_data = PromptData()
         self._facts: dict[str, float] = {}
+        self._changes: list[str] = []
         self._ledger: Path | None = work_dir / LEDGER_FILE
 
     @classmethod
@@ -158,6 +159,10 @@ class Llm(HasPrompt):
         """
         return self._facts
 
+    def prediction_tags(self) -> Mapping[str, str]:
+        """Return what was changed in the requests of the last `predict` because the endpoint refused it."""
+        return {"llm_changed_parameters": "; ".join(self._changes)} if self._changes else {}
+
     def _chosen(self, rows: Sequence[Row]) -> dict[str, Clip]:
         """Return the clips of these rows by id, or the subset of them that `llm.limit` selects."""
         clips = {clip.id: clip for clip in self._inputs.clips(rows)}
@@ -203,6 +208,8 @@ class Llm(HasPrompt):
             llm_predictions.warn_of_one_hot(answers)
         llm_predictions.warn_of_cut_answers(answers, self._cfg.llm)
         llm_predictions.warn_of_estimated_cost(answers, self._cfg.llm)
+        changes = {name for answer in answers for name in answer.changes}
+        self._changes = [words for name, words in request_body.CHANGES.items() if name in changes]
         self._facts = {"llm/spent_usd": client.budget.spent_usd}
         return dict(zip(clip_ids, answers, strict=True)), source, counts
 

@@ -101,6 +101,7 @@ def logged_figures(
     - `answer_share/<label>`: share of the clips that got this answer.
     - `reason/<reason>`: number of abstentions, by reason.
     - `way/<format>`: number of answers by response format.
+    - `changed/<parameter>`: number of answers to requests in which a refused parameter was changed.
     - `source/<source>`: 1 for the source of the probabilities.
     """
     labelled = [answer for answer in answers if answer.label]
@@ -131,5 +132,7 @@ def logged_figures(
     figures |= {f"answer_share/{label}": shares[label] / max(1, len(answers)) for label in labels}
     figures |= {f"reason/{reason}": count for reason, count in sorted(reasons.items())}
     figures |= {f"way/{name}": count for name, count in sorted(formats.items())}
+    changes = Counter(name for answer in answers for name in answer.changes)
+    figures |= {f"changed/{name}": count for name, count in sorted(changes.items())}
     figures[f"source/{source}"] = 1
     return {f"llm/{name}": float(value) for name, value in figures.items()}

@@ -69,6 +69,7 @@ class RequestContext:
         rate_limiter: delays requests.
         budget: limits the cost.
         response_format: what constrains the answer; falls back to a less strict one if the endpoint refuses it.
+        changes: keys of `request_body.CHANGES`: what the endpoint refused, in this order.
     """
 
     connection: openai.AsyncOpenAI
@@ -80,6 +81,7 @@ class RequestContext:
     rate_limiter: RateLimiter = field(init=False)
     budget: Budget = field(default_factory=lambda: Budget(None))
     response_format: str = field(init=False)
+    changes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rate_limiter = RateLimiter(self.cfg.requests_per_minute, self.cfg.tokens_per_minute)
@@ -96,6 +98,17 @@ class RequestContext:
                 "llm      %s refuses the response format %r; continuing with %r", self.endpoint.name, refused, following
             )
         return request_body.less_strict(self.response_format, following)
+
+    def change(self, name: str, error: openai.APIStatusError) -> None:
+        """Change what the endpoint refuses, in the requests of all questions; say it once."""
+        if name not in self.changes:
+            self.changes.append(name)
+            log.info(
+                "llm      %s refuses a parameter (HTTP %d), so all requests of this run go with %s",
+                self.endpoint.name,
+                error.status_code,
+                request_body.CHANGES[name],
+            )
 
 
 async def ask(context: RequestContext, question: Question) -> ModelAnswer:
@@ -210,18 +223,25 @@ async def _answer(context: RequestContext, question: Question, sender: RequestSe
     endpoint, labels, response_format = context.endpoint, context.labels, context.response_format
     parameters = request_body.parameters(context.cfg, context.with_reason, question.sample)
     while True:
-        body = parameters | request_body.content(response_format, question, labels, context.with_reason)
+        changes = tuple(context.changes)
+        content = request_body.content(response_format, question, labels, context.with_reason)
+        body = request_body.changed(parameters | content, changes)
         try:
             tokens, most = _size(context, question, body)
             completion = await sender.send(body, tokens, most)
         except openai.APIStatusError as error:
             following = request_body.next_format(response_format, context.cfg, error)
-            if following is None:
+            refused = request_body.refused_parameter(error, body)
+            if following is not None:
+                response_format = context.fall_back(response_format, following)
+            elif refused is not None and not is_filtered_prompt(error):
+                context.change(refused, error)
+            else:
                 raise
-            response_format = context.fall_back(response_format, following)
             continue
         answer = answers.read(completion, labels, most, response_format, context.with_reason)
-        logprobs = int(parameters.get("top_logprobs", 0))
+        answer = replace(answer, changes=changes)
+        logprobs = int(body.get("top_logprobs", 0))
         if answer.probabilities or not answer.label or not 0 < logprobs < endpoint.most_logprobs:
             return answer
         parameters["top_logprobs"] = min(logprobs * LOGPROBS_FACTOR, endpoint.most_logprobs)
@@ -234,7 +254,8 @@ def _may_pass(error: openai.APIError) -> bool:
 
 def _size(context: RequestContext, question: Question, body: dict[str, Any]) -> tuple[int, TokenUsage]:
     """Return (tokens of prompt and answer for the rate limiter, the most tokens that it can be charged for)."""
-    schema, answer_tokens = response_format_text(body.get("response_format")), body["max_tokens"]
+    schema, answer_tokens = response_format_text(body.get("response_format")), body.get("max_tokens")
+    answer_tokens = answer_tokens or body["max_completion_tokens"]
     audio = AUDIO_MARGIN * audio_tokens(question)
     most = TokenUsage(context.counter.at_most(question, schema) + audio, answer_tokens, audio)
     return context.counter.count(question, schema) + answer_tokens, most

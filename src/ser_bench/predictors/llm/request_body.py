@@ -7,13 +7,19 @@ Response formats, strictest first:
 - `json`: JSON mode, which allows any object;
 - `text`: nothing is enforced; the prompt asks for JSON, and a bare label is accepted as well.
 
+Some models refuse a parameter that others need. It is then left out or renamed for the rest of the run (`CHANGES`). The
+cache keys stay those of the configured parameters: what an endpoint refuses follows from the endpoint and the model,
+which are part of the keys, and a run that finds all answers in the cache must not ask to learn it. Each stored answer
+holds the changes under which it was given.
+
 With `llm.answer_format=auto`, requests start with `schema` and fall back to the next format if the endpoint refuses it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ser_bench.config import AnswerFormat, LlmConfig
@@ -27,7 +33,7 @@ from ser_bench.predictors.llm.parsing.answer import (
     answer_json,
 )
 from ser_bench.predictors.llm.parsing.logprobs import FIELD
-from ser_bench.predictors.llm.prompting.question import Question
+from ser_bench.predictors.llm.prompting.question import Message, Question
 
 if TYPE_CHECKING:
     import openai
@@ -49,6 +55,25 @@ REFUSAL_WORDS = (
     "grammar",
 )
 """An error is about the response format if its message contains one of these."""
+
+
+CHANGES = {
+    "max_tokens": "max_tokens sent as max_completion_tokens",
+    "temperature": "temperature left out",
+    "seed": "seed left out",
+    "logprobs": "logprobs left out",
+    "system": "system message sent as part of the user message",
+}
+"""What is changed in all later requests of a run after an endpoint has refused it."""
+LEFT_OUT_KEYS = {"temperature": ("temperature",), "seed": ("seed",), "logprobs": ("logprobs", "top_logprobs")}
+CHANGE_OF_KEY = {"max_tokens": "max_tokens"} | {key: name for name, keys in LEFT_OUT_KEYS.items() for key in keys}
+PARAMETER_NAME = re.compile(rf"\b({'|'.join(CHANGE_OF_KEY)})\b")
+SYSTEM_ROLE = re.compile(r"\b(system (role|message|prompt|instruction)|developer instruction)")
+UNSUPPORTED = re.compile(
+    r"unsupported|not support|unrecognized|unknown (name|argument|parameter|field)|unexpected|extra_forbidden|"
+    r"not permitted|not allowed|cannot find field|not enabled|only the default|only \S+ is (allowed|supported)"
+)
+"""Words with which services refuse a parameter as such, in lower case."""
 
 
 def parameters(cfg: LlmConfig, with_reason: bool = False, sample: int = 0) -> dict[str, Any]:
@@ -79,6 +104,62 @@ def content(response_format: str, question: Question, labels: Sequence[str], wit
     if response_format == JSON_MODE:
         return {"messages": messages, "response_format": {"type": "json_object"}}
     return {"messages": messages}
+
+
+def changed(body: Mapping[str, Any], changes: Collection[str]) -> dict[str, Any]:
+    """Return the arguments of a request with these `CHANGES`."""
+    sent = dict(body)
+    if "max_tokens" in changes:
+        sent["max_completion_tokens"] = sent.pop("max_tokens")
+    for name in changes:
+        for key in LEFT_OUT_KEYS.get(name, ()):
+            sent.pop(key, None)
+    if "system" in changes:
+        sent["messages"] = _without_system(sent["messages"])
+    return sent
+
+
+def refused_parameter(error: openai.APIStatusError, body: Mapping[str, Any]) -> str | None:
+    """Return which of `CHANGES` may help after a refusal, or None.
+
+    The error must call something unsupported. A value that is wrong for another reason stops the run, so that a mistake
+    in the configuration is not removed.
+
+    Args:
+        error: the refusal. Its field `param` is read first, then the fields of `detail`, then its words.
+        body: the request that was refused.
+    """
+    text = f"{error.message} {error.body}".lower()
+    if error.status_code not in (*REFUSAL_STATUSES, 403) or not UNSUPPORTED.search(text):
+        return None
+    has_system = any(message.get("role") == "system" for message in body["messages"])
+    if isinstance(error.param, str):
+        is_role = error.param.startswith("messages") and "system" in text
+        names = ["system" if is_role else CHANGE_OF_KEY.get(error.param, "")]
+    else:
+        names = _refused_fields(error) or [CHANGE_OF_KEY[key] for key in re.findall(PARAMETER_NAME, text)]
+        names += ["system"] if SYSTEM_ROLE.search(text) else []
+    possible = {CHANGE_OF_KEY[key] for key in body if key in CHANGE_OF_KEY} | ({"system"} if has_system else set())
+    return next((name for name in names if name in possible), None)
+
+
+def _refused_fields(error: openai.APIStatusError) -> list[str]:
+    """Return the changes for the fields that a validation error in the form of FastAPI names."""
+    detail = error.body.get("detail") if isinstance(error.body, dict) else None
+    places = [item.get("loc") for item in detail if isinstance(item, dict)] if isinstance(detail, list) else []
+    keys = [str(place[-1]) for place in places if isinstance(place, list) and place]
+    return [CHANGE_OF_KEY[key] for key in keys if key in CHANGE_OF_KEY]
+
+
+def _without_system(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages with the system message before the text of the first user message."""
+    system = "\n\n".join(str(message["content"]) for message in messages if message["role"] == "system")
+    rest = [dict(message) for message in messages if message["role"] != "system"]
+    for message in rest[:1] if system else []:
+        content = message["content"]
+        part = {"type": "text", "text": system}
+        message["content"] = f"{system}\n\n{content}" if isinstance(content, str) else [part, *content]
+    return rest
 
 
 def json_schema(labels: Sequence[str], with_reason: bool = False) -> dict[str, Any]:

@@ -70,6 +70,7 @@ class ModelAnswer:
         response_format: the response format that constrained it; "" for a failure, and for answers of older versions.
         tokens_audio: tokens of audio in the prompt.
         usage_estimated: True if tokens are upper bounds, because the endpoint reported no usable counts.
+        changes: keys of `request_body.CHANGES`: what was changed in the request because the endpoint refused it.
         cause: cause of a failure in one or two words, such as "HTTP 429" or "timeout"; else "".
     """
 
@@ -85,6 +86,7 @@ class ModelAnswer:
     response_format: str = ""
     tokens_audio: int = 0
     usage_estimated: bool = False
+    changes: tuple[str, ...] = ()
     cause: str = ""
 
     @property
@@ -106,7 +108,7 @@ class ModelAnswer:
         fields = {"response_format" if name == "way" else name: stored for name, stored in value.items()}
         probabilities = fields.get("probabilities")
         fields["probabilities"] = None if probabilities is None else tuple(probabilities)
-        return cls(**fields)
+        return cls(**fields | {"changes": tuple(fields.get("changes", ()))})
 
 
 def read(
