@@ -152,7 +152,7 @@ def test_a_sparse_table_of_many_gigabytes_is_not_read(root: Path) -> None:
     (root / "VideoDemographics.csv").write_text("ActorID,Sex\n1001,Male\n")
     os.truncate(root / "VideoDemographics.csv", 30 << 30)
     with pytest.raises(
-        CorpusError, match=r"VideoDemographics\.csv: has 32,212,254,720 bytes, the limit is 268,435,456"
+        CorpusError, match=r"Demographics\.csv: has 32,212,254,720 bytes, the limit is 268,435,456"
     ):
         load(root)
 

@@ -51,7 +51,8 @@ def read_lines(
         it, has a `problem`.
 
     Raises:
-        CorpusError: if the file is not in UTF-8, is larger than `MAX_TABLE_BYTES`, lacks a column, or has a column twice.
+        CorpusError: if the file is not in UTF-8, is larger than `MAX_TABLE_BYTES`, lacks a column, or has a column
+            twice.
     """
     try:
         if path.stat().st_size > MAX_TABLE_BYTES:
