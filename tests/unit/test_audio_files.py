@@ -151,9 +151,7 @@ def test_a_named_pipe_is_refused_wherever_files_are_opened(root: Path) -> None:
 def test_a_sparse_table_of_many_gigabytes_is_not_read(root: Path) -> None:
     (root / "VideoDemographics.csv").write_text("ActorID,Sex\n1001,Male\n")
     os.truncate(root / "VideoDemographics.csv", 30 << 30)
-    with pytest.raises(
-        CorpusError, match=r"Demographics\.csv: has 32,212,254,720 bytes, the limit is 268,435,456"
-    ):
+    with pytest.raises(CorpusError, match=r"Demographics\.csv: has 32,212,254,720 bytes, the limit is 268,435,456"):
         load(root)
 
 
