@@ -31,8 +31,12 @@ def load_bounded_yaml(path: Path) -> DictConfig | ListConfig:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise ValueError(f"line {event.start_mark.line + 1} uses the alias *{event.anchor}; write the value itself")
+            raise ValueError(f"{_place(event)} uses the alias *{event.anchor}; write the value itself")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise ValueError(f"line {event.start_mark.line + 1} is nested more than {MAX_DEPTH} levels deep")
+            raise ValueError(f"{_place(event)} is nested more than {MAX_DEPTH} levels deep")
     return OmegaConf.load(io.StringIO(text))
+
+
+def _place(event: yaml.Event) -> str:
+    return "the file" if event.start_mark is None else f"line {event.start_mark.line + 1}"
