@@ -30,6 +30,7 @@ from ser_bench.config import Config, ModelConfig, TrackingConfig, named_override
 from ser_bench.config.compose import message_of
 from ser_bench.config.override_words import check_overrides
 from ser_bench.config.secret_words import check_composed, check_words, register_secrets
+from ser_bench.config.services import only_own_services
 from ser_bench.errors import ConfigError, InterruptedRunError, SerBenchError
 from ser_bench.redaction import redact, redact_error, redact_files, redact_logs, redact_message
 
@@ -141,7 +142,8 @@ def carry_out(composed: DictConfig) -> None:
         from ser_bench import pipeline  # imports PyTorch, which reads the number of threads
 
         gc.freeze()  # imported objects live until the end; the garbage collector need not visit them
-        outcome = pipeline.run(cfg, _parent_of(hydra))
+        with only_own_services(cfg):  # a fusion restores runs
+            outcome = pipeline.run(cfg, _parent_of(hydra))
         result |= {"status": "finished", "run_id": outcome.run_id, "skipped": outcome.skipped}
     except (KeyboardInterrupt, InterruptedRunError) as interrupt:
         result |= {"status": "interrupted"}

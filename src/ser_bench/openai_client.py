@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import openai
 
+from ser_bench.config.secret_words import is_variable_name
+from ser_bench.config.services import OPENAI_URL, URL_VARIABLE, effective_url, own_service
 from ser_bench.errors import LLMError
 from ser_bench.redaction import (
     credentials_of,
@@ -27,16 +29,18 @@ from ser_bench.redaction import (
 
 NO_KEY = "no-key-needed"
 """Sent as the key to an endpoint that needs none, because the client requires a value."""
-OPENAI_URL = "https://api.openai.com/v1"
-URL_VARIABLE = "OPENAI_BASE_URL"
-"""Environment variable that replaces `OPENAI_URL`."""
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 DETAIL_CHARS = 200
 """Longest quotation of a server's own message in an error."""
 
 
 def openai_client(
-    base_url: str | None, api_key_env: str | None, timeout_s: float, max_retries: int, key: str | None = None
+    base_url: str | None,
+    api_key_env: str | None,
+    timeout_s: float,
+    max_retries: int,
+    key: str | None = None,
+    group: str = "llm",
 ) -> openai.OpenAI:
     """Return a synchronous client. It follows no redirects, which could carry a transcript to another host.
 
@@ -47,11 +51,14 @@ def openai_client(
         max_retries: how often a request is repeated after 408, 409, 429, 5xx or a broken connection, as Retry-After
             asks.
         key: the key itself, for a server that this process started.
+        group: the configuration group of the service, for messages.
 
     Raises:
-        LLMError: if the variable is not set, its value cannot be a key, or the address or a proxy cannot be used.
+        LLMError: if the variable is not set, its value cannot be a key, the address or a proxy cannot be used, or the
+            user's own configuration does not name this service (`config.services`).
     """
-    secret, url = key or require_key(api_key_env), check_url(base_url)
+    url = check_url(base_url if key else own_service(base_url, api_key_env, group))
+    secret = key or require_key(api_key_env)
     try:
         http = openai.DefaultHttpxClient(trust_env=not is_loopback(url), follow_redirects=False)
         client = openai.OpenAI(
@@ -70,7 +77,8 @@ def async_client(
 
     It repeats no request itself: `predictors/llm/request.py` does, so that all requests share the limits.
     """
-    secret, url = key or require_key(api_key_env), check_url(base_url)
+    url = check_url(base_url if key else own_service(base_url, api_key_env))
+    secret = key or require_key(api_key_env)
     try:
         http = openai.DefaultAsyncHttpxClient(trust_env=not is_loopback(url), follow_redirects=False)
         client = openai.AsyncOpenAI(api_key=secret, base_url=url, timeout=timeout_s, max_retries=0, http_client=http)
@@ -89,6 +97,12 @@ def require_key(api_key_env: str | None) -> str:
     """
     if api_key_env is None:
         return NO_KEY
+    if not is_variable_name(api_key_env):
+        register_secret(api_key_env)
+        raise LLMError(
+            "llm.api_key_env takes the name of an environment variable, and this value is none: it may be the key "
+            "itself. Export the key and give the name: llm.api_key_env=OPENAI_API_KEY"
+        )
     raw = os.environ.get(api_key_env, "")
     register_secret(raw)
     secret = raw.strip()
@@ -129,11 +143,6 @@ def why_no_key(secret: str) -> str:
     return ""
 
 
-def effective_url(base_url: str | None) -> str:
-    """Return the URL that a client uses: this one, else `$OPENAI_BASE_URL`, else OpenAI's."""
-    return base_url or os.environ.get(URL_VARIABLE, "").strip() or OPENAI_URL
-
-
 def check_url(base_url: str | None) -> str:
     """Return the effective URL; its passwords are registered as secrets.
 
@@ -149,7 +158,7 @@ def check_url(base_url: str | None) -> str:
     except ValueError:  # the port is no number, or a bracket of an IPv6 address is missing
         usable = False
     if not usable or re.search(r"\s", url) or not url.isprintable():
-        source = "base_url" if base_url else URL_VARIABLE
+        source = URL_VARIABLE if url == os.environ.get(URL_VARIABLE, "").strip() else "base_url"
         raise LLMError(
             f"{source}={without_credentials(url)!r} is not the address of a service; write it with scheme, host and "
             "version path, as in http://127.0.0.1:8000/v1"

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from ser_bench import predictors, tracking
 from ser_bench.comparison import run_groups
 from ser_bench.config import Config, run_here
+from ser_bench.config.services import own_service
 from ser_bench.errors import ConfigError, NotComparableError, RunNotFoundError
 from ser_bench.evaluation.contributions import contributions
 from ser_bench.features.feature_store import Features
@@ -78,7 +79,21 @@ class RestoredMember:
 
     @cached_property
     def _predictor(self) -> Predictor:
+        check_services(self.cfg)
         return predictors.load(self.stored.artifact("predictor"), self.cfg, self.labels, self.features)
+
+
+def check_services(cfg: Config) -> None:
+    """Check that a restored run asks only services that may be asked, before anything is transcribed or sent.
+
+    Raises:
+        LLMError: inside `only_own_services`, the user's own configuration names another address or another variable.
+    """
+    groups = predictors.predictor_class(cfg.model.name).groups
+    if "llm" in groups and not (cfg.llm.local and cfg.llm.base_url is None):
+        own_service(cfg.llm.base_url, cfg.llm.api_key_env)
+    if "text" in groups and cfg.text.name == "openai":
+        own_service(cfg.text.base_url, cfg.text.api_key_env or None, "text")
 
 
 def resolve(cfg: Config, corpus: Corpus, split: Split) -> tuple[RestoredMember, ...]:

@@ -17,6 +17,7 @@ from ser_bench import __version__
 from ser_bench.cli.command_words import CommandWithWords, parse_words, words_after_dashes
 from ser_bench.closed_pipes import discard_output
 from ser_bench.errors import SerBenchError
+from ser_bench.redaction import redact_error, redact_logs, redact_message
 
 EXIT_FAILED, EXIT_LEAK, EXIT_INTERRUPTED = 2, 3, 130
 EXIT_STATUSES = (
@@ -35,6 +36,7 @@ class ErrorReportingGroup(TyperGroup):
             typer.Exit: with status 2 after a `SerBenchError` and when the reader of standard output has closed it
                 (`| head`), with status 130 after Ctrl-C.
         """
+        redact_logs()
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -43,11 +45,14 @@ class ErrorReportingGroup(TyperGroup):
             discard_output(sys.stdout)
             raise typer.Exit(EXIT_FAILED) from None
         except SerBenchError as error:
-            print(f"error    {error}", file=sys.stderr)
+            print(f"error    {redact_message(str(error))}", file=sys.stderr)
             raise typer.Exit(EXIT_FAILED) from None
         except KeyboardInterrupt:
             print("stopped  interrupted", file=sys.stderr)
             raise typer.Exit(EXIT_INTERRUPTED) from None
+        except Exception as error:
+            redact_error(error)  # Python prints it with its traceback
+            raise
 
 
 app = typer.Typer(

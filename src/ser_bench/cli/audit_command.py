@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ser_bench import tracking
 from ser_bench.audit import audit_stored
 from ser_bench.config import compose
+from ser_bench.config.services import only_own_services
 from ser_bench.errors import ConfigError
 
 
@@ -29,7 +30,8 @@ def run(overrides: Sequence[str], run_ids: Sequence[str], as_json: bool) -> bool
     passed, records = True, []
     for run_id in run_ids:
         stored = tracking.load_run(cfg.tracking, run_id)
-        audit = audit_stored(stored, cfg.corpus.root, cfg.cache_dir)
+        with only_own_services(cfg):  # features of the run may come from a service
+            audit = audit_stored(stored, cfg.corpus.root, cfg.cache_dir)
         passed = passed and not audit.unannounced
         records.append({"run": stored.run_id, "name": stored.name} | json.loads(audit.as_json()))
         if not as_json:

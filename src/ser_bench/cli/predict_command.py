@@ -13,6 +13,7 @@ from ser_bench import predictors, stored_predictors, tracking
 from ser_bench.audio import AudioInfo
 from ser_bench.cli.terminal_tables import print_table
 from ser_bench.config import OnBadClip, compose
+from ser_bench.config.services import only_own_services
 from ser_bench.corpora.audio_files import level_warnings, probe_each, search_folder
 from ser_bench.errors import BadClipError, ConfigError
 from ser_bench.features.feature_store import Features
@@ -30,8 +31,8 @@ def run(overrides: Sequence[str], words: Sequence[str], as_json: bool) -> None:
     """Print label and probabilities of each audio file.
 
     Args:
-        overrides: Hydra overrides; they decide the store and the cache, and `on_bad_clip` what happens to a file that
-            cannot be used.
+        overrides: Hydra overrides; they decide the store, the cache and the services that may be asked, and
+            `on_bad_clip` what happens to a file that cannot be used.
         words: the run's id or its first letters, then files and folders.
         as_json: print a list with one object per file instead of a table.
 
@@ -39,6 +40,7 @@ def run(overrides: Sequence[str], words: Sequence[str], as_json: bool) -> None:
         ConfigError: no run or no file is named, or a path does not exist.
         BadClipError: a file cannot be used, unless `on_bad_clip=skip`.
         RunNotFoundError: the run is not in the store.
+        LLMError: the run asks a service that these overrides and the user's configuration do not name.
         IncompleteRunError: requests to a language model failed; what could be predicted is printed before.
         TrackingError: the predictor or the configuration of the run was changed after it had ended.
     """
@@ -61,7 +63,9 @@ def run(overrides: Sequence[str], words: Sequence[str], as_json: bool) -> None:
         predictor = predictors.load(stored.artifact("predictor"), run_cfg, labels, features)
         return predictor.predict(clean_rows(usable))
 
-    predictions = without_refused(predict, clips, skipped)
+    with only_own_services(cfg):
+        stored_predictors.check_services(run_cfg)
+        predictions = without_refused(predict, clips, skipped)
     records = records_of(predictions)
     if as_json:
         print(json.dumps(records, indent=1))

@@ -15,6 +15,7 @@ from ser_bench import weights
 from ser_bench.cache import Cache, CachedComputation, array_format
 from ser_bench.config import TextConfig
 from ser_bench.errors import ConfigError, LanguageError, LLMError
+from ser_bench.redaction import without_credentials
 from ser_bench.types import FloatArray
 
 EMBEDDING_VERSION = 1
@@ -111,7 +112,7 @@ def _openai(texts: Sequence[str], cfg: TextConfig) -> Iterator[FloatArray]:
             f"the environment variable {variable} is not set: text=openai needs a key (export {variable}=...). "
             "To embed on this machine instead: text=minilm"
         )
-    client = openai_client(cfg.base_url, variable, SERVICE_TIMEOUT_S, SERVICE_RETRIES)
+    client = openai_client(cfg.base_url, variable, SERVICE_TIMEOUT_S, SERVICE_RETRIES, group="text")
     for start in range(0, len(texts), cfg.batch_size):
         # The service refuses an empty string; a space stands for a clip in which no words were recognised.
         batch = [text or " " for text in texts[start : start + cfg.batch_size]]
@@ -120,10 +121,11 @@ def _openai(texts: Sequence[str], cfg: TextConfig) -> Iterator[FloatArray]:
         except openai.OpenAIError as error:
             # Without the service's message, because some servers repeat the key that they refuse.
             reason = getattr(error, "status_code", None) or type(error).__name__
+            address = without_credentials(cfg.base_url or "OpenAI")
             raise LLMError(
-                f"text=openai: {cfg.base_url or 'OpenAI'} returned no embeddings of {cfg.model} ({reason}). Check "
-                f"{variable}, text.model and text.base_url, or use text=minilm; finished embeddings are cached"
-            ) from error
+                f"text=openai: {address} returned no embeddings of {cfg.model} ({reason}). Check {variable}, "
+                "text.model and text.base_url, or use text=minilm; finished embeddings are cached"
+            ) from None  # the error may contain the key
         vectors = {item.index: item.embedding for item in answer.data}
         if sorted(vectors) != list(range(len(batch))):
             raise LLMError(

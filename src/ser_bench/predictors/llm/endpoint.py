@@ -12,6 +12,7 @@ import openai
 
 from ser_bench import openai_client, weights
 from ser_bench.config import LlmConfig
+from ser_bench.config.services import effective_url, own_service
 from ser_bench.errors import LLMError
 from ser_bench.predictors.llm import local_server
 from ser_bench.redaction import without_credentials
@@ -81,15 +82,16 @@ def check_endpoint(cfg: LlmConfig) -> None:
     """Check what the endpoint needs, before clips are transcribed.
 
     Raises:
-        LLMError: if the key, the package xllamacpp or the model file is missing, or the address is not usable.
+        LLMError: if the key, the package xllamacpp or the model file is missing, the address is not usable, or the
+            user's own configuration does not name the service of a stored run.
         WeightsError: if the local model cannot be downloaded.
     """
     if is_in_process(cfg):
         local_server.require_xllamacpp()
         model_file(cfg)
     else:
+        openai_client.check_url(own_service(cfg.base_url, cfg.api_key_env))
         openai_client.require_key(cfg.api_key_env)
-        openai_client.check_url(cfg.base_url)
 
 
 def is_in_process(cfg: LlmConfig) -> bool:
@@ -99,7 +101,7 @@ def is_in_process(cfg: LlmConfig) -> bool:
 
 def address(cfg: LlmConfig) -> str:
     """Return the URL of an endpoint that is not in this process."""
-    return openai_client.effective_url(cfg.base_url)
+    return effective_url(cfg.base_url)
 
 
 def identity(cfg: LlmConfig) -> str:
