@@ -43,12 +43,12 @@ bench: $(INSTALLED) ## speed relative to reference implementations, measured sid
 	$(BIN)/python benchmarks/features.py
 	$(BIN)/python benchmarks/asr.py
 
-RUNS ?= mlruns
+export RUNS ?= mlruns
 PORT ?= 5000
 
 ui: $(INSTALLED)    ## the MLflow UI on http://127.0.0.1:5000; RUNS=folder (that of tracking.dir=), PORT=number
-	@test -f "$(RUNS)/mlflow.db" || { echo "There is no store in $(RUNS). A run makes one (make demo); RUNS=FOLDER shows another one."; exit 1; }
-	$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "sqlite:///$$(cd "$(RUNS)" && pwd)/mlflow.db"
+	@test -f "$$RUNS/mlflow.db" || { echo "There is no store in $$RUNS. A run makes one (make demo); RUNS=FOLDER shows another one."; exit 1; }
+	$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "sqlite:///$$(cd "$$RUNS" && pwd)/mlflow.db"
 
 clean:              ## remove the virtual environment; runs in mlruns/ are kept
 	rm -rf $(VENV)

@@ -48,7 +48,7 @@ def discard_output(stream: TextIO) -> None:
 def tolerate_closed_pipes() -> Iterator[None]:
     """Replace standard output and standard error within a `with` block, so that closed pipes do not end the program."""
     out, err = OutputToClosablePipe(sys.stdout), OutputToClosablePipe(sys.stderr)
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):  # type: ignore[type-var]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             yield
         finally:

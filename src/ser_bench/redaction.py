@@ -41,11 +41,11 @@ USER_INFO = re.compile(
 )
 """User name and password in a URL, also where a password contains characters that a URL should encode."""
 QUERY_SECRET = re.compile(
-    r"([?&;](?:[^=&;\s\"'<>\\]*(?:key|token|secret|passw|pwd|credential|signature)[^=&;\s\"'<>\\]*|sig|auth|code)=)"
+    r"([?&;](?!viewStateShareKey=)(?:[^=&;\s\"'<>\\]*(?:key|token|secret|passw|pwd|credential|signature)[^=&;\s\"'<>\\]*|sig|auth|code)=)"
     r"[^&;\s\"'<>\\#]+",
     re.IGNORECASE,
 )
-"""A value in the query of a URL whose name is that of a secret (`?api-key=…`)."""
+"""A value in the query of a URL whose name is that of a secret (`?api-key=…`); the name of a view in MLflow is none."""
 TEXT_FILES = (".json", ".yaml", ".yml", ".txt", ".md", ".log", ".csv")
 
 _registered: set[str] = set()

@@ -12,6 +12,7 @@ from ser_bench.config import TrackingConfig
 from ser_bench.tracking import how_to_browse, mlflow_store
 
 ROOT = Path(__file__).resolve().parents[2]
+OTHER_FOLDER = "other runs (é) #' \" & `x`"
 
 
 def make_ui(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -27,16 +28,16 @@ def make_ui(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_make_ui_shows_the_store_and_port_that_are_asked_for(tmp_path: Path) -> None:
-    for name in ("mlruns", "other runs (é)"):
+    for name in ("mlruns", OTHER_FOLDER):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mlflow.db").touch()
     default = make_ui(tmp_path)
     assert default.returncode == 0, default.stderr
     assert f"sqlite:///{tmp_path}/mlruns/mlflow.db" in default.stdout.splitlines()
     assert "5000" in default.stdout.splitlines()
-    for runs in ("other runs (é)", f"{tmp_path}/other runs (é)"):
+    for runs in (OTHER_FOLDER, f"{tmp_path}/{OTHER_FOLDER}"):
         lines = make_ui(tmp_path, f"RUNS={runs}", "PORT=5001").stdout.splitlines()
-        assert f"sqlite:///{tmp_path}/other runs (é)/mlflow.db" in lines and "5001" in lines
+        assert f"sqlite:///{tmp_path}/{OTHER_FOLDER}/mlflow.db" in lines and "5001" in lines
 
 
 def test_make_ui_makes_no_empty_store(tmp_path: Path) -> None:

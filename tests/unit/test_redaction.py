@@ -90,3 +90,8 @@ def test_values_keep_their_structure() -> None:
         assert redact_value(value) == {"***": [0.12345678, 12345678, None, True, "***"]}
     finally:
         forget_secrets()
+
+
+def test_the_address_of_the_results_in_mlflow_is_kept() -> None:
+    address = "make ui, then http://127.0.0.1:5000/#/experiments/1/runs?workflowType=x&viewStateShareKey=results"
+    assert redact(address) == address

@@ -135,7 +135,7 @@ def _comma(key: str, value: str, sweep: bool, holds_text: bool, holds_file: bool
     parts = [part.strip() for part in value.split(",")]
     if not sweep:
         if holds_text:
-            return f"',' has a meaning of its own for Hydra; write {_suggestion(key, value)}"
+            return f"the value needs quotes because of the comma; write {_suggestion(key, value)}"
         listed = shlex.quote(f"{key}=[{value}]")
         return (
             f"a comma separates the values of a sweep, which only run.py -m carries out; for a list write {listed}, "
@@ -154,8 +154,8 @@ def _cannot_be_read(parser: OverridesParser, key: str, value: str) -> str:
         parser.parse_override(f"{key}=x")
     except HydraException:
         return f"{key!r} is no configuration key; run.py --help lists them"
-    special = " ".join(dict.fromkeys(repr(char) for char in value if not UNQUOTED.match(char)))
-    reason = f"{special} has a meaning of its own for Hydra" if special else "Hydra cannot read this value"
+    special = " ".join(dict.fromkeys(char for char in value if not UNQUOTED.match(char)))
+    reason = f"the value needs quotes because of {special}" if special else "Hydra cannot read this value"
     leaf = keys_by_path().get(path_of(f"{key}="))
     if leaf is not None and not leaf.holds_text:
         if value.startswith("[") and value.endswith("]"):
