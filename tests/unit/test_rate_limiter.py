@@ -74,7 +74,7 @@ def test_limits_come_from_headers_unless_configured():
     assert (configured.requests.per_minute, configured.tokens.per_minute) == (5.0, 30_000 * rate_limiter.SHARE)
 
 
-@pytest.mark.parametrize("value", ["", "many", "0", "-5", "nan", "inf"])
+@pytest.mark.parametrize("value", ["", "many", "0", "-5", "nan", "inf", "0.001", "\u00b2", "1_0"])
 def test_malformed_headers_are_ignored(value):
     limiter, _ = make()
     limiter.update_limits({"x-ratelimit-limit-requests": value})

@@ -91,11 +91,14 @@ class RateLimiter:
             self.tokens.restart(until)
 
     def update_limits(self, headers: Mapping[str, str]) -> None:
-        """Take limits that are not configured from the headers of a response."""
+        """Take limits that are not configured from the headers of a response.
+
+        A limit below 1 is ignored: the next request would wait for longer than a minute, or for ever.
+        """
         buckets = (self.requests, self.tokens)
         for bucket, is_configured, name in zip(buckets, self._is_configured, LIMIT_HEADERS, strict=True):
             limit = finite_number(headers.get(name))
-            if not is_configured and limit is not None and limit > 0:
+            if not is_configured and limit is not None and limit >= 1:
                 bucket.per_minute = limit * SHARE
 
 
