@@ -41,11 +41,14 @@ USER_INFO = re.compile(
 )
 """User name and password in a URL, also where a password contains characters that a URL should encode."""
 QUERY_SECRET = re.compile(
-    r"([?&;](?!viewStateShareKey=)(?:[^=&;\s\"'<>\\]*(?:key|token|secret|passw|pwd|credential|signature)[^=&;\s\"'<>\\]*|sig|auth|code)=)"
-    r"[^&;\s\"'<>\\#]+",
-    re.IGNORECASE,
+    r"""(
+        [?&;](?!viewStateShareKey=)      # names a saved view of MLflow
+        (?: [^=&;\s"'<>\\]*(?:key|token|secret|passw|pwd|credential|signature)[^=&;\s"'<>\\]* | sig | auth | code )
+        =
+    )[^&;\s"'<>\\#]+""",
+    re.IGNORECASE | re.VERBOSE,
 )
-"""A value in the query of a URL whose name is that of a secret (`?api-key=…`); the name of a view in MLflow is none."""
+"""A value in the query of a URL whose name is that of a secret (`?api-key=…`)."""
 TEXT_FILES = (".json", ".yaml", ".yml", ".txt", ".md", ".log", ".csv")
 
 _registered: set[str] = set()
