@@ -5,9 +5,11 @@ The endpoint is a fake server on loopback; client, HTTP, cache, store and comman
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -66,3 +68,25 @@ def test_killed_run_asks_only_for_missing_answers_and_a_repeated_run_for_none(pa
     where = (f"tracking.dir={paid.tracking.dir}", f"cache_dir={paid.cache}")
     output = paid.cli("compare", "--experiment", "demo", f"--out={paid.folder}/report", *where)
     assert f"{LIMIT} clips of" in output
+
+
+def test_no_file_and_no_line_holds_a_key_that_the_server_repeats(paid: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of the variable does not look like that of a secret; the last answer stops the run."""
+    key = "Zq7+xW2/vB9=kT4-mN8_pL3.yH6"
+    monkeypatch.setenv("OPENAI", key)
+    in_base64 = [base64.b64encode(b"u:"[:i] + key.encode()).decode() for i in range(3)]
+    repeated = f"{key} {key[:12]}... ...{key[-12:]} {quote(key, safe='')} {' '.join(in_base64)} Bearer {key}"
+    with fake.serve(lambda body: fake.error(401, repeated)) as server:
+        server.queue.extend([fake.label("happy"), fake.completion(json.dumps({"emotion": repeated}))])
+        server.queue.append(fake.error(500, repeated))
+        output = paid.run("model=llm", "llm=gpt4o", f"llm.base_url={server.base_url}", "llm.api_key_env=OPENAI",
+                          "llm.limit=6", "llm.max_concurrency=1", "tracking.trace_share=1", status=2)  # fmt: skip
+        assert server.headers[-1]["authorization"] == f"Bearer {key}"
+    assert "401" in output and "Traceback" not in output
+    forms = {key[i : i + 8] for i in range(len(key) - 7)} | {quote(key, safe="")} | {form[4:-4] for form in in_base64}
+    assert not [form for form in forms if form in output]
+    files = [path for path in paid.folder.rglob("*") if path.is_file()]
+    assert {"mlflow.db", "result.json", "overrides.yaml", "run.log"} <= {path.name for path in files}
+    for path in [*files, *[path for path in (paid.cache / "llm").rglob("*") if path.is_file()]]:
+        raw = path.read_bytes()
+        assert not [form for form in forms if form.encode() in raw], path
