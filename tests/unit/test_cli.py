@@ -328,6 +328,12 @@ def test_predict_skips_bad_files_on_request_only(tmp_path: Path) -> None:
         predict_command.clips_of([tmp_path / "b.wav"], 30.0, {})
 
 
+def test_a_file_is_found_in_another_unicode_form(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "u\u0308.wav", np.full(4000, 0.1), 16_000)
+    (clip,) = predict_command.clips_of([tmp_path / "\u00fc.wav"], 30.0).values()
+    assert clip.path == tmp_path / "u\u0308.wav"
+
+
 def test_predict_skips_a_file_that_only_the_features_refuse() -> None:
     clips = {name: Clip(name, Path(name), "", "", duration_s=1.0) for name in ("a.wav", "b.wav", "c.wav")}
     skipped: dict[str, str] = {}

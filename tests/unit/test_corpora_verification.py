@@ -122,5 +122,5 @@ def test_names_of_files_and_manifest_may_differ_in_unicode_form(root: Path, monk
     (folder / "u\u03081.wav").write_bytes(content)
     line = f"\u00fc1.wav,{hashlib.sha256(content).hexdigest()},{len(content)}"
     (folder / "manifest.csv").write_text(f"file,sha256,bytes\n{line}\n", encoding="utf-8")
-    inventory = verify("emodb", folder)
+    inventory = verify("emodb", folder.rename(root / "\u00e4").with_name("a\u0308"))
     assert inventory.complete and inventory.compared == 1 and not inventory.extra

@@ -15,6 +15,7 @@ from ser_bench.cli.terminal_tables import print_table
 from ser_bench.config import OnBadClip, compose
 from ser_bench.config.services import only_own_services
 from ser_bench.corpora.audio_files import level_warnings, probe_each, search_folder
+from ser_bench.corpora.names import existing_form
 from ser_bench.errors import BadClipError, ConfigError
 from ser_bench.features.feature_store import Features
 from ser_bench.predictions import require_complete
@@ -125,7 +126,7 @@ def clips_of(paths: Sequence[Path], max_duration_s: float, skipped: dict[str, st
     files: dict[tuple[str, str], Path] = {}  # (name, real path) → path as given
     explanation = ""
     warnings: list[str] = []
-    for path in paths:
+    for path in map(existing_form, paths):
         if not path.exists():
             raise ConfigError(f"{path}: no such file or folder")
         search = search_folder(path) if path.is_dir() else None

@@ -27,7 +27,7 @@ from ser_bench.corpora.download.http_transfer import (
     target_inside,
 )
 from ser_bench.corpora.download.verification import MANIFEST, intact_clips, read_manifest
-from ser_bench.corpora.names import nfc
+from ser_bench.corpora.names import existing_form, nfc
 from ser_bench.corpora.sheets import sheet_of
 from ser_bench.errors import CorpusError, DownloadError
 
@@ -65,7 +65,7 @@ def prepare(
     sources = tuple(sheet.remotes if remotes is None else remotes)
     if not sources:
         raise CorpusError(f"{name}: nothing to download; {sheet.how_to_get}")
-    folder = root or default_root(name)
+    folder = existing_form(root) if root else default_root(name)
     steps = {Host.git_lfs: _from_git_lfs, Host.archive: _from_archive, Host.dataverse: _from_dataverse}
     transfer = Transfer.open(limits, jobs)
     reasons = []

@@ -15,7 +15,7 @@ from ser_bench.corpora.audio_files import default_root, find_audio, probe_each, 
 from ser_bench.corpora.csv_tables import read_rows
 from ser_bench.corpora.data_sheet import DataSheet, Fields
 from ser_bench.corpora.download.http_transfer import ExpectedFile, plain_file_name
-from ser_bench.corpora.names import nfc
+from ser_bench.corpora.names import existing_form, nfc
 from ser_bench.corpora.sheets import sheet_of
 from ser_bench.errors import CorpusError
 
@@ -98,7 +98,7 @@ def verify(name: str, root: Path | None = None) -> Inventory:
         raise CorpusError(
             f"{name}: there is no official release to compare with. A run checks every clip; {sheet.how_to_get}"
         )
-    folder = root or default_root(name)
+    folder = existing_form(root) if root else default_root(name)
     if not folder.is_dir():
         raise CorpusError(f"{folder}: no such folder; --root FOLDER checks another one. For a copy, {sheet.how_to_get}")
     search = search_folder(folder)
