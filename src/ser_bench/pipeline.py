@@ -63,6 +63,7 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
         curve_rows = split.test if cfg.split.protocol is Protocol.paper else ()
         facts = dict(predictor.fit(split.train, split.val, curve_rows))
         fitted = time.perf_counter()
+        tracking.log_fit_rows(cfg.tracking, active.run_id, features.labels_read)
         with tracking.traced(cfg.tracking, active.run_id) if "llm" in groups else contextlib.nullcontext():
             predictions = predictor.predict(split.test)
         predicted = time.perf_counter()
