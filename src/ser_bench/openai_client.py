@@ -18,18 +18,11 @@ import openai
 from ser_bench.config.secret_words import is_variable_name
 from ser_bench.config.services import OPENAI_URL, URL_VARIABLE, effective_url, own_service
 from ser_bench.errors import LLMError
-from ser_bench.redaction import (
-    credentials_of,
-    redact_error,
-    redact_message,
-    redact_reply,
-    register_secret,
-    without_credentials,
-)
+from ser_bench.proxies import explain_client_error
+from ser_bench.redaction import credentials_of, redact_reply, register_secret, without_credentials
 
 NO_KEY = "no-key-needed"
 """Sent as the key to an endpoint that needs none, because the client requires a value."""
-PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 DETAIL_CHARS = 200
 """Longest quotation of a server's own message in an error."""
 
@@ -65,7 +58,7 @@ def openai_client(
             api_key=secret, base_url=url, timeout=timeout_s, max_retries=max_retries, http_client=http
         )
     except Exception as error:  # of httpx, whose errors of settings have no common base class
-        raise _unusable_settings(error, url) from None
+        raise LLMError(f"{without_credentials(url)}: {explain_client_error(error, f'{group}.base_url')}") from None
     _hide_account_from_others(client, url)
     return client
 
@@ -83,7 +76,7 @@ def async_client(
         http = openai.DefaultAsyncHttpxClient(trust_env=not is_loopback(url), follow_redirects=False)
         client = openai.AsyncOpenAI(api_key=secret, base_url=url, timeout=timeout_s, max_retries=0, http_client=http)
     except Exception as error:  # of httpx, whose errors of settings have no common base class
-        raise _unusable_settings(error, url) from None
+        raise LLMError(f"{without_credentials(url)}: {explain_client_error(error, 'llm.base_url')}") from None
     _hide_account_from_others(client, url)
     return client
 
@@ -189,20 +182,6 @@ def _hide_account_from_others(client: openai.OpenAI | openai.AsyncOpenAI, url: s
     """Send the organisation and project of `OPENAI_ORG_ID` and `OPENAI_PROJECT_ID` to OpenAI only."""
     if urlsplit(url).hostname != urlsplit(OPENAI_URL).hostname:
         client.organization = client.project = None
-
-
-def _unusable_settings(error: Exception, url: str) -> LLMError:
-    """Return an error of the construction of a client as one line; most come from a proxy in the environment."""
-    redact_error(error)
-    proxies = [name for upper in PROXY_VARIABLES for name in (upper, upper.lower()) if os.environ.get(name)]
-    if isinstance(error, ImportError) and any(os.environ[name].startswith("socks") for name in proxies):
-        return LLMError(
-            f"a SOCKS proxy ({', '.join(proxies)}) needs the package socksio: pip install socksio. To reach "
-            f"{without_credentials(url)} without the proxy: unset {' '.join(proxies)}"
-        )
-    settings = f"llm.base_url or the proxy ({', '.join(proxies)})" if proxies else "llm.base_url"
-    line = " ".join(redact_message(str(error)).split())[:DETAIL_CHARS]
-    return LLMError(f"no client can be made for {without_credentials(url)} ({line}). Check {settings}")
 
 
 def is_fatal(error: openai.APIError) -> bool:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from ser_bench.config import default_cache_dir
 from ser_bench.errors import WeightsError
+from ser_bench.proxies import explain_client_error
 from ser_bench.weights.weights_table import TABLE, Weights, WeightsFile
 
 __all__ = ["TABLE", "Weights", "fetch", "find", "folder"]
@@ -123,6 +124,8 @@ def _from_hub(weights: Weights, fresh: Path) -> None:
             raise _SourceError(f"HTTP status {error.response.status_code}") from error
         except httpx.HTTPError as error:
             raise _SourceError(f"not reachable ({type(error).__name__})") from error
+        except (ImportError, ValueError) as error:
+            raise _SourceError(explain_client_error(error)) from None
 
 
 def _from_wheels(weights: Weights, fresh: Path) -> None:

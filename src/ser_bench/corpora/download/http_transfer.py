@@ -22,6 +22,7 @@ from typing import IO, TypeVar
 import httpx
 
 from ser_bench.errors import CorpusError, DownloadError
+from ser_bench.proxies import explain_client_error
 from ser_bench.retry_after import retry_after_s
 
 T = TypeVar("T")
@@ -103,10 +104,18 @@ class Transfer:
 
     @classmethod
     def open(cls, limits: TransferLimits | None = None, connections: int = 8) -> Transfer:
-        """Return a pool that follows redirects."""
+        """Return a pool that follows redirects.
+
+        Raises:
+            DownloadError: if a proxy in the environment cannot be used.
+        """
         limits = limits or TransferLimits()
         pool = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        return cls(httpx.Client(follow_redirects=True, timeout=limits.timeout_s, limits=pool), limits)
+        try:
+            client = httpx.Client(follow_redirects=True, timeout=limits.timeout_s, limits=pool)
+        except (ImportError, ValueError) as error:
+            raise DownloadError(explain_client_error(error)) from None
+        return cls(client, limits)
 
     def json(self, method: str, url: str, headers: Mapping[str, str], body: object = None) -> object:
         """Send a request and return the JSON value of the response.
