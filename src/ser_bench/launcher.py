@@ -226,6 +226,7 @@ def _close_sweep(interrupted: bool) -> bool:
     except SerBenchError as error:
         print(f"error    {error}", file=sys.stderr)
     finally:  # the parent run is closed even if the report fails
+        redact_files(_sweep_dir)  # Hydra writes the words of the sweep there
         tracking.end_parent(_tracking, parent, status)
     return status == "FAILED"
 

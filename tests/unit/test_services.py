@@ -158,6 +158,9 @@ def test_what_may_be_asked(own: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
             own_service("http://x\n\x1b[2J/v1", VARIABLE)
         assert "password-1" not in str(error.value)
         assert str(error.value).isprintable(), "a stored text does not control the terminal"
+        with pytest.raises(LLMError) as error:
+            own_service("http://host/v1", "sk-a-key-and-no-name")  # an older version stored it
+        assert "a-key-and" not in str(error.value)
 
 
 @pytest.mark.parametrize("group", ["llm", "text"])

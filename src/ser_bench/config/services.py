@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ser_bench.config.schema import Config
+from ser_bench.config.secret_words import is_variable_name
 from ser_bench.errors import LLMError
-from ser_bench.redaction import without_credentials
+from ser_bench.redaction import register_secret, without_credentials
 
 OPENAI_URL = "https://api.openai.com/v1"
 URL_VARIABLE = "OPENAI_BASE_URL"
@@ -65,11 +66,14 @@ def own_service(base_url: str | None, api_key_env: str | None, group: str = "llm
             return own_url
     named = " or ".join(f"{_shown(own)} with the key in {variable}" for own, variable in _own_services)
     choice, no_key = ("text=openai ", "") if group == "text" else ("", "null")
-    with_key = f"with the key in {_shown(api_key_env)}" if api_key_env else "without a key"
+    if api_key_env and not is_variable_name(api_key_env):
+        register_secret(api_key_env)  # older versions stored a key that was given in place of the name
+        api_key_env = "NAME_OF_A_VARIABLE"
+    with_key = f"with the key in {api_key_env}" if api_key_env else "without a key"
     raise LLMError(
         f"the stored run asks {_shown(url)} {with_key}, and your own configuration "
         f"names {named or 'no service'}. Nothing was sent. If you trust this address, say so: "
-        f"{choice}{group}.base_url={_shown(url)} {group}.api_key_env={_shown(api_key_env or no_key)}"
+        f"{choice}{group}.base_url={_shown(url)} {group}.api_key_env={api_key_env or no_key}"
     )
 
 

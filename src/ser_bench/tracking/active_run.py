@@ -20,7 +20,7 @@ from ser_bench.evaluation import run_figures
 from ser_bench.evaluation.classification_report import report_dict, report_text
 from ser_bench.evaluation.metrics import confusion, score
 from ser_bench.predictors import HasNetwork, HasPrompt, has_capability, require_capability
-from ser_bench.redaction import redact
+from ser_bench.redaction import redact_message
 from ser_bench.tracking import peak_memory, run_description
 from ser_bench.tracking.epoch_metrics import EpochMetricLog
 from ser_bench.tracking.mlflow_store import client, errors, experiment_id, tracking_dir
@@ -248,7 +248,7 @@ def _mark_synthetic(mlflow: MlflowClient, experiment: str) -> None:
 def _close_broken(cfg: Config, run_id: str, error: BaseException) -> None:
     """Close the run as KILLED or FAILED; if the store fails too, a note is added to the first error."""
     stopped = isinstance(error, (KeyboardInterrupt, InterruptedRunError, SystemExit, GeneratorExit))
-    first_line = next(iter(redact(str(error)).splitlines()), "")
+    first_line = next(iter(redact_message(str(error)).splitlines()), "")
     text = f"{type(error).__name__}: {first_line}"[:ERROR_CHARACTERS]
     try:
         with errors(cfg.tracking):
