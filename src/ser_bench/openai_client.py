@@ -20,9 +20,11 @@ from ser_bench.config.services import OPENAI_URL, URL_VARIABLE, effective_url, o
 from ser_bench.errors import LLMError
 from ser_bench.proxies import explain_client_error
 from ser_bench.redaction import credentials_of, redact_reply, register_secret, without_credentials
+from ser_bench.response_limit import ACCEPTED_ENCODING, ResponseRefusedError, limit_async_response, limit_response
 
 NO_KEY = "no-key-needed"
 """Sent as the key to an endpoint that needs none, because the client requires a value."""
+ENCODING_HEADER = {"accept-encoding": ACCEPTED_ENCODING}
 DETAIL_CHARS = 200
 """Longest quotation of a server's own message in an error."""
 
@@ -43,7 +45,7 @@ def openai_client(
         timeout_s: longest time of one request, seconds.
         max_retries: how often a request is repeated after 408, 409, 429, 5xx or a broken connection, as Retry-After
             asks.
-        key: the key itself, for a server that this process started.
+        key: the key itself, for a server that this process started; its responses have no limit of size.
         group: the configuration group of the service, for messages.
 
     Raises:
@@ -53,7 +55,10 @@ def openai_client(
     url = check_url(base_url if key else own_service(base_url, api_key_env, group))
     secret = key or require_key(api_key_env)
     try:
-        http = openai.DefaultHttpxClient(trust_env=not is_loopback(url), follow_redirects=False)
+        hooks = {} if key else {"response": [limit_response]}
+        http = openai.DefaultHttpxClient(
+            trust_env=not is_loopback(url), follow_redirects=False, headers=ENCODING_HEADER, event_hooks=hooks
+        )
         client = openai.OpenAI(
             api_key=secret, base_url=url, timeout=timeout_s, max_retries=max_retries, http_client=http
         )
@@ -73,7 +78,10 @@ def async_client(
     url = check_url(base_url if key else own_service(base_url, api_key_env))
     secret = key or require_key(api_key_env)
     try:
-        http = openai.DefaultAsyncHttpxClient(trust_env=not is_loopback(url), follow_redirects=False)
+        hooks = {} if key else {"response": [limit_async_response]}
+        http = openai.DefaultAsyncHttpxClient(
+            trust_env=not is_loopback(url), follow_redirects=False, headers=ENCODING_HEADER, event_hooks=hooks
+        )
         client = openai.AsyncOpenAI(api_key=secret, base_url=url, timeout=timeout_s, max_retries=0, http_client=http)
     except Exception as error:  # of httpx, whose errors of settings have no common base class
         raise LLMError(f"{without_credentials(url)}: {explain_client_error(error, 'llm.base_url')}") from None
@@ -201,7 +209,12 @@ def is_transient(error: openai.APIError) -> bool:
     if isinstance(error, openai.APIStatusError):
         transient = error.status_code in (408, 409, 429) or error.status_code >= 500
         return transient and not is_fatal(error)
-    return isinstance(error, openai.APIConnectionError)
+    return isinstance(error, openai.APIConnectionError) and not is_refused(error)
+
+
+def is_refused(error: openai.APIError) -> bool:
+    """Return True if the response was larger than its limit, or in an encoding that was not asked for."""
+    return any(isinstance(each, ResponseRefusedError) for each in (error, error.__cause__))
 
 
 def is_too_long(error: openai.APIError) -> bool:
@@ -252,6 +265,8 @@ def explain(error: openai.OpenAIError, endpoint: str, model: str, key: str | Non
         return LLMError(
             f"{endpoint} fails (HTTP {status}: {detail}). The answers so far are kept: run the same command again later"
         )
+    if isinstance(error, openai.APIError) and is_refused(error):
+        return LLMError(f"{endpoint} {_detail(error, key)}: it is no service for this, or a fault. Check llm.base_url")
     if isinstance(error, openai.APITimeoutError):
         return LLMError(f"{endpoint} does not answer in time. Raise llm.timeout_s or lower llm.max_concurrency")
     return LLMError(

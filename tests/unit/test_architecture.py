@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "ser_bench"
 ORDER = [
-    *("errors", "types", "durations", "redaction", "proxies", "retry_after", "closed_pipes", "config", "openai_client", "cache"),
+    *("errors", "types", "durations", "redaction", "proxies", "retry_after", "response_limit", "closed_pipes"),
+    *("config", "openai_client", "cache"),
     *("predictions", "audio_containers", "audio", "weights", "corpora", "splits", "asr", "features", "evaluation"),
     *("training", "predictors", "tracking", "audit", "comparison", "stored_predictors", "pipeline", "launcher", "cli"),
 ]

@@ -39,6 +39,8 @@ FILTER_STATUSES = (400, 403, 422)
 FILTER_CODES = (CONTENT_FILTER, "content_policy_violation", "ResponsibleAIPolicyViolation", "data_inspection_failed")
 """Codes of a refused prompt: Azure, OpenAI, and Alibaba's compatible endpoint."""
 FILTER_WORDS = ("content management policy", "content_filter", "content filter")
+KEPT_CHARS = 10_000
+"""Longest text of an answer that is stored; it is read whole."""
 AUDIO_MARGIN = 2
 """The budget counts a recording with this multiple of its usual tokens, because endpoints differ."""
 
@@ -126,7 +128,7 @@ async def ask(context: RequestContext, question: Question) -> ModelAnswer:
         answer = _failure(error, context)
     return replace(
         answer,
-        text=redact_reply(answer.text, context.endpoint.secret),
+        text=_kept_text(answer.text, context.endpoint.secret),
         latency_s=time.perf_counter() - started,
         requests=sender.requests,
         retries=sender.retries,
@@ -286,10 +288,18 @@ def is_filtered_prompt(error: openai.APIError) -> bool:
     return any(code in FILTER_CODES for code in codes) or any(words in error.message.lower() for words in FILTER_WORDS)
 
 
+def _kept_text(text: str, secret: str | None) -> str:
+    """Return the text of an answer as it is stored: redacted, and shortened if it is very long."""
+    redacted = redact_reply(text[: 2 * KEPT_CHARS], secret)  # a secret at the cut is beyond the second one
+    return redacted if len(redacted) <= KEPT_CHARS else redacted[: KEPT_CHARS - 1] + "…"
+
+
 def _cause(error: openai.APIError) -> str:
     """Return the cause of a failure in one or two words, by which failures are counted."""
     if isinstance(error, NoCompletionError) and error.status_code == 200:
         return "no completion"
     if isinstance(error, openai.APIStatusError):
         return f"HTTP {error.status_code}"
+    if openai_client.is_refused(error):
+        return "response refused"
     return "timeout" if isinstance(error, openai.APITimeoutError) else "no connection"

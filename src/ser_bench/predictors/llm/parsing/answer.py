@@ -8,7 +8,6 @@ and lower case, one block of thinking before it, and one code fence around it do
 from __future__ import annotations
 
 import json
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -30,7 +29,7 @@ MARKS = " \t\n\"'`*."
 """Characters around a label that do not matter."""
 MOST_TOKENS = 10**9
 """No request has more tokens; a larger count is an error of the endpoint."""
-FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL | re.IGNORECASE)
+FENCE, FENCE_NAME = "```", "json"
 THINK_END = "</think>"
 """End of a block of thinking; its start may be part of the prompt template, and then is not in the answer."""
 
@@ -226,7 +225,12 @@ def answer_part(text: str) -> str:
     if not body.startswith("{"):  # a JSON string may contain the end of such a block
         before, end, after = body.partition(THINK_END)
         body = after.strip() if end else before
-    return FENCE.sub(r"\1", body)
+    is_fenced = body.startswith(FENCE) and body.endswith(FENCE) and len(body) >= 2 * len(FENCE)
+    if not is_fenced:
+        return body
+    inner = body[len(FENCE) : -len(FENCE)]
+    named = inner[: len(FENCE_NAME)].lower() == FENCE_NAME
+    return (inner[len(FENCE_NAME) :] if named else inner).strip()
 
 
 def matching_label(word: str, labels: Sequence[str]) -> str:
