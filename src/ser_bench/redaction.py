@@ -236,7 +236,8 @@ def _without_pieces(text: str, secret: str) -> str:
         while start >= 0:
             starts.add(start)
             start = text.find(gram, start + 1)
-    parts, end = [], 0
+    parts: list[str] = []
+    end = 0
     for start in sorted(starts):
         if start > end or not parts:
             parts += [text[end:start], HIDDEN]

@@ -174,7 +174,7 @@ def _unknown_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
         return
     known = {item.name for item in fields(schema)}
     for name in node:
-        path = f"{prefix}{name}"
+        path = f"{prefix}{name!s}"
         if path == "hydra":  # checked by Hydra
             continue
         if name not in known:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ser_bench.errors import LLMError
+from ser_bench.redaction import register_secret
 
 HOST = "127.0.0.1"
 ANY_FREE_PORT = 0
@@ -66,6 +67,7 @@ def serve(
 
     params = xllamacpp.CommonParams()
     key = secrets.token_hex(16)
+    register_secret(key)
     params.model.path = str(gguf)
     params.model_alias = {gguf.stem}
     params.hostnames, params.port, params.reuse_port = [HOST], ANY_FREE_PORT, False
