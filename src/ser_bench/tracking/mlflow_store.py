@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shlex
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from filelock import FileLock, Timeout
 from ser_bench.config import PROJECT_ROOT, TrackingConfig
 from ser_bench.errors import TrackingError
 from ser_bench.redaction import without_credentials
+from ser_bench.tracking import moved_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,6 +31,8 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 SQLITE = "sqlite:///"
 DATABASE = "mlflow.db"
 """File of a local store, in `tracking.dir`."""
+NOT_IN_SQLITE_PATHS = re.compile(r"\?|%[0-9A-Fa-f]{2}")
+"""What SQLAlchemy reads as something else in a URI: with it, the database would be created in another folder."""
 UI_ADDRESS = "http://127.0.0.1:5000"
 """Address of `make ui`."""
 RESULTS_VIEW = {
@@ -64,9 +68,14 @@ def tracking_uri(cfg: TrackingConfig) -> str:
     against the working directory of each process that uses it.
 
     Raises:
-        TrackingError: the URI names MLflow's retired file store.
+        TrackingError: the URI names MLflow's retired file store, or SQLite cannot be given this path.
     """
     if cfg.uri is None:
+        if NOT_IN_SQLITE_PATHS.search(str(tracking_dir(cfg))):
+            raise TrackingError(
+                f"{tracking_dir(cfg)}: a path with ? or with % and two digits has another meaning in the address of a "
+                "database; choose another folder with tracking.dir=..."
+            )
         return f"{SQLITE}{tracking_dir(cfg) / DATABASE}"
     if cfg.uri.startswith(SQLITE):
         return f"{SQLITE}{Path(cfg.uri.removeprefix(SQLITE)).expanduser().absolute()}"
@@ -79,10 +88,17 @@ def tracking_uri(cfg: TrackingConfig) -> str:
 
 
 def client(cfg: TrackingConfig) -> MlflowClient:
-    """Return a client of the store; it does not connect yet."""
+    """Return a client of the store; it does not connect yet.
+
+    Raises:
+        TrackingError: the database of a local store is locked.
+    """
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=tracking_uri(cfg))
+    uri = tracking_uri(cfg)
+    if uri.startswith(SQLITE):
+        moved_store.correct_locations(Path(uri.removeprefix(SQLITE)), tracking_dir(cfg))
+    return MlflowClient(tracking_uri=uri)
 
 
 def open_store(cfg: TrackingConfig) -> str:
@@ -127,7 +143,7 @@ def experiment_id(cfg: TrackingConfig, name: str) -> str:
 
     mlflow = client(cfg)
     local = tracking_uri(cfg).startswith(SQLITE)
-    location = (tracking_dir(cfg) / "artifacts").as_uri() if local else None
+    location = (tracking_dir(cfg) / moved_store.ARTIFACTS).as_uri() if local else None
     with errors(cfg):
         found = mlflow.get_experiment_by_name(name)
         if found is None:
@@ -140,7 +156,7 @@ def experiment_id(cfg: TrackingConfig, name: str) -> str:
     if found.lifecycle_stage != "active":
         raise TrackingError(
             f"the MLflow experiment {name!r} was deleted; restore it with "
-            f"`MLFLOW_TRACKING_URI={without_credentials(tracking_uri(cfg))} "
+            f"`MLFLOW_TRACKING_URI={shlex.quote(without_credentials(tracking_uri(cfg)))} "
             f"mlflow experiments restore -x {found.experiment_id}`, or choose another: tracking.experiment=..."
         )
     return str(found.experiment_id)
@@ -183,7 +199,8 @@ def _explain(error: Exception, where: str) -> str:
     lines = [line.strip() for line in without_credentials(str(error)).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     if "out-of-date database schema" in text:
-        return f"the store was written by another version of MLflow; back it up, then `mlflow db upgrade {where}`"
+        upgrade = f"mlflow db upgrade {shlex.quote(where)}"
+        return f"the store was written by another version of MLflow; back it up, then `{upgrade}`"
     if "Max retries" in text or "API request to" in text or "timed out" in text:
         return "the tracking server does not answer; start it, or log to SQLite with tracking.uri=null"
     if "error code 401" in text or "error code 403" in text:

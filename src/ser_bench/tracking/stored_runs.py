@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
@@ -20,7 +19,8 @@ from ser_bench.config import Config, TrackingConfig, model_schemas, to_config
 from ser_bench.config.bounded_yaml import load_bounded_yaml
 from ser_bench.errors import ArtifactError, RunNotFoundError, SerBenchError, one_line
 from ser_bench.tracking import run_description
-from ser_bench.tracking.mlflow_store import client, errors
+from ser_bench.tracking.mlflow_store import client, errors, tracking_dir
+from ser_bench.tracking.moved_store import artifacts_of, local_path
 from ser_bench.tracking.sweep_run import ADOPTED, PARENT_TAG
 from ser_bench.types import Predictions, Row, Split
 
@@ -70,15 +70,32 @@ class StoredRun:
             ArtifactError: the run has no such artifact.
             TrackingError: the server cannot deliver it.
         """
-        uri = urlparse(self.artifact_uri)
-        if uri.scheme in ("", "file"):
-            found = Path(unquote(uri.path)) / path
+        folder = self._local_folder()
+        if folder is not None:
+            found = folder / path
         else:
             with errors(self.tracking):
                 found = Path(client(self.tracking).download_artifacts(self.run_id, path, self._scratch.name))
         if not found.exists():
             raise ArtifactError(f"run {self.run_id} ({self.name}, {self.status}) has no artifact {path}: {found}")
         return found
+
+    def _local_folder(self) -> Path | None:
+        """Return the folder of the artifacts, also in a store that was moved; None if they are on a server.
+
+        Raises:
+            ArtifactError: the folder does not exist.
+        """
+        recorded = local_path(self.artifact_uri)
+        if recorded is None or recorded.exists():
+            return recorded
+        moved = artifacts_of(tracking_dir(self.tracking), self.run_id)
+        if moved.exists():
+            return moved
+        raise ArtifactError(
+            f"run {self.run_id} ({self.name}, {self.status}) has no artifacts: {recorded} does not exist. If the store "
+            f"was moved, move its folder of artifacts too; it belongs at {moved.parent.parent}"
+        )
 
     @contextlib.contextmanager
     def reading(self, path: str) -> Iterator[Path]:
