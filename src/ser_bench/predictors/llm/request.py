@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import openai
 
@@ -25,9 +25,6 @@ from ser_bench.predictors.llm.prompting.question import Question
 from ser_bench.predictors.llm.rate_limiter import RateLimiter, backoff_s
 from ser_bench.redaction import redact_reply
 from ser_bench.retry_after import retry_after_s
-
-if TYPE_CHECKING:
-    import httpx
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +49,7 @@ class NoCompletionError(openai.APIStatusError):
     states none.
     """
 
-    def __init__(self, reply: ErrorReply, response: httpx.Response) -> None:
+    def __init__(self, reply: ErrorReply, response: Any) -> None:  # of httpx, or of the copy that openai 2 brings
         super().__init__(reply.text, response=response, body=reply.body)
         self.status_code = reply.status
 
