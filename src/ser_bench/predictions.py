@@ -135,8 +135,9 @@ def require_complete(predictions: Predictions, remedy: str = RUN_AGAIN) -> None:
     """
     if not predictions.failed.any():
         return
-    first = int(predictions.failed.argmax())
-    quoted = f". The first failure: {predictions.notes[first].rstrip('.')}" if predictions.notes else ""
+    note = predictions.notes[int(predictions.failed.argmax())] if predictions.notes else ""
+    words, bracket, _ = note.partition("). ")  # what follows is advice on one request
+    quoted = f". The first failure: {words.rstrip('.')}{bracket[:1]}" if words else ""
     raise IncompleteRunError(f"incomplete, so there is no score: {count_by_status(predictions)}{quoted}. {remedy}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 
 from ser_bench import audit, corpora, pipeline, predictions, tracking
 from ser_bench.cli.predict_command import records_of
+from ser_bench.comparison import report_tables
+from ser_bench.comparison.paired import compare
 from ser_bench.config import Config
 from ser_bench.errors import IncompleteRunError
 from ser_bench.evaluation import metrics
@@ -20,6 +23,7 @@ from ser_bench.types import Corpus, Predictions, Row
 from tests.fixtures.spoken import Spoken
 from tests.support import fake_openai as fake
 from tests.support.fake_inputs import FakeInputs
+from tests.support.stored_runs import make_clips, predict, store
 from tests.support.tracked_runs import compose_config, make_corpus
 
 
@@ -127,6 +131,16 @@ def test_status_of_each_row() -> None:
     assert joined.status == ("failed", "answered", "abstained") and joined.reasons == ("", "", "refusal")
     with pytest.raises(ValueError, match="cause"):
         made(("timeout", "", ""))
+
+
+def test_report_keeps_the_failures_of_an_earlier_version_apart_from_abstentions(tmp_path: Path) -> None:
+    """Its table of predictions does not tell them apart; its metric does."""
+    clips = make_clips(speakers=8)
+    old = store(tmp_path, "llm", predict(clips, 0.5, 0, abstain=6), clips)
+    runs = [store(tmp_path, "cnn", predict(clips, 0.5, 1), clips), replace(old, metrics={"llm/failed": 4.0})]
+    headings, rows = report_tables.main_table(compare(runs))
+    cells = {row[0].text: row[headings.index("abstentions")] for row in rows}
+    assert cells["cnn"].whole == "0" and cells["llm"].text == "2" and "4 failed requests" in cells["llm"].detail
 
 
 def test_failed_files_are_named_as_such() -> None:

@@ -103,7 +103,7 @@ class RequestContext:
         if name not in self.changes:
             self.changes.append(name)
             log.info(
-                "llm      %s refuses a parameter (HTTP %d), so all requests of this run go with %s",
+                "llm      %s refuses a parameter (HTTP %d); continuing with %s",
                 self.endpoint.name,
                 error.status_code,
                 request_body.CHANGES[name],
