@@ -1,6 +1,7 @@
 """Runs in MLflow: how they are written and read back. The only package that imports mlflow.
 
 - `mlflow_store`: which store, and whether it can be reached, before a run computes anything;
+- `database_errors`: a database that is locked, full, read-only or damaged;
 - `moved_store`: locations of artifacts after the store was moved;
 - `active_run`: a run in progress, from creation to its final status; `sweep_run`: the parent run of a sweep;
 - `run_description`: name, tags, code version, parameters and inputs of a run;

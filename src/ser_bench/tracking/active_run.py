@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import shutil
 import time
@@ -38,6 +39,8 @@ from ser_bench.tracking.sweep_run import PARENT_TAG
 from ser_bench.tracking.torch_model import log_torch_model
 from ser_bench.types import Clip, Corpus, Predictions, Predictor, Split
 
+log = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
@@ -46,6 +49,7 @@ RUN_FILE = "run_id"
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 ERROR_CHARACTERS = 500
 SYNTHETIC_NOTE = "SYNTHETIC speech, generated: these figures show that the software works, and nothing about people."
+AGAIN = "run the same command again to continue it"
 PARAMS_PER_BATCH = 100
 """MLflow's limit."""
 
@@ -256,6 +260,7 @@ def _close_broken(cfg: Config, run_id: str, error: BaseException) -> None:
                 client(cfg.tracking).set_tag(run_id, "error", text)
             client(cfg.tracking).set_terminated(run_id, status="KILLED" if stopped else "FAILED")
     except TrackingError as second:
+        log.warning("note     run %s stays RUNNING, because its status cannot be stored; %s", run_id, AGAIN)
         error.add_note(f"run {run_id} could not be closed either: {second}")
 
 

@@ -11,7 +11,7 @@ import shlex
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from filelock import FileLock, Timeout
 
@@ -19,6 +19,7 @@ from ser_bench.config import PROJECT_ROOT, TrackingConfig
 from ser_bench.errors import TrackingError
 from ser_bench.redaction import without_credentials
 from ser_bench.tracking import moved_store
+from ser_bench.tracking.database_errors import PatientClient, meaning
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+# MLflow logs every error of its database with a traceback, in addition to raising it. Here it becomes one line.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 SQLITE = "sqlite:///"
 DATABASE = "mlflow.db"
@@ -91,13 +95,14 @@ def client(cfg: TrackingConfig) -> MlflowClient:
     """Return a client of the store; it does not connect yet.
 
     Raises:
-        TrackingError: the database of a local store is locked.
+        TrackingError: the database of a local store is locked, damaged, or cannot be opened.
     """
     from mlflow import MlflowClient
 
     uri = tracking_uri(cfg)
     if uri.startswith(SQLITE):
         moved_store.correct_locations(Path(uri.removeprefix(SQLITE)), tracking_dir(cfg))
+        return cast("MlflowClient", PatientClient(MlflowClient(tracking_uri=uri)))
     return MlflowClient(tracking_uri=uri)
 
 
@@ -196,6 +201,9 @@ def errors(cfg: TrackingConfig) -> Iterator[None]:
 
 
 def _explain(error: Exception, where: str) -> str:
+    known = meaning(str(error))
+    if known is not None:
+        return known
     lines = [line.strip() for line in without_credentials(str(error)).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     if "out-of-date database schema" in text:

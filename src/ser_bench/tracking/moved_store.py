@@ -12,14 +12,13 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from ser_bench.errors import TrackingError
+from ser_bench.errors import TrackingError, one_line
+from ser_bench.tracking.database_errors import LOCK_WAIT_S, meaning
 
 log = logging.getLogger(__name__)
 
 ARTIFACTS = "artifacts"
 """Subfolder of `tracking.dir` that holds the artifacts of a local store, and of each run's folder in it."""
-WAIT_S = 60.0
-"""Time to wait for another process that has locked the database."""
 RECORDS = (
     ("runs", "run_uuid", "artifact_uri"),
     ("logged_models", "model_id", "artifact_location"),
@@ -57,17 +56,17 @@ def correct_locations(database: Path, folder: Path) -> None:
         folder: `tracking.dir`.
 
     Raises:
-        TrackingError: the database is locked by another process.
+        TrackingError: the database is locked by another process, damaged, or cannot be opened.
     """
     if (database, folder) in _checked or not database.exists():
         return
     try:
-        with contextlib.closing(sqlite3.connect(database, timeout=WAIT_S)) as connection, connection:
+        with contextlib.closing(sqlite3.connect(database, timeout=LOCK_WAIT_S)) as connection, connection:
             _correct(connection, folder / ARTIFACTS)
     except sqlite3.Error as error:
-        if "locked" in str(error):
-            raise TrackingError(f"{database}: another process has locked the database for {WAIT_S:.0f} s") from error
-        # Else it is read-only (moved artifacts can be read all the same), damaged, or without a schema yet.
+        text = str(error)
+        if "readonly" not in text and "no such table" not in text:  # these can be read, or get their tables later
+            raise TrackingError(f"{database}: {meaning(text) or one_line(error)}") from error
     _checked.add((database, folder))
 
 
