@@ -49,6 +49,8 @@ QUERY_SECRET = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 """A value in the query of a URL whose name is that of a secret (`?api-key=…`)."""
+HIDDEN_VALUE = re.compile(rf"^(\s*(?:- )*(?:[^\s#'\"][^:\n]*: )?)({re.escape(HIDDEN)}[^\n]*)$", re.MULTILINE)
+"""A line of block-style YAML whose value begins with `HIDDEN`."""
 TEXT_FILES = (".json", ".yaml", ".yml", ".txt", ".md", ".log", ".csv")
 
 _registered: set[str] = set()
@@ -157,12 +159,25 @@ def redact_error(error: BaseException) -> None:
             current.args = (redact_message(text),)
 
 
+def redact_yaml(text: str) -> str:
+    """Return block-style YAML without secrets. A value that begins with `HIDDEN` is quoted, else YAML reads an alias.
+
+    >>> print(redact_yaml("model: 0123456789".replace("0123456789", HIDDEN)))
+    model: '***'
+    """
+
+    def quoted(match: re.Match[str]) -> str:
+        return match[1] + "'" + match[2].replace("'", "''") + "'"
+
+    return HIDDEN_VALUE.sub(quoted, redact(text))
+
+
 def redact_files(folder: Path) -> None:
     """Remove secrets from the text files of a folder (`TEXT_FILES`) and of its subfolders."""
     for path in sorted(folder.rglob("*")):
         if path.suffix in TEXT_FILES and path.is_file():
             text = path.read_text(encoding="utf-8", errors="surrogateescape")
-            clean = redact(text)
+            clean = redact_yaml(text) if path.suffix in (".yaml", ".yml") else redact(text)
             if clean != text:
                 path.write_text(clean, encoding="utf-8", errors="surrogateescape")
 

@@ -4,6 +4,7 @@ import base64
 from urllib.parse import quote, quote_plus
 
 import pytest
+from omegaconf import OmegaConf
 
 from ser_bench.redaction import (
     credentials_of,
@@ -12,6 +13,7 @@ from ser_bench.redaction import (
     redact_message,
     redact_reply,
     redact_value,
+    redact_yaml,
     register_secret,
     without_credentials,
 )
@@ -95,3 +97,21 @@ def test_values_keep_their_structure() -> None:
 def test_the_address_of_the_results_in_mlflow_is_kept() -> None:
     address = "make ui, then http://127.0.0.1:5000/#/experiments/1/runs?workflowType=x&viewStateShareKey=results"
     assert redact(address) == address
+
+
+def test_yaml_can_be_read_after_a_whole_value_was_removed() -> None:
+    register_secret("value-of-a-key")
+    try:
+        value = {
+            "a": {"b": "value-of-a-key"},
+            "c": ["value-of-a-key", "it's value-of-a-key"],
+            "d": "value-of-a-key's: x",
+        }
+        clean = redact_yaml(OmegaConf.to_yaml(OmegaConf.create(value)))
+        assert OmegaConf.to_container(OmegaConf.create(clean)) == {
+            "a": {"b": "***"},
+            "c": ["***", "it's ***"],
+            "d": "***'s: x",
+        }
+    finally:
+        forget_secrets()

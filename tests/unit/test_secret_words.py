@@ -194,6 +194,27 @@ def test_the_folder_of_hydra_and_the_result_hold_no_secret(
     assert '"llm.model=***"' in (tmp_path / launcher.RESULT_FILE).read_text()
 
 
+@pytest.mark.parametrize(
+    ("path", "value"), [("llm.api_key_env", KEY_LIKE), ("llm.base_url", f"http://me:{SECRET}@host/v1")]
+)
+def test_a_child_of_a_sweep_with_a_secret_in_its_file_is_cleaned_and_fails(
+    path: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    composed = composed_of()
+    OmegaConf.update(composed, path, value)
+    (tmp_path / ".hydra").mkdir()
+    OmegaConf.save(composed, tmp_path / ".hydra" / "config.yaml")
+    hydra_config = OmegaConf.create(
+        {"overrides": {"task": ["llm=mine"]}, "mode": "MULTIRUN", "runtime": {"output_dir": str(tmp_path)}}
+    )
+    monkeypatch.setattr(launcher.HydraConfig, "get", lambda: hydra_config)
+    launcher.carry_out(composed)
+    assert path in caplog.text and SECRET not in caplog.text
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or SECRET not in file.read_text(), file
+    assert OmegaConf.is_dict(OmegaConf.load(tmp_path / ".hydra" / "config.yaml")), "it is still YAML"
+
+
 def test_what_is_stored_of_an_older_run_can_still_be_read() -> None:
     """Only new words and files are refused: the configuration of a stored run is not checked."""
     cfg = compose_config("model=llm")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_bench.config import TrackingConfig
-from ser_bench.redaction import redact, redact_files
+from ser_bench.redaction import redact, redact_files, redact_yaml
 from ser_bench.tracking.mlflow_store import client, errors
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def send_metrics(cfg: TrackingConfig, run_id: str, metrics: Sequence[Metric]) ->
 def log_text(cfg: TrackingConfig, run_id: str, text: str, name: str) -> None:
     """Log a text, redacted, as the artifact `name`."""
     with errors(cfg):
-        client(cfg).log_text(run_id, redact(text), name)
+        client(cfg).log_text(run_id, redact_yaml(text) if name.endswith(".yaml") else redact(text), name)
 
 
 def log_files(cfg: TrackingConfig, run_id: str, paths: Sequence[Path], folder: str | None = None) -> None:
