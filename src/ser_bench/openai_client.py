@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import openai
 
+from ser_bench.config.folders import RUN_COMMAND
 from ser_bench.config.secret_words import is_variable_name
 from ser_bench.config.services import OPENAI_URL, URL_VARIABLE, effective_url, own_service
 from ser_bench.errors import LLMError
@@ -111,7 +112,7 @@ def require_key(api_key_env: str | None) -> str:
     if not secret:
         raise LLMError(
             f"the environment variable {api_key_env} is not set: this endpoint needs a key (export {api_key_env}=...). "
-            "To run without a key, on a small model in this process: python run.py model=llm llm=local"
+            f"To run without a key, on a small model in this process: {RUN_COMMAND} model=llm llm=local"
         )
     reason = why_no_key(secret)
     if reason:

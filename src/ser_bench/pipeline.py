@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ser_bench import __version__, audit, corpora, predictors, splits, stored_predictors, tracking
-from ser_bench.config import CacheMode, Config, Protocol, Target, scientific_part, to_plain
+from ser_bench.config import RUN_COMMAND, CacheMode, Config, Protocol, Target, scientific_part, to_plain
 from ser_bench.evaluation.classification_report import reasons_text
 from ser_bench.evaluation.run_scores import score
 from ser_bench.features.feature_store import Features
 from ser_bench.predictions import RUN_AGAIN, require_complete
 from ser_bench.predictors import HasPrompt
 from ser_bench.tracking.incomplete_run import log_incomplete
+from ser_bench.tracking.mlflow_store import store_name
 from ser_bench.types import Corpus, Predictions, Split, digest_of
 
 log = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ def announce(cfg: Config, corpus: Corpus, split: Split) -> None:
         *([f"language model {cfg.llm.name}"] if "llm" in groups else []),
     ]
     log.info("model    %s", ", ".join([cfg.model.name, *settings]))
+    log.info("store    %s", store_name(cfg.tracking))
     log.info("corpus   %s%s: %d clips, %d speakers, labels %s", corpus.measured, kind, len(corpus.clips), speakers,
              " ".join(corpus.labels))  # fmt: skip
     rows = f"{len(split.train)} training, {len(split.val)} validation, {len(split.test)} test rows"
@@ -140,7 +142,7 @@ def announce(cfg: Config, corpus: Corpus, split: Split) -> None:
         log.warning("skipped  %d files in all; the run's corpus.json lists them", len(corpus.skipped))
     if cfg.experiment_name == "demo" and corpus.synthetic:
         log.info("note     experiment=demo: few epochs and small networks. The paper's size and protocol, which leaks: "
-                 "python run.py experiment=paper corpus.root=CREMA-D/AudioWAV model=%s", cfg.model.name)  # fmt: skip
+                 "%s experiment=paper corpus.root=CREMA-D/AudioWAV model=%s", RUN_COMMAND, cfg.model.name)  # fmt: skip
     elif cfg.experiment_name == "demo":
         log.info("note     experiment=demo is the default: few epochs and small networks. For a corpus of real speech "
                  "add experiment=none, and for networks choose trainer= and size=")  # fmt: skip

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from ser_bench import predictors, tracking
 from ser_bench.comparison import run_groups
-from ser_bench.config import Config, run_here
+from ser_bench.config import RUN_COMMAND, Config, run_here
 from ser_bench.config.services import own_service
 from ser_bench.errors import ConfigError, NotComparableError, RunNotFoundError
 from ser_bench.evaluation.contributions import contributions
@@ -162,7 +162,7 @@ def restore(
         if cfg.llm.limit is not None and "llm" in predictors.predictor_class(cfg.model.name).groups:
             raise NotComparableError(
                 f"run {run.run_id} ({run.name}) predicts at most {cfg.llm.limit} clips (llm.limit), and a fusion all; "
-                f"make one without a limit: python run.py model={cfg.model.name} llm.limit=null"
+                f"make one without a limit: {RUN_COMMAND} model={cfg.model.name} llm.limit=null"
             )
         members = restore(run.members(), here, clips, language, labels, new_audio)
         name = model if of_model.count(model) == 1 else f"{model}_{run.run_id[:SHORT_ID]}"
@@ -261,4 +261,4 @@ def _command(cfg: Config, model: str) -> str:
         ]
     else:
         words = [f"corpus={cfg.corpus.name}", f"split={cfg.split.protocol.value}", f"split.fold={cfg.split.fold}"]
-    return shlex.join(["python", "run.py", f"model={model}", *words])
+    return f"{RUN_COMMAND} " + shlex.join([f"model={model}", *words])

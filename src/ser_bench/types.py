@@ -7,10 +7,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -84,6 +87,15 @@ class Corpus:
     def by_id(self) -> dict[str, Clip]:
         """Clips by id."""
         return {clip.id: clip for clip in self.clips}
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per clip, indexed by id: path, emotion, speaker, sex, sentence, text, intensity, duration_s."""
+        import pandas as pd
+
+        columns = ("path", "emotion", "speaker", "sex", "sentence", "text", "intensity", "duration_s")
+        index = pd.Index([clip.id for clip in self.clips], name="id")
+        return pd.DataFrame({name: [getattr(clip, name) for clip in self.clips] for name in columns}, index=index)
 
     @property
     def digest(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,7 @@ import pytest
 import soundfile
 
 from ser_bench import corpora, splits
-from ser_bench.config import PROJECT_ROOT, Config
-from ser_bench.config import compose as compose_function
+from ser_bench.config import PROJECT_ROOT, Config, compose
 from ser_bench.corpora import sheets
 
 SECTION = (PROJECT_ROOT / "docs" / "corpora.md").read_text(encoding="utf-8").partition("## Add a corpus")[2]
@@ -28,14 +26,13 @@ def block(language: str) -> str:
 
 @pytest.fixture
 def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
-    """The data sheet and the YAML file in folders that are searched beside the real ones, and the 24 clips."""
+    """The data sheet and the YAML file in folders that are searched after the real ones, and the 24 clips."""
     (tmp_path / "sheets").mkdir()
     (tmp_path / "sheets" / "toy.py").write_text(block("python"), encoding="utf-8")
-    for folder in ("conf", "experiments"):
-        shutil.copytree(PROJECT_ROOT / folder, tmp_path / folder)
+    (tmp_path / "conf" / "corpus").mkdir(parents=True)
     (tmp_path / "conf" / "corpus" / "toy.yaml").write_text(block("yaml"), encoding="utf-8")
     monkeypatch.setattr(sheets, "__path__", [*sheets.__path__, str(tmp_path / "sheets")])
-    monkeypatch.setattr(sys.modules[compose_function.__module__], "PROJECT_ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
     for name, sheet in sheets.import_all().items():
         monkeypatch.setitem(sheets.SHEETS, name, sheet)
     names = [f"{speaker}_{emotion}_{text}" for speaker in SPEAKERS for emotion in EMOTIONS for text in SENTENCES]
@@ -44,7 +41,7 @@ def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
         samples = 0.1 * np.random.default_rng(seed).standard_normal(4_000)
         soundfile.write(tmp_path / "toy" / f"{name}.wav", samples, 16_000)
     root, cache = f"corpus.root={tmp_path / 'toy'}", f"cache_dir={tmp_path / 'cache'}"
-    yield compose_function(["experiment=none", "corpus=toy", root, cache, "split=speaker", "split.fold=1"])
+    yield compose(["experiment=none", "corpus=toy", root, cache, "split=speaker", "split.fold=1"])
     sys.modules.pop("ser_bench.corpora.sheets.toy", None)
 
 

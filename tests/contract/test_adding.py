@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 
 from ser_bench import predictors
 from ser_bench.config import PROJECT_ROOT, Config, compose
-from ser_bench.config import compose as compose_function
 from ser_bench.predictors import registry
 from ser_bench.types import Predictions
 from tests.support.fake_inputs import LABELS, FakeInputs, accuracy_of, rows
@@ -30,14 +28,13 @@ def block(language: str) -> str:
 
 @pytest.fixture
 def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
-    """The package and the YAML file in folders of their own, which are searched beside the real ones."""
+    """The package and the YAML file in folders of their own, which are searched after the real ones."""
     (tmp_path / "predictors" / "centroid").mkdir(parents=True)
     (tmp_path / "predictors" / "centroid" / "__init__.py").write_text(block("python"), encoding="utf-8")
-    shutil.copytree(PROJECT_ROOT / "conf", tmp_path / "conf")
-    shutil.copytree(PROJECT_ROOT / "experiments", tmp_path / "experiments")
+    (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "conf" / "model" / "centroid.yaml").write_text(block("yaml"), encoding="utf-8")
     monkeypatch.setattr(predictors, "__path__", [*predictors.__path__, str(tmp_path / "predictors")])
-    monkeypatch.setattr(sys.modules[compose_function.__module__], "PROJECT_ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
     registry._discover.cache_clear()
     yield compose(["experiment=none", "model=centroid", "model.temperature=0.2"])
     for table in (registry._REGISTERED, registry._CONFIGS):

@@ -15,7 +15,8 @@ ORDER = [
     *("errors", "types", "durations", "redaction", "proxies", "retry_after", "response_limit", "closed_pipes"),
     *("config", "openai_client", "cache"),
     *("predictions", "audio_containers", "audio", "weights", "corpora", "splits", "asr", "features", "evaluation"),
-    *("training", "predictors", "tracking", "audit", "comparison", "stored_predictors", "pipeline", "launcher", "cli"),
+    *("training", "predictors", "tracking", "audit", "comparison", "stored_predictors", "new_audio", "pipeline"),
+    *("launcher", "hydra_program", "api", "cli"),
 ]
 """The steps of the chain; a module imports only from its own step and from earlier ones."""
 AGAINST_THE_ORDER = {("config", "predictors")}

@@ -20,7 +20,7 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from ser_bench import cli, corpora, predictors, tracking, weights
+from ser_bench import cli, corpora, new_audio, predictors, tracking, weights
 from ser_bench.cli import app, audit_command, compare_command, data_commands, doctor, predict_command, terminal_tables
 from ser_bench.cli.command_words import parse_words
 from ser_bench.config import compose
@@ -41,6 +41,9 @@ COMMANDS = {
     "audit": "--json",
     "predict": "--json",
     "doctor": "OVERRIDE",
+    "runs": "--models",
+    "show": "--json",
+    "rerun": "corpus.root",
 }
 
 
@@ -177,7 +180,10 @@ def test_the_help_lists_every_command_and_every_exit_status(capsys: pytest.Captu
     listed = {line.split()[0] for line in text.partition("Commands:")[2].splitlines() if line[:3].strip()}
     assert {command.split()[0] for command in COMMANDS} <= listed | set(text.split())
     statuses = text.partition("Exit status:")[2]
-    assert all(str(status) in statuses for status in (0, cli.EXIT_FAILED, cli.EXIT_LEAK, cli.EXIT_INTERRUPTED))
+    assert all(
+        str(status) in statuses
+        for status in (0, cli.EXIT_FAILED, cli.EXIT_LEAK, cli.EXIT_DIFFERS, cli.EXIT_INTERRUPTED)
+    )
 
 
 @pytest.mark.parametrize(
@@ -309,9 +315,9 @@ def test_lists_are_plain_where_there_is_no_terminal(capsys: pytest.CaptureFixtur
 
 def test_predict_names_a_path_that_is_not_there_and_a_folder_without_audio(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.wav"):
-        predict_command.clips_of([tmp_path / "missing.wav"], 30.0, {})
+        new_audio.clips_of([tmp_path / "missing.wav"], 30.0, {})
     with pytest.raises(ConfigError, match="no audio file"):
-        predict_command.clips_of([tmp_path], 30.0, {})
+        new_audio.clips_of([tmp_path], 30.0, {})
 
 
 def test_predict_skips_bad_files_on_request_only(tmp_path: Path) -> None:
@@ -319,13 +325,13 @@ def test_predict_skips_bad_files_on_request_only(tmp_path: Path) -> None:
         soundfile.write(tmp_path / name, np.full(8000, 0.1), 8000)
     (tmp_path / "b.wav").write_bytes(b"no audio")
     with pytest.raises(BadClipError, match=r"b\.wav: .*on_bad_clip=skip"):
-        predict_command.clips_of([tmp_path], 30.0)
+        new_audio.clips_of([tmp_path], 30.0)
     skipped: dict[str, str] = {}
-    clips = predict_command.clips_of([tmp_path], 30.0, skipped)
+    clips = new_audio.clips_of([tmp_path], 30.0, skipped)
     assert [Path(name).name for name in clips] == ["a.wav", "c.wav"]
     assert [Path(name).name for name in skipped] == ["b.wav"]
     with pytest.raises(BadClipError, match=r"b\.wav: .*no file can be used"):
-        predict_command.clips_of([tmp_path / "b.wav"], 30.0, {})
+        new_audio.clips_of([tmp_path / "b.wav"], 30.0, {})
 
 
 def test_a_file_is_found_in_another_unicode_form(tmp_path: Path) -> None:
@@ -344,8 +350,8 @@ def test_predict_skips_a_file_that_only_the_features_refuse() -> None:
         return list(given)
 
     with pytest.raises(BadClipError, match="on_bad_clip=skip"):
-        predict_command.without_refused(predicted, clips, None)
-    assert predict_command.without_refused(predicted, clips, skipped) == ["a.wav", "c.wav"]
+        new_audio.without_refused(predicted, clips, None)
+    assert new_audio.without_refused(predicted, clips, skipped) == ["a.wav", "c.wav"]
     assert skipped == {"b.wav": "b.wav: is too short"}
 
 

@@ -16,13 +16,13 @@ from typer.core import TyperGroup
 from ser_bench import __version__
 from ser_bench.cli.command_words import CommandWithWords, parse_words, words_after_dashes
 from ser_bench.closed_pipes import discard_output
-from ser_bench.errors import SerBenchError
+from ser_bench.errors import ConfigError, SerBenchError
 from ser_bench.redaction import redact_error, redact_logs, redact_message
 
-EXIT_FAILED, EXIT_LEAK, EXIT_INTERRUPTED = 2, 3, 130
+EXIT_FAILED, EXIT_LEAK, EXIT_DIFFERS, EXIT_INTERRUPTED = 2, 3, 4, 130
 EXIT_STATUSES = (
     "Exit status: 0 success; 2 an error, which is printed in one line; 3 audit found leakage that the protocol does "
-    "not have by design; 130 interrupted (Ctrl-C)."
+    "not have by design; 4 rerun found other predictions; 130 interrupted (Ctrl-C)."
 )
 
 
@@ -58,13 +58,12 @@ class ErrorReportingGroup(TyperGroup):
 app = typer.Typer(
     cls=ErrorReportingGroup,
     help="Compare predictors of emotion in speech.\n\n"
-    "The program run.py starts runs. The commands below read stored runs, corpora and pretrained weights.\n\n"
-    "A word KEY=VALUE is an override, as in run.py: it sets one key of the configuration for this command. Overrides "
-    "may stand before, between and after the other words. 'python run.py --help' lists the keys. No word after -- is "
+    "'ser-bench run' starts runs. The other commands read stored runs, corpora and pretrained weights.\n\n"
+    "A word KEY=VALUE is an override: it sets one key of the configuration for this command. Overrides "
+    "may stand before, between and after the other words. 'ser-bench run --help' lists the keys. No word after -- is "
     "an override or an option. A value with special characters needs quotes: 'corpus.root=\"/data/a,b\"'.",
     epilog=EXIT_STATUSES,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich" if sys.stdout.isatty() else None,  # plain text for pipes and files
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -117,6 +116,22 @@ def common_options(
     """Take the options that stand before the command."""
 
 
+@app.command(
+    add_help_option=False,  # Hydra's help lists all keys and choices
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def run(ctx: typer.Context) -> None:
+    """Start one run, or a sweep of several runs (-m).
+
+    A run trains or asks a predictor, measures it on the test rows, and stores the result. 'ser-bench run --help' lists
+    all keys.
+    """
+    from ser_bench.hydra_program import main as start
+
+    sys.argv = ["ser-bench run", *ctx.args]
+    raise typer.Exit(start())
+
+
 @app.command(cls=CommandWithWords, epilog="Example: ser-bench describe model=cnn experiment=paper")
 def describe(overrides: Overrides = None) -> None:
     """Print the layers of a network.
@@ -130,7 +145,7 @@ def describe(overrides: Overrides = None) -> None:
     from ser_bench.predictors import layer_table
 
     cfg = compose(overrides or [])
-    native = corpora.sheet_of(cfg.corpus.name).labels or labels.BASIC6
+    native = corpora.sheet_of(cfg.corpus.name, cfg.corpus.root).labels or labels.BASIC6
     print(layer_table.format_table(layer_table.layer_table(cfg, len(labels.choose(native, cfg.corpus.labels)))))
 
 
@@ -200,6 +215,78 @@ def weights_fetch(
     from ser_bench.cli import data_commands
 
     data_commands.fetch_weights(names or [])
+
+
+@app.command(cls=CommandWithWords, epilog="Example: ser-bench runs --models cnn,cnn_text --tag protocol=speaker")
+def runs(
+    overrides: Overrides = None,
+    models: Annotated[str | None, typer.Option(metavar="A,B", help="Only runs of these models.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only runs of this MLflow experiment. Default: all experiments.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only runs with this tag; may be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list with one object per run.")] = False,
+) -> None:
+    """List the stored runs.
+
+    The newest run comes first. The other commands take a run by the letters in the first column.
+    """
+    from ser_bench.cli import runs_command
+
+    runs_command.list_runs(overrides or [], experiment, models.split(",") if models else (), tag or (), as_json)
+
+
+@app.command(cls=CommandWithWords, epilog="Example: ser-bench show 8b9797dc")
+def show(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str], typer.Argument(metavar="RUN|OVERRIDE", help="A run id (or its first letters), and Hydra overrides.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all parameters, metrics and tags.")] = False,
+) -> None:
+    """Print a stored run.
+
+    Its corpus and split, its metrics, the result of its audit, its files, and the command that repeats it.
+    """
+    from ser_bench.cli import runs_command
+
+    overrides, run_id = _one_run(ctx, words)
+    runs_command.show_run(overrides, run_id, as_json)
+
+
+@app.command(cls=CommandWithWords, epilog="Example: ser-bench rerun 8b9797dc corpus.root=CREMA-D/AudioWAV")
+def rerun(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|OVERRIDE",
+            help="A run id (or its first letters); corpus.root=FOLDER states where the corpus is now.",
+        ),
+    ],
+) -> None:
+    """Make a stored run again, and compare the predictions.
+
+    The new run is stored beside the old one. Exit status 4 says that a label or a probability differs in any bit.
+    """
+    from ser_bench.cli import runs_command
+
+    if not runs_command.rerun(*_one_run(ctx, words)):
+        raise typer.Exit(EXIT_DIFFERS)
+
+
+def _one_run(ctx: typer.Context, words: Sequence[str]) -> tuple[list[str], str]:
+    """Return the overrides and the one run id among the words.
+
+    Raises:
+        ConfigError: there is no run id, or more than one.
+    """
+    overrides, ids = parse_words(words, words_after_dashes(ctx))
+    if len(ids) != 1:
+        raise ConfigError(f"name one run, not {len(ids)}; ser-bench runs lists them")
+    return overrides, ids[0]
 
 
 @app.command(

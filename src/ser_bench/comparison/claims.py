@@ -7,12 +7,12 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from ser_bench.config import PROJECT_ROOT
+from ser_bench.config import CONF
 from ser_bench.config.bounded_yaml import load_bounded_yaml
 from ser_bench.corpora.names import check_characters, nfc
 from ser_bench.errors import ConfigError
 
-DEFAULT_FILE = PROJECT_ROOT / "conf" / "claimed.yaml"
+DEFAULT_FILE = CONF / "claimed.yaml"
 TEXT_FIELDS = ("system", "corpus", "protocol", "source", "note")
 """The fields of a claim that are texts; only the last one may be missing."""
 

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ser_bench import tracking
-from ser_bench.config import CONTENT_GROUPS, Config, KeyRole, ModelConfig, TrackingConfig, model_schemas, roles
+from ser_bench.config import (
+    CONTENT_GROUPS,
+    RUN_COMMAND,
+    Config,
+    KeyRole,
+    ModelConfig,
+    TrackingConfig,
+    model_schemas,
+    roles,
+)
 from ser_bench.errors import NotComparableError, RunNotFoundError
 from ser_bench.tracking import StoredRun
 from ser_bench.types import digest_of
@@ -75,7 +84,7 @@ def select_runs(
     if missing:
         raise RunNotFoundError(
             f"no finished run of {', '.join(missing)} in the MLflow experiment {experiment}; "
-            f"start one with: python run.py model={missing[0].partition('+')[0]}"
+            f"start one with: {RUN_COMMAND} model={missing[0].partition('+')[0]}"
         )
     return latest_comparable([run for run in wanted if not models or run.tags["model"] in models])
 
@@ -179,7 +188,7 @@ def refuse_unequal(groups: Sequence[RunGroup]) -> None:
         NotComparableError: if two runs of one fold differ in a tag of `MUST_EQUAL`.
     """
     if not groups:
-        raise RunNotFoundError("there is no finished run to compare; start one with: python run.py")
+        raise RunNotFoundError(f"there is no finished run to compare; start one with: {RUN_COMMAND}")
     first: dict[int, StoredRun] = {}
     for run in (run for group in groups for run in group.all):
         other = first.setdefault(int(run.tags["fold"]), run)

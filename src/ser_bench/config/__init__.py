@@ -2,6 +2,7 @@
 
 - `schema`: the dataclasses of all shared groups; `choices`: keys that take one of a few words;
 - `keys`: the role of a key (scientific, neutral, …), from which run keys, run groups and sweep names derive;
+- `folders`: where the YAML files are;
 - `compose`: from YAML files and overrides to typed objects.
 """
 
@@ -17,7 +18,6 @@ from ser_bench.config.choices import (
     Target,
 )
 from ser_bench.config.compose import (
-    PROJECT_ROOT,
     cache_dir,
     compose,
     default_cache_dir,
@@ -28,6 +28,7 @@ from ser_bench.config.compose import (
     to_config,
     to_plain,
 )
+from ser_bench.config.folders import CONF, EXPERIMENTS, INSTALLED, PROJECT_ROOT, RUN_COMMAND
 from ser_bench.config.keys import CONTENT_GROUPS, Key, KeyRole, key, leaves, named_overrides, roles, scientific_part
 from ser_bench.config.schema import (
     AdaptConfig,
@@ -51,8 +52,12 @@ from ser_bench.config.schema import (
 )
 
 __all__ = [
+    "CONF",
     "CONTENT_GROUPS",
+    "EXPERIMENTS",
+    "INSTALLED",
     "PROJECT_ROOT",
+    "RUN_COMMAND",
     "AdaptConfig",
     "AnswerFormat",
     "AsrConfig",

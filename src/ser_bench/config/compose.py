@@ -1,7 +1,7 @@
 """Composition of a run's configuration: from YAML files and overrides to typed objects, and back to plain values.
 
 Precedence: `conf/config.yaml`, then the experiment, then the command line. The dataclasses are registered with Hydra,
-so that unknown keys and values of the wrong type are errors.
+so that unknown keys and values of the wrong type are errors. `folders` says where the files are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from platformdirs import user_cache_dir
 
-from ser_bench.config import secret_words
+from ser_bench.config import folders, secret_words
 from ser_bench.config.keys import ROLE, KeyRole
 from ser_bench.config.override_words import check_overrides
 from ser_bench.config.schema import (
@@ -38,8 +38,6 @@ from ser_bench.config.schema import (
 )
 from ser_bench.errors import ConfigError
 from ser_bench.redaction import redact
-
-PROJECT_ROOT = Path(__file__).resolve().parents[3]
 
 SHARED_SCHEMAS: dict[str, type] = {
     "schema/config": Config,
@@ -71,25 +69,38 @@ def schemas() -> dict[str, type]:
     return SHARED_SCHEMAS | {f"schema/model/{name}": schema for name, schema in model_schemas().items()}
 
 
-def register(experiments: Path = PROJECT_ROOT / "experiments") -> None:
-    """Register the dataclasses and every `experiments/*.yaml` with Hydra; call it before composing."""
-    files = tuple((path, path.stat().st_mtime_ns) for path in sorted(experiments.glob("*.yaml")))
-    _register_once(tuple(schemas().items()), files)
+def register() -> None:
+    """Register the dataclasses, the experiments and the user's own folders with Hydra; call it before composing.
+
+    Raises:
+        ConfigError: if a configuration in the working directory has the name of one that comes with ser_bench.
+    """
+    folders.register_search_path()
+    files = tuple((path, path.stat().st_mtime_ns) for path in folders.experiment_files())
+    without_file = tuple(sorted(set(model_schemas()) - folders.choices("model")))
+    _register_once(tuple(schemas().items()), without_file, files)
 
 
 @lru_cache(maxsize=1)
-def _register_once(nodes: tuple[tuple[str, type], ...], experiments: tuple[tuple[Path, int], ...]) -> None:
-    """Register these; what was registered last is not registered again, which takes as long as half a composition."""
+def _register_once(
+    nodes: tuple[tuple[str, type], ...], without_file: tuple[str, ...], experiments: tuple[tuple[Path, int], ...]
+) -> None:
+    """Register these; what was registered last is not registered again, which takes as long as half a composition.
+
+    A model without a YAML file, as another distribution may add it, has the defaults of its dataclass.
+    """
     store = ConfigStore.instance()
     for name, schema in nodes:
         group, _, node = name.rpartition("/")
         store.store(group=group, name=node, node=schema)
+        if group == "schema/model" and node in without_file:
+            store.store(group="model", name=node, node=schema)
     for path, _ in experiments:
         store.store(group="experiment", name=path.stem, node=OmegaConf.load(path), package="_global_")
 
 
 def compose(overrides: Sequence[str]) -> Config:
-    """Return the configuration that run.py would compose of these overrides.
+    """Return the configuration that a run would have, composed of these overrides.
 
     Raises:
         ConfigError: a word is no override or needs quotes, or a choice or key does not exist.
@@ -104,7 +115,7 @@ def compose(overrides: Sequence[str]) -> Config:
     register()
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        with initialize_config_dir(str(folders.CONF), version_base="1.3"):
             composed = hydra_compose("config", list(overrides))
     except HydraException as error:
         raise ConfigError(redact(message_of(error))) from error
@@ -131,7 +142,7 @@ def to_config(composed: DictConfig) -> Config:
     except Exception as error:  # omegaconf has no common base for these
         raise ConfigError(f"the configuration is not complete: {str(error).splitlines()[0]}") from error
     if not isinstance(config, Config):
-        raise ConfigError("the configuration was composed without its schema; start runs with run.py")
+        raise ConfigError(f"the configuration was composed without its schema; start runs with {folders.RUN_COMMAND}")
     return config
 
 

@@ -19,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString, ValueType
 from hydra.errors import HydraException
 
+from ser_bench.config.folders import RUN_COMMAND
 from ser_bench.config.keys import Key, leaves
 from ser_bench.config.schema import Config
 from ser_bench.errors import ConfigError
@@ -35,13 +36,17 @@ OTHER_GROUPS = ("experiment",)
 """Groups that set keys of other groups and have no key of their own."""
 
 
-@lru_cache(maxsize=1)
 def keys_by_path() -> Mapping[str, Key]:
     """Return path → key for every leaf of the configuration, with the keys of every predictor under `model.`."""
     from ser_bench.config.compose import model_schemas  # compose checks its words with this module
 
+    return _keys_by_path(tuple(model_schemas().values()))
+
+
+@lru_cache(maxsize=1)
+def _keys_by_path(of_predictors: tuple[type, ...]) -> Mapping[str, Key]:
     shared = [leaf for leaf in leaves(Config) if leaf.group != "model"]
-    of_models = [leaf for schema in model_schemas().values() for leaf in leaves(schema, "model.")]
+    of_models = [leaf for schema in of_predictors for leaf in leaves(schema, "model.")]
     return MappingProxyType({leaf.path: leaf for leaf in [*shared, *of_models]})
 
 
@@ -73,7 +78,7 @@ def quoted_word(key: str, value: str) -> str:
     >>> print(quoted_word("corpus.root", "/a/b,c"))
     'corpus.root="/a/b,c"'
     """
-    return shlex.quote(f"{key}={_quoted_for_hydra(value)}")
+    return shlex.quote(f"{key}={quoted_for_hydra(value)}")
 
 
 def check_overrides(words: Sequence[str], sweep: bool) -> None:
@@ -116,7 +121,7 @@ def _reason_against(parser: OverridesParser, word: str, sweep: bool) -> str:
     if override.value_type is ValueType.SIMPLE_CHOICE_SWEEP:
         return _comma(key, value, sweep, holds_text, holds_file)
     if override.is_sweep_override():
-        return "" if sweep else "this is a sweep, which only run.py -m carries out"
+        return "" if sweep else f"this is a sweep, which only {RUN_COMMAND} -m carries out"
     if holds_text and not _is_read_as_typed(override, value):
         return f"Hydra reads this value as {override.value()!r}; write {_suggestion(key, value)}"
     return ""
@@ -138,12 +143,12 @@ def _comma(key: str, value: str, sweep: bool, holds_text: bool, holds_file: bool
             return f"the value needs quotes because of the comma; write {_suggestion(key, value)}"
         listed = shlex.quote(f"{key}=[{value}]")
         return (
-            f"a comma separates the values of a sweep, which only run.py -m carries out; for a list write {listed}, "
-            f"for a text with a comma write {quoted_word(key, value)}"
+            f"a comma separates the values of a sweep, which only {RUN_COMMAND} -m carries out; for a list write "
+            f"{listed}, for a text with a comma write {quoted_word(key, value)}"
         )
     all_exist = all(Path(part).expanduser().exists() for part in parts)
     if Path(value).expanduser().exists() or (holds_file and not all_exist):
-        choice = shlex.quote(f"{key}=choice({','.join(map(_quoted_for_hydra, parts))})")
+        choice = shlex.quote(f"{key}=choice({','.join(map(quoted_for_hydra, parts))})")
         return f"-m would split this path at the comma (a sweep over paths: {choice}); write {_suggestion(key, value)}"
     return ""
 
@@ -153,14 +158,14 @@ def _cannot_be_read(parser: OverridesParser, key: str, value: str) -> str:
     try:
         parser.parse_override(f"{key}=x")
     except HydraException:
-        return f"{key!r} is no configuration key; run.py --help lists them"
+        return f"{key!r} is no configuration key; {RUN_COMMAND} --help lists them"
     special = " ".join(dict.fromkeys(char for char in value if not UNQUOTED.match(char)))
     reason = f"the value needs quotes because of {special}" if special else "Hydra cannot read this value"
     leaf = keys_by_path().get(path_of(f"{key}="))
     if leaf is not None and not leaf.holds_text:
         if value.startswith("[") and value.endswith("]"):
             parts = [part.strip() for part in value[1:-1].split(",")]
-            listed = f"{key}=[{','.join(map(_quoted_for_hydra, parts))}]"
+            listed = f"{key}=[{','.join(map(quoted_for_hydra, parts))}]"
             return f"{reason}; write {shlex.quote(listed)}"
         if value.startswith(("[", "{")):
             return f"{reason}; close every bracket, and put quotes around each text inside"
@@ -177,7 +182,7 @@ def _suggestion(key: str, value: str) -> str:
     return quoted_word(key, value)
 
 
-def _quoted_for_hydra(value: str) -> str:
+def quoted_for_hydra(value: str) -> str:
     """Return a value between the quotes of Hydra's grammar."""
     if not INTERPOLATION.search(value):
         # The backslashes before "${" are doubled, and one more makes it text.

@@ -16,6 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ser_bench.config.folders import RUN_COMMAND
 from ser_bench.config.override_words import INTERPOLATION, is_known_key, keys_by_path, path_of
 from ser_bench.config.schema import Config
 from ser_bench.errors import ConfigError
@@ -134,7 +135,7 @@ def _unknown(path: str) -> str:
             "variable and give the name of the variable, as in llm.api_key_env=OPENAI_API_KEY"
         )
     nearest = nearest_key(path)
-    advice = f"did you mean {nearest}?" if nearest else "run.py --cfg job shows all keys"
+    advice = f"did you mean {nearest}?" if nearest else f"{RUN_COMMAND} --cfg job shows all keys"
     return f"{path} is no key of the configuration; {advice}"
 
 

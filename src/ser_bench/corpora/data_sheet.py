@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from ser_bench.config.folders import RUN_COMMAND
+
 Votes = Mapping[str, Mapping[str, int]]
 """Clip id → emotion → number of listeners who chose this emotion."""
 
@@ -142,10 +144,10 @@ class DataSheet:
         if self.remotes:
             return f"run `ser-bench corpora prepare {self.name}`, or set corpus.root=FOLDER to a copy"
         if self.generate is not None:
-            return f"it is generated at its first use: python run.py corpus={self.name}"
+            return f"it is generated at its first use: {RUN_COMMAND} corpus={self.name}"
         if self.read_table is not None:
             return (
-                "list your clips in a CSV file with the columns path, emotion and speaker: python run.py "
-                f"corpus={self.name} corpus.root=FILE.csv"
+                "list your clips in a CSV file with the columns path, emotion and speaker: "
+                f"{RUN_COMMAND} corpus={self.name} corpus.root=FILE.csv"
             )
         return f"set corpus.root=FOLDER to a copy{f' ({self.homepage})' if self.homepage else ''}"

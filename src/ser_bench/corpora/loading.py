@@ -84,7 +84,7 @@ def load(cfg: Config) -> Corpus:
 
 def load_one(cfg: Config) -> Corpus:
     """Load the corpus that the configuration group `corpus` selects; see `load` for warnings and errors."""
-    sheet = sheet_of(cfg.corpus.name)
+    sheet = sheet_of(cfg.corpus.name, cfg.corpus.root)
     root = root_of(cfg)
     skip = cfg.on_bad_clip is OnBadClip.skip
     listing = _list_table(sheet, root) if sheet.read_table is not None else list_files(sheet, root)
@@ -211,7 +211,7 @@ def _load_test_corpus(cfg: Config, name: str) -> Corpus:
         name=name,
         root=cfg.split.test_root,
         labels=cfg.corpus.labels,
-        language=cfg.split.test_language or sheet_of(name).language,
+        language=cfg.split.test_language or sheet_of(name, cfg.split.test_root).language,
         max_duration_s=cfg.corpus.max_duration_s,
     )
     try:

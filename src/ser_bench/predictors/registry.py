@@ -2,8 +2,9 @@
 
 A predictor is one package below `ser_bench.predictors`: its class, the dataclass of its keys under `model:`, and its
 registration stand side by side, and the package's `__init__` imports them. The packages are found by themselves, so
-no list has to be edited. They must import PyTorch and other large libraries inside methods only: every command
-imports all of them.
+no list has to be edited. Other distributions add predictors by an entry point of the group `ser_bench.predictors`,
+which names the module to import. All of them must import PyTorch and other large libraries inside methods only: every
+command imports every predictor.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import cache
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,8 @@ from ser_bench.types import EpochLog, Inputs, Predictor
 
 _REGISTERED: dict[str, type] = {}
 _CONFIGS: dict[str, type[ModelConfig]] = {}
+ENTRY_POINTS = "ser_bench.predictors"
+"""Group of the entry points by which other distributions register predictors."""
 Class = TypeVar("Class", bound=type)
 Capability = TypeVar("Capability")
 
@@ -123,8 +126,21 @@ def load(folder: Path, cfg: Config, labels: tuple[str, ...], inputs: Inputs) -> 
 
 @cache
 def _discover() -> None:
-    """Import every package of predictors, which registers what it holds."""
+    """Import every package of predictors and every module that an entry point names, which registers what they hold.
+
+    Raises:
+        ConfigError: a module of another distribution cannot be imported.
+    """
     package = import_module("ser_bench.predictors")
     for module in pkgutil.iter_modules(package.__path__):
         if module.ispkg:
             import_module(f"{package.__name__}.{module.name}")
+    for entry in metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            entry.load()
+        except Exception as error:
+            distribution = entry.dist.name if entry.dist else "another package"
+            raise ConfigError(
+                f"{distribution}: its predictor {entry.name!r} ({entry.value}) cannot be imported: "
+                f"{type(error).__name__}: {error}. Mend it, or uninstall {distribution}"
+            ) from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from filelock import FileLock, Timeout
 
-from ser_bench.config import PROJECT_ROOT, TrackingConfig
+from ser_bench.config import INSTALLED, PROJECT_ROOT, TrackingConfig
 from ser_bench.errors import TrackingError
 from ser_bench.redaction import without_credentials
 from ser_bench.tracking import moved_store
@@ -63,6 +63,11 @@ MIGRATION_TIMEOUT_S = 300.0
 def tracking_dir(cfg: TrackingConfig) -> Path:
     """Return the absolute folder of the local store, the artifacts, and the files of unfinished runs."""
     return Path(cfg.dir).expanduser().absolute()
+
+
+def store_name(cfg: TrackingConfig) -> str:
+    """Return the folder of a local store, or the address of another one without its password."""
+    return str(tracking_dir(cfg)) if cfg.uri is None else without_credentials(cfg.uri)
 
 
 def tracking_uri(cfg: TrackingConfig) -> str:
@@ -180,9 +185,9 @@ def how_to_browse(cfg: TrackingConfig) -> str:
     if not uri.startswith(SQLITE):
         return page
     database = Path(uri.removeprefix(SQLITE))
-    if database == PROJECT_ROOT / "mlruns" / DATABASE:
+    if database == PROJECT_ROOT / "mlruns" / DATABASE and not INSTALLED:
         return f"make ui, then {page}"
-    if database.name == DATABASE:
+    if database.name == DATABASE and not INSTALLED:
         return f"{shlex.join(['make', 'ui', f'RUNS={database.parent}'])}, then {page}"
     return f"{shlex.join(['mlflow', 'ui', '--backend-store-uri', uri])}, then {page}"
 

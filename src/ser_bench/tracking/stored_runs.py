@@ -80,6 +80,20 @@ class StoredRun:
             raise ArtifactError(f"run {self.run_id} ({self.name}, {self.status}) has no artifact {path}: {found}")
         return found
 
+    def artifact_names(self) -> list[str]:
+        """Return the names of the files and folders at the top level of the artifacts, sorted.
+
+        Raises:
+            ArtifactError: the folder does not exist.
+            TrackingError: the server cannot list them.
+        """
+        folder = self._local_folder()
+        if folder is not None:
+            return sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
+        with errors(self.tracking):
+            listed = client(self.tracking).list_artifacts(self.run_id)
+        return sorted(f"{item.path}/" if item.is_dir else item.path for item in listed)
+
     def _local_folder(self) -> Path | None:
         """Return the folder of the artifacts, also in a store that was moved; None if they are on a server.
 

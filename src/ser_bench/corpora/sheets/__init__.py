@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from dataclasses import replace
+from pathlib import Path
 
 from ser_bench.corpora.data_sheet import DataSheet
 from ser_bench.errors import ConfigError
 
 __all__ = ["SHEETS", "import_all", "sheet_of"]
+
+TABLE = "table"
+"""Name of the corpus whose clips and labels a CSV file lists."""
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
+"""Endings, in lower case, of the files that may list the clips of a corpus."""
 
 
 def import_all() -> dict[str, DataSheet]:
@@ -34,12 +41,23 @@ SHEETS: dict[str, DataSheet] = import_all()
 """Name of a corpus → its data sheet."""
 
 
-def sheet_of(name: str) -> DataSheet:
+def sheet_of(name: str, root: str | Path | None = None) -> DataSheet:
     """Return the data sheet of a corpus.
 
+    A corpus of the user may have any other name if its root is a CSV file; its sheet is that of `corpus=table`.
+
+    Args:
+        name: name of the corpus.
+        root: folder or CSV file of the corpus, if known.
+
     Raises:
-        ConfigError: if no corpus has this name.
+        ConfigError: if no corpus has this name, and its root is no CSV file.
     """
-    if name not in SHEETS:
-        raise ConfigError(f"unknown corpus {name!r}; choose one of {', '.join(SHEETS)}")
-    return SHEETS[name]
+    if name in SHEETS:
+        return SHEETS[name]
+    if root is not None and Path(root).suffix.lower() in TABLE_SUFFIXES:
+        return replace(SHEETS[TABLE], name=name)
+    raise ConfigError(
+        f"unknown corpus {name!r}; choose one of {', '.join(SHEETS)}, or let corpus.root name a CSV file of your own "
+        "clips (docs/corpora.md)"
+    )

@@ -1,0 +1,330 @@
+"""The Python interface: what `import ser_bench as sb` offers to notebooks and scripts.
+
+The functions take the same overrides as the command line, read the same store, and raise the same errors
+(`ser_bench.SerBenchError`, one line each). `docs/api.md` shows them in use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ser_bench import comparison, corpora, tracking
+from ser_bench.comparison import paired, report_tables, run_groups
+from ser_bench.comparison import verdict as sentences
+from ser_bench.config import Config, compose, register
+from ser_bench.config.override_words import quoted_for_hydra
+from ser_bench.errors import ConfigError
+from ser_bench.new_audio import NewAudioPredictor, clips_of
+from ser_bench.predictions import require_complete
+from ser_bench.tracking import StoredRun
+from ser_bench.types import Corpus
+
+if TYPE_CHECKING:
+    from ser_bench.comparison.paired import Comparison, GroupResult
+
+RUNS_PREFIX = "runs:/"
+"""How MLflow writes the address of a run."""
+
+AudioInput = str | Path | npt.NDArray[np.floating[Any]]
+"""A file, or samples [T] (full scale ±1)."""
+
+
+def run(overrides: Sequence[str] = (), verbose: bool = True) -> StoredRun:
+    """Train and test one predictor in this process and return its stored run, as `ser-bench run` does.
+
+    A run that is finished already is found in the store and returned without training.
+
+    Args:
+        overrides: as on the command line, for example `["model=cnn_text", "corpus=demo"]`.
+        verbose: print the lines that the command prints.
+
+    Raises:
+        SerBenchError: the configuration is wrong, the corpus cannot be read, or the run fails.
+    """
+    from ser_bench import pipeline
+
+    cfg = compose(list(overrides))
+    if cfg.llm.dry_run:
+        raise ConfigError("llm.dry_run=true makes no run; ser-bench run prints the estimate")
+    with _printed() if verbose else contextlib.nullcontext():
+        result = pipeline.run(cfg, None)
+    return tracking.load_run(cfg.tracking, result.run_id)
+
+
+def load_run(run_id: str, store: str | Path | None = None) -> StoredRun:
+    """Return one stored run.
+
+    Args:
+        run_id: the id, its first letters, or `runs:/<id>`.
+        store: folder of the store, or URI of a tracking server; None: `mlruns` in the working directory.
+
+    Raises:
+        RunNotFoundError: no run, or more than one, has this id.
+    """
+    return tracking.load_run(_configuration(store).tracking, run_id.removeprefix(RUNS_PREFIX))
+
+
+def load_runs(
+    experiment: str = "demo",
+    tags: Mapping[str, str] | None = None,
+    models: Sequence[str] = (),
+    store: str | Path | None = None,
+    latest: bool = True,
+) -> list[StoredRun]:
+    """Return finished runs of an MLflow experiment, newest first.
+
+    Args:
+        experiment: its name; runs on a corpus are in the experiment with the name of the corpus.
+        tags: name → value that every run must have, for example `{"protocol": "speaker"}`.
+        models: only runs of these predictors; (): of all.
+        store: as in `load_run`.
+        latest: True: what `ser-bench compare` compares, the latest configuration of each model with its folds and
+            seeds, on one corpus and split; False: every finished run.
+
+    Raises:
+        RunNotFoundError: a predictor in `models` has no finished run.
+    """
+    cfg = _configuration(store).tracking
+    if latest:
+        runs = run_groups.select_runs(cfg, experiment, (), dict(tags or {}), tuple(models))
+    else:
+        runs = [
+            stored
+            for stored in tracking.search(cfg, experiment)
+            if stored.status == "FINISHED"
+            and all(stored.tags.get(name) == value for name, value in (tags or {}).items())
+            and (not models or stored.tags["model"] in models)
+        ]
+    return sorted(runs, key=lambda stored: -stored.start_time)
+
+
+def runs_table(runs: Sequence[StoredRun]) -> pd.DataFrame:
+    """Return one row per run, indexed by id: model, corpus, protocol, fold, seed, UAR, audit, status, start (UTC)."""
+    return pd.DataFrame(
+        {
+            "model": [stored.tags.get("model", "") for stored in runs],
+            "corpus": [stored.tags.get("corpus", "") for stored in runs],
+            "protocol": [stored.tags.get("protocol", "") for stored in runs],
+            "fold": [int(stored.tags.get("fold", -1)) for stored in runs],
+            "seed": [int(stored.tags.get("seed", 0)) for stored in runs],
+            "uar": [stored.metrics.get("test/uar", float("nan")) for stored in runs],
+            "audit": [stored.tags.get("audit", "") for stored in runs],
+            "status": [stored.status for stored in runs],
+            "started": pd.to_datetime([stored.start_time for stored in runs], unit="ms", utc=True),
+        },
+        index=pd.Index([stored.run_id for stored in runs], name="run_id"),
+    )
+
+
+def compare(runs: Sequence[StoredRun], baseline: str | None = None) -> ComparisonResult:
+    """Compare stored runs with paired tests on the clips that all of them predicted.
+
+    Args:
+        runs: of at least one predictor, on one corpus and split.
+        baseline: predictor that the others are compared with; None: the first by name.
+
+    Raises:
+        NotComparableError: the runs were not measured on the same clips or over the same labels.
+        RunNotFoundError: there are no runs, or none of the baseline.
+    """
+    return ComparisonResult(paired.compare(list(runs), baseline))
+
+
+@dataclass(frozen=True, repr=False)
+class ComparisonResult:
+    """The result of a comparison; a notebook shows verdict and table.
+
+    Attributes:
+        comparison: the object that the report is made of: pooled predictions, results, and every pair.
+    """
+
+    comparison: Comparison
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per predictor, in the order of the report, indexed by its name.
+
+        Shares from 0 to 1 with 95 % intervals (`_low`, `_high`); `difference` to the baseline in UAR points with its
+        interval and p-value (Holm), NaN for the baseline; log-loss and ECE where there are probabilities; and cost.
+        """
+        return pd.DataFrame([_figures(result) for result in self.comparison.results]).set_index("predictor")
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in three sentences: highest UAR, differences to the baseline, recommendation and leakage."""
+        return " ".join(sentences.verdict(self.comparison))
+
+    @property
+    def report(self) -> comparison.Report:
+        """The whole report, as `ser-bench compare` writes it."""
+        return comparison.Report.of(comparison.REPORT_TITLE, [self.comparison])
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write the report as one self-contained HTML page and return its path."""
+        file = Path(path)
+        file.write_text(self.report.html(), encoding="utf-8")
+        return file
+
+    def to_markdown(self) -> str:
+        """Return the report as Markdown."""
+        return self.report.markdown()
+
+    def __repr__(self) -> str:
+        return comparison.as_text(self.comparison)
+
+    def _repr_html_(self) -> str:
+        headings, rows = report_tables.main_table(self.comparison)
+        table = report_tables.as_frame(headings, rows).to_html(index=False, border=0)
+        heading = html.escape(sentences.heading(self.comparison))
+        return f"<h4>{heading}</h4><p>{html.escape(self.verdict)}</p>{table}"
+
+
+def load_predictor(run: str | StoredRun, store: str | Path | None = None) -> LoadedPredictor:
+    """Return the predictor of a stored run, for new audio.
+
+    Args:
+        run: the run, its id or first letters, or `runs:/<id>`.
+        store: as in `load_run`, if `run` is an id.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+        TrackingError: files of the run were changed after it had ended.
+    """
+    stored = load_run(run, store) if isinstance(run, str) else run
+    return LoadedPredictor(NewAudioPredictor(stored, _configuration(store)))
+
+
+class LoadedPredictor:
+    """A trained predictor that takes files or samples; it computes transcript, F0 and other features itself."""
+
+    def __init__(self, predictor: NewAudioPredictor) -> None:
+        self._predictor = predictor
+
+    @property
+    def run(self) -> StoredRun:
+        """The run that trained it."""
+        return self._predictor.run
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, in the order of the columns of probabilities."""
+        return self._predictor.labels
+
+    def predict(self, items: AudioInput | Sequence[AudioInput], sample_rate_hz: int = 16_000) -> pd.DataFrame:
+        """Return one row per file or array, in the order given.
+
+        Args:
+            items: files, folders of audio files, or arrays of mono samples [T], full scale ±1.
+            sample_rate_hz: sampling rate of the arrays, Hz; files state their own.
+
+        Returns:
+            Columns: `file` (the path, or "samples 1" for an array at position 1 of the items), `emotion` (empty if the
+            predictor abstained), and one column of probabilities per label.
+
+        Raises:
+            BadClipError: a file or an array cannot be used.
+            ConfigError: a path does not exist, or an array is not one-dimensional.
+            IncompleteRunError: requests to a language model failed.
+        """
+        single = isinstance(items, str | Path | np.ndarray)
+        given: list[AudioInput] = [items] if single else list(items)  # type: ignore[list-item]
+        with tempfile.TemporaryDirectory() as scratch:
+            names, paths = _as_files(given, sample_rate_hz, Path(scratch))
+            clips = clips_of(paths, self._predictor.max_duration_s)
+            predictions = self._predictor.predict(clips)
+        require_complete(predictions)
+        columns = dict(zip(predictions.labels, predictions.probabilities.T, strict=True))
+        files = [names.get(row.clip_id, row.clip_id) for row in predictions.rows]
+        return pd.DataFrame({"file": files, "emotion": list(predictions.predicted), **columns})
+
+    def __repr__(self) -> str:
+        return f"<predictor of run {self.run.run_id[:8]} ({self.run.name}): {', '.join(self.labels)}>"
+
+
+def load_corpus(name: str, root: str | Path | None = None, overrides: Sequence[str] = ()) -> Corpus:
+    """Return a corpus: clips with label, speaker and sentence; `corpus.table` is a DataFrame.
+
+    Args:
+        name: as `corpus=` takes it; "table" for a CSV file of your own clips.
+        root: folder (or CSV file) of the corpus; None: where `ser-bench corpora prepare` puts it.
+        overrides: further overrides, for example `["corpus.labels=basic6", "on_bad_clip=skip"]`.
+
+    Raises:
+        CorpusError: the corpus is not there, or is damaged.
+        BadClipError: a file cannot be used, unless `on_bad_clip=skip`.
+    """
+    words = [] if root is None else [f"corpus.root={quoted_for_hydra(str(root))}"]
+    return corpora.load(compose(["experiment=none", f"corpus={name}", *words, *overrides]))
+
+
+def _configuration(store: str | Path | None) -> Config:
+    """Return the default configuration with this store."""
+    register()
+    if store is None:
+        return compose([])
+    key = "tracking.uri" if "://" in str(store) else "tracking.dir"
+    return compose([f"{key}={quoted_for_hydra(str(store))}"])
+
+
+def _as_files(items: Sequence[AudioInput], sample_rate_hz: int, folder: Path) -> tuple[dict[str, str], list[Path]]:
+    """Write arrays to files; return path → name shown for them, and the paths of all items."""
+    import soundfile
+
+    names: dict[str, str] = {}
+    paths: list[Path] = []
+    for i, item in enumerate(items):
+        if isinstance(item, str | Path):
+            paths.append(Path(item))
+            continue
+        if np.ndim(item) != 1:
+            raise ConfigError(f"samples {i}: give mono samples [T], not an array of shape {np.shape(item)}")
+        path = folder / f"{i}.wav"
+        soundfile.write(path, np.asarray(item, dtype=np.float32), sample_rate_hz, subtype="FLOAT")
+        names[str(path)] = f"samples {i}"
+        paths.append(path)
+    return names, paths
+
+
+@contextlib.contextmanager
+def _printed() -> Iterator[None]:
+    """Print the lines that a run logs, inside a `with` block."""
+    logger, handler = logging.getLogger("ser_bench"), logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _figures(result: GroupResult) -> dict[str, Any]:
+    figures: dict[str, Any] = {"predictor": result.name}
+    for name, interval in (("uar", result.uar), ("accuracy", result.accuracy), ("macro_f1", result.macro_f1)):
+        figures |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    difference = None if result.difference is None else result.difference.interval
+    nan = float("nan")
+    figures["difference"] = nan if difference is None else sentences.POINTS * difference.value
+    figures["difference_low"] = nan if difference is None else sentences.POINTS * difference.low
+    figures["difference_high"] = nan if difference is None else sentences.POINTS * difference.high
+    figures["p_holm"] = nan if result.adjusted_p is None else result.adjusted_p
+    for name in ("log_loss", "ece"):
+        figures[name] = result.scores.get(name, nan)
+    figures["clips_per_second"] = nan if result.clips_per_second is None else result.clips_per_second
+    figures["usd_per_1000"] = result.usd_per_1000
+    return figures
