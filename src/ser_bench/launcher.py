@@ -196,12 +196,15 @@ class SweepCallback(Callback):
             words = named_overrides(list(config.hydra.overrides.task), roles(Config, model), list(config))
             overrides = " ".join(words)
             tracking.open_store(_tracking)
-            parent = tracking.start_parent(
+            parent, resumed = tracking.start_sweep(
                 _tracking,
                 _tracking.experiment,
                 name=f"sweep {overrides}".strip(),
                 tags={"overrides": overrides, "corpus": str(config.corpus.name), "kind": "sweep"},
+                words=list(config.hydra.overrides.task),
             )
+            if resumed:
+                print(f"sweep    {parent} was killed and goes on; its finished runs are not repeated", file=sys.stderr)
         except SerBenchError as error:
             print(f"error    {error}", file=sys.stderr)
             raise SystemExit(EXIT_FAILED) from None
@@ -266,8 +269,8 @@ def _job_number(child: Path) -> int:
 def _read_result(child: Path) -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads((child / RESULT_FILE).read_text())
-        return result
-    except (OSError, ValueError):
+        return {"status": str(result["status"]), "overrides": result.get("overrides", []), "error": result.get("error")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {"status": "failed", "overrides": [child.name], "error": f"ended without a result; see {child}"}
 
 

@@ -68,6 +68,12 @@ def test_a_child_without_a_result_has_failed_and_one_without_hydras_files_is_lis
     assert result["status"] == "failed" and str(died) in result["error"]
 
 
+@pytest.mark.parametrize("damaged", ["", '{"status": "fin', "null", "[]", "{}"])
+def test_a_child_whose_result_is_damaged_has_failed(tmp_path: Path, damaged: str) -> None:
+    result = launcher._read_result(make_child(tmp_path / "0", 0, damaged))
+    assert result["status"] == "failed" and "ended without a result" in result["error"]
+
+
 @pytest.mark.parametrize(
     ("results", "status"),
     [

@@ -22,7 +22,7 @@ from ser_bench import redaction, tracking
 from ser_bench.config import Config, TrackingConfig
 from ser_bench.errors import ArtifactError, InterruptedRunError, RunNotFoundError, TrackingError
 from ser_bench.predictors import HasNetwork
-from ser_bench.tracking import mlflow_store, run_description
+from ser_bench.tracking import mlflow_store, run_description, sweep_run
 from ser_bench.tracking.run_writer import rounded
 from ser_bench.types import Corpus, Predictions, Split
 from tests.support.tracked_runs import LABELS, compose_config, make_corpus, make_split
@@ -443,6 +443,46 @@ def test_children_are_nested_and_finished_ones_adopted(cfg, key):
     stored = tracking.load_run(cfg.tracking, later)
     assert stored.status == "FAILED" and stored.artifact("table.txt").read_text() == "a table"
     assert mlflow_store.client(cfg.tracking).get_run(later).data.tags["mlflow.note.content"] == "**a table**"
+
+
+def start_sweep(cfg: Config, *words: str) -> tuple[str, bool]:
+    return tracking.start_sweep(cfg.tracking, cfg.tracking.experiment, "sweep", {"overrides": "model=cnn"}, words)
+
+
+def test_a_sweep_whose_process_died_goes_on_under_its_parent(cfg, key):
+    words = (f"seed={key}", "model=cnn,llm")
+    parent, resumed = start_sweep(cfg, *words)
+    assert not resumed
+    with begin(cfg, key, parent) as child:
+        pass
+    sweep_run._open.pop(parent)[1].release()  # what the system does when a process is killed
+    assert start_sweep(cfg, "model=cnn")[0] != parent, "another command has a parent of its own"
+    assert start_sweep(cfg, *words) == (parent, True)
+    tracking.adopt(cfg.tracking, child.run_id, parent)
+    tags = mlflow_store.client(cfg.tracking).get_run(parent).data.tags
+    assert not [tag for tag in tags if tag.startswith("adopted.")], "its own child needs no adoption"
+    tracking.end_parent(cfg.tracking, parent, "FINISHED")
+    assert tracking.load_run(cfg.tracking, parent).status == "FINISHED"
+    assert start_sweep(cfg, *words)[0] != parent, "a sweep that was closed is not continued"
+
+
+def test_the_same_sweep_twice_at_once_has_two_parents(cfg, key):
+    parents = [start_sweep(cfg, f"seed={key}")[0] for _ in range(2)]
+    assert len(set(parents)) == 2
+    for parent in parents:
+        tracking.end_parent(cfg.tracking, parent, "FINISHED")
+    assert not list((Path(cfg.tracking.dir) / "work").glob(f"*{parents[0]}*"))
+
+
+def test_a_sweep_whose_parent_was_deleted_or_closed_elsewhere_gets_a_new_one(cfg, key):
+    mlflow = mlflow_store.client(cfg.tracking)
+    parent, _ = start_sweep(cfg, f"seed={key}")
+    for end in (mlflow.delete_run, lambda run_id: mlflow.set_terminated(run_id, "KILLED")):
+        sweep_run._open.pop(parent)[1].release()
+        end(parent)
+        new, resumed = start_sweep(cfg, f"seed={key}")
+        assert new != parent and not resumed
+        parent = new
 
 
 def test_search_keeps_to_its_experiment_and_limit(cfg, key):

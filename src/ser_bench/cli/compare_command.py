@@ -72,9 +72,13 @@ def run(selection: Selection, baseline: str | None, claimed: Path | None, out: P
     about = {"kind": "comparison", "corpus": document.comparisons[0].corpus}
     run_id = parent or tracking.start_parent(cfg, experiment, "comparison", about)
     folder = out or Path("outputs", "compare", time.strftime("%Y-%m-%d_%H-%M-%S"))
-    page = comparison.publish(document, cfg, run_id, folder)
-    if parent is None:
-        tracking.end_parent(cfg, run_id, "FINISHED")
+    status = "FAILED"
+    try:
+        page = comparison.publish(document, cfg, run_id, folder)
+        status = "FINISHED"
+    finally:  # a report that cannot be written must not leave a run in progress
+        if parent is None:
+            tracking.end_parent(cfg, run_id, status)
     print(f"\nreport   {page}\nrun      {run_id} in MLflow has the same report")
     return True
 

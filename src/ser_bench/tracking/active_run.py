@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +34,7 @@ from ser_bench.tracking.run_writer import (
     log_written_file,
     log_written_folder,
 )
-from ser_bench.tracking.sweep_run import PARENT_TAG
+from ser_bench.tracking.sweep_run import PARENT_TAG, is_unfinished
 from ser_bench.tracking.torch_model import log_torch_model
 from ser_bench.types import Clip, Corpus, Predictions, Predictor, Split
 
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 RUN_FILE = "run_id"
-RUN_ID = re.compile(r"[0-9a-f]{32}")
 ERROR_CHARACTERS = 500
 SYNTHETIC_NOTE = "SYNTHETIC speech, generated: these figures show that the software works, and nothing about people."
 AGAIN = "run the same command again to continue it"
@@ -189,7 +187,7 @@ def _create_or_resume(cfg: Config, name: str, key: str, work_dir: Path, parent: 
     note = work_dir / RUN_FILE
     old = note.read_text(encoding="utf-8", errors="replace") if note.exists() else ""
     with errors(cfg.tracking):
-        resumable = bool(RUN_ID.fullmatch(old)) and _resumable(mlflow, old, key)
+        resumable = is_unfinished(cfg.tracking, old, key=key)
         if resumable and not cfg.force:
             mlflow.update_run(old, status="RUNNING")
             for tag, value in above.items():
@@ -204,21 +202,6 @@ def _create_or_resume(cfg: Config, name: str, key: str, work_dir: Path, parent: 
         run = mlflow.create_run(experiment, run_name=name, tags={"key": key} | above)
         note.write_text(run.info.run_id)
     return str(run.info.run_id), False
-
-
-def _resumable(mlflow: MlflowClient, run_id: str, key: str) -> bool:
-    """Whether the run exists, has this key and is not finished. No process works on it, because we hold its lock."""
-    from mlflow.exceptions import MlflowException
-    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
-
-    try:
-        run = mlflow.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-            return False  # the store is another one, or the run was deleted
-        raise
-    exists = run.info.lifecycle_stage == "active"
-    return exists and run.data.tags.get("key") == key and run.info.status != "FINISHED"
 
 
 def _describe(cfg: Config, corpus: Corpus, split: Split, key: str, groups: Sequence[str], run_id: str) -> None:
