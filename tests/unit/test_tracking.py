@@ -652,9 +652,8 @@ def test_a_run_goes_to_a_server_and_comes_back(tmp_path, server, key):
 def test_no_key_reaches_the_store(tmp_path, monkeypatch):
     key = "sk-test-a1b2c3d4e5f6"
     monkeypatch.setenv("OPENAI_API_KEY", key)
-    cfg = compose_config(
-        tmp_path / "mlruns", "model=llm", "llm=gpt4o", f"llm.base_url=http://me:hunter22@host/{key}/v1"
-    )
+    monkeypatch.setenv("MY_URL", f"http://me:hunter22@host/{key}/v1")
+    cfg = compose_config(tmp_path / "mlruns", "model=llm", "llm=gpt4o", "llm.base_url=${oc.env:MY_URL}")
     tracking.open_store(cfg.tracking)
     with pytest.raises(RuntimeError), begin(cfg, KEY):
         raise RuntimeError(f"401: incorrect key {key}")
