@@ -25,6 +25,7 @@ from ser_bench import comparison, corpora, tracking
 from ser_bench.comparison import paired, report_tables, run_groups
 from ser_bench.comparison import verdict as sentences
 from ser_bench.config import Config, compose, register
+from ser_bench.config.services import only_own_services
 from ser_bench.config.override_words import quoted_for_hydra
 from ser_bench.errors import ConfigError
 from ser_bench.new_audio import NewAudioPredictor, clips_of
@@ -59,7 +60,7 @@ def run(overrides: Sequence[str] = (), verbose: bool = True) -> StoredRun:
     cfg = compose(list(overrides))
     if cfg.llm.dry_run:
         raise ConfigError("llm.dry_run=true makes no run; ser-bench run prints the estimate")
-    with _printed() if verbose else contextlib.nullcontext():
+    with only_own_services(cfg), _printed() if verbose else contextlib.nullcontext():  # a fusion restores runs
         result = pipeline.run(cfg, None)
     return tracking.load_run(cfg.tracking, result.run_id)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ser_bench import config, predictors, redaction, stored_predictors
+from ser_bench import config, new_audio, predictors, redaction, stored_predictors, tracking
 from ser_bench.cache import Cache
 from ser_bench.cli import predict_command
 from ser_bench.config import Config
@@ -101,9 +101,9 @@ def test_predict_asks_no_service_that_only_the_stored_run_names(
 ) -> None:
     with fake.serve(lambda body: fake.label("fear")) as server:
         run = edited_run(server, own, tmp_path)
-        monkeypatch.setattr(predict_command.tracking, "load_run", lambda *_: run)
-        monkeypatch.setattr(predict_command.tracking, "refuse_changed", lambda *_: None)
-        monkeypatch.setattr(predict_command, "Features", lambda *_: SpokenInputs())
+        monkeypatch.setattr(tracking, "load_run", lambda *_: run)
+        monkeypatch.setattr(tracking, "refuse_changed", lambda *_: None)
+        monkeypatch.setattr(new_audio, "Features", lambda *_: SpokenInputs())
         address, variable = f"llm.base_url={server.base_url}", f"llm.api_key_env={VARIABLE}"
         for words in ((), (address,), (variable,), ("llm=local",)):
             with pytest.raises(LLMError, match="Nothing was sent") as error:
