@@ -22,7 +22,7 @@ from ser_bench import redaction, tracking
 from ser_bench.config import Config, TrackingConfig
 from ser_bench.errors import ArtifactError, InterruptedRunError, RunNotFoundError, TrackingError
 from ser_bench.predictors import HasNetwork
-from ser_bench.tracking import mlflow_store, run_description, sweep_run
+from ser_bench.tracking import mlflow_store, run_description, sweep_run, torch_model
 from ser_bench.tracking.run_writer import rounded
 from ser_bench.types import Corpus, Predictions, Split
 from tests.support.tracked_runs import LABELS, compose_config, make_corpus, make_split
@@ -579,6 +579,51 @@ def test_a_network_is_logged_and_loads_again(cfg, key, monkeypatch):
     assert loaded.input_example.shape == (4, 5)
     folder = Path(mlflow.artifacts.download_artifacts(uri))
     assert (folder / "data" / "model.pt2").exists() and not list(folder.rglob("*.pkl")) + list(folder.rglob("*.pth"))
+
+
+@pytest.mark.parametrize("killed_in", ["_save", "finalize_logged_model", "log_outputs", None])
+def test_a_run_that_was_killed_while_logging_has_one_model_and_one_value_per_metric(cfg, key, monkeypatch, killed_in):
+    from mlflow import MlflowClient
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def save(folder: Path, *_: object) -> None:
+        folder.mkdir(parents=True)
+        (folder / "MLmodel").write_text("a model")
+
+    def log(active: tracking.ActiveRun, fit_s: float) -> None:
+        active.log_metrics({"test/uar": 0.5, "test/ece": float("nan"), "params/total": 9.0, "time/fit_s": fit_s})
+        active.log_predictor(TinyNetwork())
+
+    monkeypatch.setattr(torch_model, "_save", save)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), begin(cfg, key) as active:
+        if killed_in:
+            patch.setattr(torch_model if killed_in == "_save" else MlflowClient, killed_in, killed)
+        log(active, 100.0)
+        raise KeyboardInterrupt
+    with begin(cfg, key) as active:
+        log(active, 0.1)  # the training was finished before, and only restored
+        active.log_metrics({"test/uar": 0.6})
+    mlflow = mlflow_store.client(cfg.tracking)
+    run = mlflow.get_run(active.run_id)
+    [model] = mlflow.search_logged_models([run.info.experiment_id], f"source_run_id = '{active.run_id}'")
+    assert model.status == "READY" and [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+    values = {name: [value for _, value in history(cfg, run.info.run_id, name)] for name in run.data.metrics}
+    assert values["params/total"] == [9.0] and len(values["test/ece"]) == 1
+    assert values["time/fit_s"] == [100.0], "what the process measured that did the work"
+    assert values["test/uar"] == [0.5, 0.6] and run.data.metrics["test/uar"] == 0.6, "a new result is not dropped"
+    assert all(len(of_metric) == 1 for name, of_metric in values.items() if name != "test/uar")
+
+
+def test_a_count_of_skipped_files_is_logged_once_by_a_resumed_run(cfg, key):
+    corpus = make_corpus(skipped={"bad.wav": "zero bytes"})
+    with pytest.raises(KeyboardInterrupt), begin(cfg, key, corpus=corpus):
+        raise KeyboardInterrupt
+    with begin(cfg, key, corpus=corpus) as active:
+        pass
+    assert history(cfg, active.run_id, "corpus/skipped_files") == [(0, 1.0)]
+    assert len(mlflow_store.client(cfg.tracking).get_run(active.run_id).inputs.dataset_inputs) == 4
 
 
 def test_models_are_not_logged_where_that_is_not_wanted(cfg, key):

@@ -222,7 +222,7 @@ def _describe(cfg: Config, corpus: Corpus, split: Split, key: str, groups: Seque
         if corpus.synthetic:
             _mark_synthetic(mlflow, mlflow.get_run(run_id).info.experiment_id)
         if corpus.skipped:
-            mlflow.log_metric(run_id, "corpus/skipped_files", float(len(corpus.skipped)))
+            log_metrics(cfg.tracking, run_id, {"corpus/skipped_files": float(len(corpus.skipped))})
             mlflow.set_tag(run_id, NOTE_TAG, f"{len(corpus.skipped)} unusable files were skipped: see corpus.json")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 import time
@@ -25,6 +26,8 @@ METRICS_PER_BATCH = 1000
 """MLflow's limit."""
 NOT_IN_METRIC_NAMES = re.compile(r"[^\w.\- :/]")
 """Characters that MLflow rejects in the name of a metric; the labels of a user's own corpus may contain them."""
+MEASURED = ("time/", "memory/")
+"""Beginnings of the names of metrics that are measured and differ each time."""
 SMALL = 1e-2
 """Values below this are rounded to significant digits instead of decimals."""
 
@@ -44,13 +47,27 @@ def log_tags(cfg: TrackingConfig, run_id: str, tags: Mapping[str, str]) -> None:
 def log_metrics(cfg: TrackingConfig, run_id: str, values: Mapping[str, float]) -> None:
     """Log metrics that have one value per run, rounded as `rounded` says.
 
+    MLflow keeps every value that is logged. A run that was killed and is resumed, or is audited again, therefore logs
+    only values that differ from its last ones, and no second measurement of time or memory: the first is that of the
+    process that did the work.
+
     Raises:
         TrackingError: the store cannot be written.
     """
     from mlflow.entities import Metric
 
+    with errors(cfg):
+        logged = client(cfg).get_run(run_id).data.metrics
     now_ms = time.time_ns() // 1_000_000
-    send_metrics(cfg, run_id, [Metric(name, value, now_ms, 0) for name, value in storable(values).items()])
+    new = {name: value for name, value in storable(values).items() if not _is_logged(name, value, logged)}
+    send_metrics(cfg, run_id, [Metric(name, value, now_ms, 0) for name, value in new.items()])
+
+
+def _is_logged(name: str, value: float, logged: Mapping[str, float]) -> bool:
+    if name not in logged:
+        return False
+    same = logged[name] == value or (math.isnan(logged[name]) and math.isnan(value))
+    return same or name.startswith(MEASURED)
 
 
 def send_metrics(cfg: TrackingConfig, run_id: str, metrics: Sequence[Metric]) -> None:

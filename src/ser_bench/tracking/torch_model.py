@@ -46,8 +46,13 @@ def log_torch_model(cfg: TrackingConfig, run_id: str, module: torch.nn.Module, e
         answer = module(torch.from_numpy(example)).numpy()
     mlflow = client(cfg)
     with errors(cfg):
-        experiment = mlflow.get_run(run_id).info.experiment_id
-        logged = mlflow.create_logged_model(experiment, name=MODEL_NAME, source_run_id=run_id)
+        run = mlflow.get_run(run_id)
+        experiment = run.info.experiment_id
+        # A run that was killed here and is resumed writes into the model that it has begun.
+        earlier = mlflow.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+        logged = next((model for model in earlier if model.name == MODEL_NAME), None)
+        if logged is None:
+            logged = mlflow.create_logged_model(experiment, name=MODEL_NAME, source_run_id=run_id)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / MODEL_NAME
             described = Model(
@@ -59,7 +64,8 @@ def log_torch_model(cfg: TrackingConfig, run_id: str, module: torch.nn.Module, e
             _save(folder, described, module, example, answer)
             mlflow.log_model_artifacts(logged.model_id, str(folder))
         mlflow.finalize_logged_model(logged.model_id, "READY")
-        mlflow.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        if logged.model_id not in {output.model_id for output in run.outputs.model_outputs}:
+            mlflow.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     return str(logged.model_id)
 
 
