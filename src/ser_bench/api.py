@@ -25,8 +25,8 @@ from ser_bench import comparison, corpora, tracking
 from ser_bench.comparison import paired, report_tables, run_groups
 from ser_bench.comparison import verdict as sentences
 from ser_bench.config import Config, compose, register
-from ser_bench.config.services import only_own_services
 from ser_bench.config.override_words import quoted_for_hydra
+from ser_bench.config.services import only_own_services
 from ser_bench.errors import ConfigError
 from ser_bench.new_audio import NewAudioPredictor, clips_of
 from ser_bench.predictions import require_complete
