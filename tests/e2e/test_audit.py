@@ -26,6 +26,9 @@ def test_an_honest_run_has_no_leakage_and_tampering_is_found(
     )
     (run,) = fresh.runs(model="cnn")
     assert run.tags["audit"] == "clean" and run.metrics["leak/scaler"] == 0.0 == run.metrics["leak/speaker"]
+    assert run.tags["audit_not_checked"] == "none" and run.metrics["leak/artifacts"] == 0.0
+    for question in ("scores", "repeated_predictions", "training_rows", "val_loss", "predictions", "checkpoint"):
+        assert run.metrics[f"leak/{question}"] == 0.0, question
     assert run.tags["audit_verdict"] == json.loads(run.artifact("audit.json").read_text())["verdict"]
     words = (run.run_id[:8], f"tracking.dir={fresh.tracking.dir}", f"cache_dir={cache}")
 
@@ -41,7 +44,9 @@ def test_an_honest_run_has_no_leakage_and_tampering_is_found(
     text = fresh.cli("audit", *words, status=3)
     assert "LEAK scaler" in text and "training, validation and test rows" in text
     (run,) = fresh.runs(model="cnn")
-    assert run.tags["audit"] == "leaks: scaler" and run.metrics["leak/scaler"] == 1.0
+    assert run.tags["audit"] == "leaks: repeated_predictions, scaler, val_loss, artifacts"
+    assert run.metrics["leak/scaler"] == 1.0
+    assert "model.safetensors was changed since the run has ended" in fresh.cli("predict", *words, "a.wav", status=2)
 
     path = run.artifact("split.json")
     content = json.loads(path.read_text())
@@ -49,7 +54,7 @@ def test_an_honest_run_has_no_leakage_and_tampering_is_found(
     path.write_text(json.dumps(content))
     assert cli.main(["audit", *words, "corpus.root=/nowhere", "--json"]) == cli.EXIT_LEAK
     (record,) = json.loads(capsys.readouterr().out)
-    assert record["tag"] == "leaks: clip, sibling, speaker", "without audio, from the table of clips"
+    assert record["tag"] == "leaks: clip, sibling, speaker, artifacts", "without audio, from the table of clips"
     assert record["convicted"] and "without the audio" in record["notes"][0]
     assert record["verdict"].startswith("leakage found: all test rows have another variant of their clip in training")
 

@@ -408,27 +408,27 @@ def test_the_adaptation_of_a_member_is_in_the_verdict_of_the_fusion():
     assert "member probe: adapt=speaker_stats: 10 clips of each tested speaker" in verdict
 
 
-class Spectral:
-    """Stands for the feature step: vectors of noise, how many were asked for, and what is not cached."""
+class Copies:
+    """Stands for the feature store: these pairs of clips have the same recording."""
 
-    def __init__(self, *missing: str) -> None:
-        self.asked: list[int] = []
-        self.missing = missing
+    def __init__(self, *pairs: tuple[str, str], cached: bool = True) -> None:
+        self.pairs, self.cached, self.asked = list(pairs), cached, list[list[str]]()
 
-    def spectral(self, rows: Sequence[Row]) -> FloatArray:
-        self.asked.append(len(rows))
-        return np.random.default_rng(0).normal(size=(len(rows), 2376)).astype(np.float32)
-
-    def cached_spectral(self, rows: Sequence[Row]) -> FloatArray | None:
-        return None if {row.clip_id for row in rows} & set(self.missing) else self.spectral(rows)
+    def copies(self, clip_ids: Sequence[str], compute: bool) -> list[tuple[str, str]] | None:
+        self.asked.append(list(clip_ids))
+        return self.pairs if compute or self.cached else None
 
 
-def test_fingerprints_are_made_once_in_a_process_and_never_from_what_is_not_there():
-    clips = {i: replace(clip, digest=f"once {i}") for i, clip in corpus().items()}
-    ids, features = sorted(clips), Spectral(sorted(clips)[-1])
-    assert run_audit._fingerprints(features, clips, ids, compute=False) is None
-    some = run_audit._fingerprints(features, clips, ids[:5], compute=False)
-    again = run_audit._fingerprints(features, clips, ids[:8], compute=False)
-    assert some is not None and again is not None and features.asked == [5, 3]
-    assert sorted(again) == ids[:8] and all((again[i] == some[i]).all() for i in ids[:5])
-    assert len(run_audit._fingerprints(features, clips, ids, compute=True) or ()) == len(ids)
+def test_a_copy_of_a_test_clip_in_training_is_found_in_either_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = corpus()
+    split = honest(clips)
+    for pair in (("s5_DFA_sad", "s0_IEO_sad"), ("s0_IEO_sad", "s5_DFA_sad")):
+        features = Copies(pair, ("s0_DFA_sad", "s1_DFA_sad"), ("s4_DFA_sad", "s5_IEO_sad"))
+        found = run_audit._near_identical(split, clips, features, compute=False)
+        assert found.leak and found.share == pytest.approx(1 / 4), "a copy in training or validation is none"
+        assert features.asked == [sorted(clips)], "all clips of the split, so that every fold asks for the same"
+    monkeypatch.setattr(run_audit, "CLIPS_AT_THE_END", 3)
+    late = run_audit._near_identical(split, clips, Copies(cached=False), compute=False)
+    assert late.share is None and "24 clips take long to compare; ser-bench audit does it" in late.text
+    assert run_audit._near_identical(split, clips, Copies(cached=False), compute=True).share == 0.0
+    assert run_audit._near_identical(split, clips, None, compute=True).share is None

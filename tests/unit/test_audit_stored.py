@@ -28,7 +28,7 @@ from ser_bench.features.feature_store import Features
 from ser_bench.tracking import StoredRun
 from ser_bench.tracking.artifact_manifest import HASH_TAG, MANIFEST_FILE, manifest_of
 from ser_bench.tracking.audit_records import CLIP_COLUMNS, FIT_ROWS_FILE, fit_rows_json
-from ser_bench.types import FloatArray, Predictions, Row, Split
+from ser_bench.types import Predictions, Row, Split
 from tests.fixtures.spoken import Spoken
 from tests.support.fake_inputs import LABELS as FAKE_LABELS
 from tests.support.fake_inputs import TINY, FakeInputs, compose_config, rows
@@ -42,7 +42,7 @@ KEPT, EPOCHS = 2, 4
 
 
 class CachedInputs(Spoken, FakeInputs):
-    """The inputs of the stored runs, in place of the feature store; there are no fingerprints."""
+    """The inputs of the stored runs, in place of the feature store; there are no copies of recordings."""
 
     def __init__(self, spread: float = SPREAD) -> None:
         super().__init__(spread=spread)
@@ -52,8 +52,8 @@ class CachedInputs(Spoken, FakeInputs):
         self.labels_read.update(rows)
         return super().truth(rows)
 
-    def cached_spectral(self, rows: Sequence[Row]) -> FloatArray | None:
-        return None
+    def copies(self, clip_ids: Sequence[str], compute: bool) -> list[tuple[str, str]]:
+        return []
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def near_identical(split: Split, clips: Mapping[str, Clip], pairs: Iterable[tupl
     Args:
         split: the rows.
         clips: by id.
-        pairs: (clip of a test row, clip of a training row) with similar fingerprints. A clip with itself, and clips
+        pairs: (clip of a test row, clip of a training row) with the same recording. A clip with itself, and clips
             with the same bytes, are other questions and not counted here.
     """
     alike = {test for test, train in pairs if test != train and not _same_bytes(clips[test], clips[train])}
@@ -107,8 +107,8 @@ def _contradictions(
     """Return one text for each column of the table that contradicts the corpus or the probabilities."""
     known = [clips.get(row.clip_id) for row in predictions.rows]
     expected: dict[str, tuple[str, list[str | None]]] = {
-        "speaker": ("the corpus", [clip and clip.speaker for clip in known]),
-        "sentence": ("the corpus", [clip and clip.sentence for clip in known]),
+        "speaker": ("the corpus", [None if clip is None else clip.speaker for clip in known]),
+        "sentence": ("the corpus", [None if clip is None else clip.sentence for clip in known]),
         "predicted": ("their probabilities", list(predictions.predicted)),
     }
     texts = []

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
-from cachetools import LRUCache
 
 from ser_bench import corpora, predictors, tracking
 from ser_bench.audit.checkpoint import check_checkpoint
@@ -22,20 +21,18 @@ from ser_bench.audit.stored_member import AuditedMember
 from ser_bench.audit.training_rows import check_training_rows
 from ser_bench.audit.validation import check_val_loss, remarks
 from ser_bench.config import Config, run_here
-from ser_bench.errors import CorpusError, SerBenchError, one_line
-from ser_bench.features import fingerprint
+from ser_bench.errors import BadClipError, CorpusError, SerBenchError, one_line
 from ser_bench.features.feature_store import Features
 from ser_bench.predictors import CombinesRuns, ScalesFeatures
 from ser_bench.predictors.network_predictor import rows_read
 from ser_bench.tracking import StoredRun
-from ser_bench.types import Clip, Corpus, FloatArray, Predictor, Split, clean_rows
+from ser_bench.types import Clip, Corpus, Predictor, Split
 
 CURVES = ("loss", "accuracy", "uar")
 OF_FEATURES = ("repeated_predictions", "scaler", "val_loss")
 """Findings that compare the run with features that are computed again."""
-MEMORY_BYTES = 2**28
-_recent: LRUCache[str, FloatArray] = LRUCache(MEMORY_BYTES, getsizeof=lambda vector: vector.nbytes)
-"""Digest of a clip → its fingerprint; kept in memory because every fold of a sweep needs those of all clips."""
+CLIPS_AT_THE_END = 10_000
+"""The audit at the end of a run compares the recordings of no more clips than this; the time grows with its square."""
 
 
 def audit_and_log(stored: StoredRun, clips: Mapping[str, Clip], features: Features) -> Audit:
@@ -85,7 +82,7 @@ def audit_run(
         cfg: its configuration.
         clips: of its corpus, by id.
         features: of the same clips; None if the audio is not available.
-        compute: whether spectral features that are not cached are computed for the fingerprints.
+        compute: whether recordings are compared however many clips there are.
         notes: limits of this audit, which are put into the result.
 
     Raises:
@@ -109,7 +106,7 @@ def audit_run(
     findings = [
         *_adaptation(cfg),
         *shares[:3],
-        _near_identical(cfg, split, clips, features, compute),
+        _near_identical(split, clips, features, compute),
         *shares[3:],
         predictions_match(split, predictions, clips, _limit(cfg), {str(n): c for n, c in stored.frame().items()}),
         check_scores(predictions, split.protocol, {clip.id: clip.speaker for clip in clips.values()}, stored.metrics),
@@ -171,38 +168,20 @@ def _log(stored: StoredRun, audit: Audit) -> None:
     tracking.log_audit(stored.tracking, stored.run_id, audit.tags, audit.metrics, audit.as_json())
 
 
-def _near_identical(
-    cfg: Config, split: Split, clips: Mapping[str, Clip], features: Features | None, compute: bool
-) -> Finding:
+def _near_identical(split: Split, clips: Mapping[str, Clip], features: Features | None, compute: bool) -> Finding:
     name = "near_identical_audio"
-    if not fingerprint.applies_to(cfg.features):
-        return Finding(
-            name, "not checked: fingerprints are computed from the paper's spectral features, and the run has others"
-        )
-    test, train = (sorted({row.clip_id for row in rows}) for rows in (split.test, split.train))
-    prints = None if features is None else _fingerprints(features, clips, sorted({*test, *train}), compute)
-    if prints is None:
-        return Finding(name, "not checked: the clips' spectral features are not cached; ser-bench audit computes them")
-    of_test, of_train = (np.stack([prints[clip_id] for clip_id in part]) for part in (test, train))
-    alike = [(test[i], train[j]) for i, j, _ in fingerprint.similar(of_test, of_train) if test[i] != train[j]]
-    same = [(a, b) for a, b in alike if fingerprint.same_recording(clips[a].path, clips[b].path)]
-    return near_identical(split, clips, same)
-
-
-def _fingerprints(
-    features: Features, clips: Mapping[str, Clip], clip_ids: Sequence[str], compute: bool
-) -> dict[str, FloatArray] | None:
-    """Return clip id → fingerprint; None if spectral features are missing and `compute` is False."""
-    new = [clip_id for clip_id in clip_ids if clips[clip_id].digest not in _recent]
-    prints: dict[str, FloatArray] = {}
-    if new:
-        vectors = features.spectral(clean_rows(new)) if compute else features.cached_spectral(clean_rows(new))
-        if vectors is None:
-            return None
-        prints = dict(zip(new, fingerprint.fingerprints(vectors), strict=True))
-    prints |= {clip_id: _recent[clips[clip_id].digest] for clip_id in clip_ids if clip_id not in prints}
-    _recent.update({clips[clip_id].digest: vector for clip_id, vector in prints.items()})
-    return prints
+    if features is None:
+        return Finding(name, "not checked: the audio is not available")
+    test, train = ({row.clip_id for row in rows} for rows in (split.test, split.train))
+    ids = sorted(test | train | {row.clip_id for row in split.val})
+    try:
+        pairs = features.copies(ids, compute or len(ids) <= CLIPS_AT_THE_END)
+    except BadClipError as error:
+        return Finding(name, f"not checked: {one_line(error)}")
+    if pairs is None:
+        return Finding(name, f"not checked: {len(ids):,} clips take long to compare; ser-bench audit does it")
+    both = [*pairs, *((second, first) for first, second in pairs)]
+    return near_identical(split, clips, [(a, b) for a, b in both if a in test and b in train])
 
 
 def _adaptation(cfg: Config) -> tuple[Finding, ...]:

@@ -11,7 +11,7 @@ from ser_bench import asr, corpora
 from ser_bench.cache import Cache
 from ser_bench.config import Config, LogMelConfig, Target, cache_dir
 from ser_bench.corpora import listener_votes
-from ser_bench.features import egemaps_functionals, log_mel, paper_features, prosody, text_embedding
+from ser_bench.features import egemaps_functionals, fingerprint, log_mel, paper_features, prosody, text_embedding
 from ser_bench.features.encoders import huggingface_encoder, whisper_states
 from ser_bench.types import Clip, FloatArray, FusionMember, Row
 
@@ -54,10 +54,10 @@ class Features:
         cache = Cache(self._folder / "spectral")
         return paper_features.extract(rows, self._clips, self._cfg.features, self._cfg.augment, cache)
 
-    def cached_spectral(self, rows: Sequence[Row]) -> FloatArray | None:
-        """Return the same as `spectral` from the cache only; None if a row is not cached."""
-        cache = Cache(self._folder / "spectral")
-        return paper_features.cached(rows, self._clips, self._cfg.features, self._cfg.augment, cache)
+    def copies(self, clip_ids: Sequence[str], compute: bool = True) -> list[tuple[str, str]] | None:
+        """Return the pairs of these clips with the same recording; see `fingerprint.copies`."""
+        clips = [self._clips[clip_id] for clip_id in clip_ids]
+        return fingerprint.copies(clips, Cache(self._folder / "fingerprint"), compute)
 
     def log_mel(self, rows: Sequence[Row], cfg: LogMelConfig) -> FloatArray:
         """Return the log-mel spectrograms [N, T, B] of the clean clips, dB, not standardised."""

@@ -25,7 +25,7 @@ from ser_bench.errors import ConfigError
 from ser_bench.features import augmentation, paper_vector
 from ser_bench.types import Clip, FloatArray, Row, digest_of
 
-__all__ = ["cached", "extract", "fill", "length"]
+__all__ = ["extract", "fill", "length"]
 
 length = paper_vector.length
 
@@ -72,20 +72,6 @@ def extract(
     with closing(_computation(clips, features, strength, cache).each(rows)) as results:
         for position, vector in results:
             vectors[position] = vector
-    return vectors
-
-
-def cached(
-    rows: Sequence[Row], clips: Mapping[str, Clip], features: FeaturesConfig, strength: AugmentConfig, cache: Cache
-) -> FloatArray | None:
-    """Return the same as `extract` without computing anything; None if a row is not in the cache."""
-    computation = _computation(clips, features, strength, cache)
-    vectors = np.empty((len(rows), length(features)), dtype=np.float32)
-    for position, row in enumerate(rows):
-        vector = computation.read(row)
-        if vector is None:
-            return None
-        vectors[position] = vector
     return vectors
 
 
