@@ -69,6 +69,10 @@ class CacheError(SerBenchError):
     """A cache folder cannot be written (full disk, or read-only)."""
 
 
+class FileAccessError(SerBenchError):
+    """A file or folder cannot be used: full disk, read-only, or missing permissions."""
+
+
 class InterruptedRunError(SerBenchError):
     """The user pressed Ctrl-C. The run is marked KILLED, and the same command resumes it."""
 

@@ -31,7 +31,8 @@ from ser_bench.config.compose import message_of
 from ser_bench.config.override_words import check_overrides
 from ser_bench.config.secret_words import check_composed, check_words, register_secrets
 from ser_bench.config.services import only_own_services
-from ser_bench.errors import ConfigError, InterruptedRunError, SerBenchError
+from ser_bench.errors import ConfigError, FileAccessError, InterruptedRunError, SerBenchError
+from ser_bench.file_access import access_errors
 from ser_bench.redaction import redact, redact_error, redact_files, redact_logs, redact_message
 
 log = logging.getLogger(__name__)
@@ -61,10 +62,12 @@ def _exit_status(task: Callable[[], Any]) -> int:
     sys.argv[1:] = multirun_first(sys.argv[1:])
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     interrupted = False
+    logging.raiseExceptions = False  # a log file on a full disk must not add a traceback to every line
     try:
         _check_words(sys.argv[1:])
-        _call(task)
-    except ConfigError as error:
+        with access_errors():
+            _call(task)
+    except (ConfigError, FileAccessError) as error:
         print(f"error    {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
@@ -142,7 +145,7 @@ def carry_out(composed: DictConfig) -> None:
         from ser_bench import pipeline  # imports PyTorch, which reads the number of threads
 
         gc.freeze()  # imported objects live until the end; the garbage collector need not visit them
-        with only_own_services(cfg):  # a fusion restores runs
+        with access_errors(), only_own_services(cfg):  # a fusion restores runs
             outcome = pipeline.run(cfg, _parent_of(hydra))
         result |= {"status": "finished", "run_id": outcome.run_id, "skipped": outcome.skipped}
     except (KeyboardInterrupt, InterruptedRunError) as interrupt:
@@ -162,10 +165,15 @@ def carry_out(composed: DictConfig) -> None:
             raise
         log.exception("error    this run failed; the sweep continues with the next one")
     finally:
-        _statuses.append(result["status"])
         folder = Path(hydra.runtime.output_dir)
-        (folder / RESULT_FILE).write_text(redact_message(json.dumps(result, indent=1)))
-        redact_files(folder / HYDRA_FOLDER)  # Hydra writes it before a run, and a child of a sweep is checked later
+        try:
+            with access_errors(folder):
+                (folder / RESULT_FILE).write_text(redact_message(json.dumps(result, indent=1)))
+                redact_files(folder / HYDRA_FOLDER)  # Hydra writes it before a run; a child of a sweep is checked later
+        except FileAccessError as error:
+            result["status"] = "interrupted" if result["status"] == "interrupted" else "failed"
+            log.error("error    %s", error)
+        _statuses.append(result["status"])
 
 
 class SweepCallback(Callback):
@@ -205,12 +213,18 @@ class SweepCallback(Callback):
             )
             if resumed:
                 print(f"sweep    {parent} was killed and goes on; its finished runs are not repeated", file=sys.stderr)
+            folder = Path(config.hydra.sweep.dir).absolute()
+            try:
+                with access_errors(folder):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    (folder / PARENT_FILE).write_text(parent)
+            except FileAccessError:
+                tracking.end_parent(_tracking, parent, "FAILED")
+                raise
         except SerBenchError as error:
             print(f"error    {error}", file=sys.stderr)
             raise SystemExit(EXIT_FAILED) from None
-        _sweep_dir = Path(config.hydra.sweep.dir).absolute()
-        _sweep_dir.mkdir(parents=True, exist_ok=True)
-        (_sweep_dir / PARENT_FILE).write_text(parent)
+        _sweep_dir = folder
 
 
 def _close_sweep(interrupted: bool) -> bool:
@@ -225,12 +239,18 @@ def _close_sweep(interrupted: bool) -> bool:
         print(f"failed   {' '.join(result['overrides'])}: {result['error']}", file=sys.stderr)
     status = "KILLED" if interrupted else "FAILED" if failed or not results else "FINISHED"
     try:
-        _report(_tracking, parent, _sweep_dir)
+        with access_errors():
+            _report(_tracking, parent, _sweep_dir)
     except SerBenchError as error:
         print(f"error    {error}", file=sys.stderr)
     finally:  # the parent run is closed even if the report fails
-        redact_files(_sweep_dir)  # Hydra writes the words of the sweep there
-        tracking.end_parent(_tracking, parent, status)
+        try:
+            with access_errors(_sweep_dir):
+                redact_files(_sweep_dir)  # Hydra writes the words of the sweep there
+            tracking.end_parent(_tracking, parent, status)
+        except SerBenchError as error:
+            status = "FAILED"
+            print(f"error    the sweep could not be closed: {error}", file=sys.stderr)
     return status == "FAILED"
 
 

@@ -235,6 +235,7 @@ def test_an_interrupted_write_leaves_the_checkpoint_before_it(tmp_path: Path, mo
     with monkeypatch.context() as patch, pytest.raises(CacheError, match=r"No space left.*tracking\.dir"):
         patch.setattr(os, "fsync", killed)
         fit(tmp_path / "w", data())
+    assert {path.name for path in (tmp_path / "w").iterdir()} == {"last.ckpt"}, "no half file fills the disk"
     assert torch.load(tmp_path / "w" / "last.ckpt", weights_only=True)["epoch"] == 0
     _, resumed = fit(tmp_path / "w", data())
     assert all(torch.equal(expected[k], resumed[k]) for k in expected)

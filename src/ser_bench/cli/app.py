@@ -17,6 +17,7 @@ from ser_bench import __version__
 from ser_bench.cli.command_words import CommandWithWords, parse_words, words_after_dashes
 from ser_bench.closed_pipes import discard_output
 from ser_bench.errors import ConfigError, SerBenchError
+from ser_bench.file_access import access_errors
 from ser_bench.redaction import redact_error, redact_logs, redact_message
 
 EXIT_FAILED, EXIT_LEAK, EXIT_DIFFERS, EXIT_INTERRUPTED = 2, 3, 4, 130
@@ -38,9 +39,10 @@ class ErrorReportingGroup(TyperGroup):
         """
         redact_logs()
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-            return result
+            with access_errors():
+                result = super().invoke(ctx)
+                sys.stdout.flush()
+                return result
         except BrokenPipeError:
             discard_output(sys.stdout)
             raise typer.Exit(EXIT_FAILED) from None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_bench.config import TrackingConfig
+from ser_bench.file_access import access_errors
 from ser_bench.tracking.mlflow_store import client, errors
 from ser_bench.tracking.run_writer import send_metrics, storable
 
@@ -43,7 +44,7 @@ class EpochMetricLog:
         new = {name: value for name, value in storable(metrics).items() if epoch not in self.curves.get(name, {})}
         if not new:
             return
-        with self._journal.open("a", encoding="utf-8") as file:
+        with access_errors(self._journal), self._journal.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"epoch": epoch, "time_ms": time_ms, "metrics": new}) + "\n")
         self._add(epoch, time_ms, new)
         if time.monotonic() - self._flushed > FLUSH_AFTER_S:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_bench.config import TrackingConfig
+from ser_bench.file_access import access_errors
 from ser_bench.redaction import redact, redact_files, redact_yaml
 from ser_bench.tracking.mlflow_store import client, errors
 
@@ -97,7 +98,8 @@ def log_written_file(cfg: TrackingConfig, run_id: str, name: str, write: Callabl
     """
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / name
-        write(path)
+        with access_errors(path):
+            write(path)
         redact_files(path.parent)
         log_files(cfg, run_id, [path])
 
@@ -108,7 +110,8 @@ def log_written_folder(cfg: TrackingConfig, run_id: str, name: str, write: Calla
     Its text files are redacted; tables and arrays are not.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        write(Path(scratch))
+        with access_errors(Path(scratch)):
+            write(Path(scratch))
         redact_files(Path(scratch))
         with errors(cfg):
             client(cfg).log_artifacts(run_id, scratch, name)

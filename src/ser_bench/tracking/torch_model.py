@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser_bench.config import TrackingConfig
+from ser_bench.file_access import access_errors
 from ser_bench.tracking.mlflow_store import client, errors
 from ser_bench.types import FloatArray
 
@@ -61,7 +62,8 @@ def log_torch_model(cfg: TrackingConfig, run_id: str, module: torch.nn.Module, e
                 model_id=logged.model_id,
                 run_id=run_id,
             )
-            _save(folder, described, module, example, answer)
+            with access_errors(Path(scratch)):
+                _save(folder, described, module, example, answer)
             mlflow.log_model_artifacts(logged.model_id, str(folder))
         mlflow.finalize_logged_model(logged.model_id, "READY")
         if logged.model_id not in {output.model_id for output in run.outputs.model_outputs}:
