@@ -85,7 +85,11 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
         tracking.log_manifest(cfg.tracking, active.run_id)
         active.log_epoch.flush()
         stored = tracking.load_run(cfg.tracking, active.run_id)
-        log.info("audit    %s", audit.audit_and_log(stored, corpus.by_id, features).verdict)
+        verdict = audit.audit_and_log(stored, corpus.by_id, features).verdict
+        log.info("audit    %s", verdict)
+        card = tracking.model_card_text(cfg, corpus, split, predictions, verdict, active.run_id, combined)
+        tracking.log_model_card(cfg.tracking, active.run_id, card)
+        tracking.log_manifest(cfg.tracking, active.run_id)  # again, because the card states the result of the audit
     summarise(cfg, active.run_id, predictions, scores)
     return RunResult(active.run_id, scores)
 

@@ -12,7 +12,8 @@ import pytest
 import soundfile
 
 import ser_bench as sb
-from ser_bench.tracking import StoredRun
+from ser_bench.tracking import StoredRun, check_artifacts
+from ser_bench.tracking.artifact_manifest import ArtifactCheck
 
 WORDS = ("corpus.clips=144", "augment=none", "split.val_fraction=0.2")
 
@@ -49,6 +50,14 @@ def test_a_run_is_returned_and_found_again(
     table = sb.runs_table(runs)
     assert sorted(table["model"]) == ["egemaps", "majority"] and table["uar"].between(0, 1).all()
     assert list(table.index) == [run.run_id for run in runs]
+
+
+def test_every_run_has_a_model_card_that_its_manifest_covers(runs: list[StoredRun], folder: Path) -> None:
+    for run in runs:
+        card = run.artifact("model_card.md").read_text(encoding="utf-8")
+        assert "SYNTHETIC" in card and run.tags["audit_verdict"] in card and str(folder) not in card
+        assert f"| UAR | {run.metrics['test/uar']:.3f} |" in card
+        assert check_artifacts(run, "model_card.md") == ArtifactCheck(recorded=True, files=1)
 
 
 def test_runs_are_chosen_as_compare_chooses_them(runs: list[StoredRun], folder: Path) -> None:

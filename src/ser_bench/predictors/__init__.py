@@ -7,7 +7,14 @@
 docs/adding.md shows how to add one.
 """
 
-from ser_bench.predictors.capabilities import CombinesRuns, GivesVectors, HasNetwork, HasPrompt, ScalesFeatures
+from ser_bench.predictors.capabilities import (
+    CombinesRuns,
+    GivesVectors,
+    HasNetwork,
+    HasPrompt,
+    ScalesFeatures,
+    UsesLicensedParts,
+)
 from ser_bench.predictors.registry import (
     Need,
     build,
@@ -27,6 +34,7 @@ __all__ = [
     "HasPrompt",
     "Need",
     "ScalesFeatures",
+    "UsesLicensedParts",
     "build",
     "config_classes",
     "has_capability",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ser_bench.config import Config
 from ser_bench.types import FloatArray, Predictions, Row
+from ser_bench.weights import LicensedPart
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,3 +87,15 @@ class CombinesRuns(ABC):
     @abstractmethod
     def without_each(self, rows: Sequence[Row]) -> Mapping[str, Predictions]:
         """Return member → predictions of the same combination without that member."""
+
+
+class UsesLicensedParts(ABC):
+    """It uses weights or software under a licence of their own, which its model card states.
+
+    Those that the groups `asr`, `text` and `llm` choose need no declaration.
+    """
+
+    @classmethod
+    @abstractmethod
+    def licensed_parts(cls, cfg: Config) -> list[LicensedPart]:
+        """Return what a run with this configuration uses; paths as `weights.licensed_part` writes them."""

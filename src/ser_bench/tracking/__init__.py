@@ -7,6 +7,7 @@
 - `run_description`: name, tags, code version, parameters and inputs of a run;
 - `run_writer`: tags, metrics and artifacts are written here; `epoch_metrics`: metrics per epoch;
 - `artifact_manifest`: the SHA-256 of every artifact;
+- `model_card`: data, figures, limits and licences of a predictor in Markdown;
 - `stored_runs`: runs are found and read back here; `audit_records`: the table of clips and the result of an audit;
 - `prompt_registry`, `traces`: prompts of a language model and requests to it;
 - `torch_model`: a network as an MLflow model; `peak_memory`: the peak memory of a run.
@@ -19,6 +20,7 @@ from ser_bench.tracking.active_run import ActiveRun, start
 from ser_bench.tracking.artifact_manifest import check_artifacts, log_manifest, refuse_changed
 from ser_bench.tracking.audit_records import log_audit, log_clips, log_fit_rows, stored_clips, stored_fit_rows
 from ser_bench.tracking.mlflow_store import how_to_browse, open_store, results_page
+from ser_bench.tracking.model_card import log_model_card, model_card_text
 from ser_bench.tracking.run_writer import describe_run, log_files, log_text, storable
 from ser_bench.tracking.stored_runs import StoredRun, find_finished, load_run, newest, search
 from ser_bench.tracking.sweep_run import adopt, end_parent, start_parent, start_sweep
@@ -39,7 +41,9 @@ __all__ = [
     "log_files",
     "log_fit_rows",
     "log_manifest",
+    "log_model_card",
     "log_text",
+    "model_card_text",
     "newest",
     "open_store",
     "refuse_changed",

@@ -24,10 +24,12 @@ from tqdm import tqdm
 from ser_bench.config import default_cache_dir
 from ser_bench.errors import WeightsError
 from ser_bench.proxies import explain_client_error
-from ser_bench.weights.weights_table import TABLE, Weights, WeightsFile
+from ser_bench.weights.weights_table import TABLE, LicensedPart, Weights, WeightsFile
 
-__all__ = ["TABLE", "Weights", "fetch", "find", "folder"]
+__all__ = ["TABLE", "LicensedPart", "Weights", "fetch", "find", "folder", "licensed_part", "name_without_folder"]
 
+UNKNOWN_LICENCE = "not known to ser_bench; see its publisher"
+USERS_FOLDER = "weights in a folder of the user"
 HUB_TIMEOUT_S = 3.0
 PIP_TIMEOUT_S = 1800.0
 CHUNK_BYTES = 1 << 20
@@ -77,6 +79,27 @@ def fetch(name: str) -> Path:
             "Free some space, or set SER_BENCH_CACHE to another folder"
         ) from error
     return _path(weights, home)
+
+
+def licensed_part(name: str, given: str | None = None) -> LicensedPart:
+    """Return name, source and licence of weights, for a model card. Nothing is downloaded.
+
+    >>> licensed_part("whisper-tiny.en").licence, licensed_part("/data/my_model").name
+    ('MIT', 'weights in a folder of the user')
+
+    Args:
+        name: entry of `TABLE`, name on the Hugging Face hub, or path.
+        given: how the configuration writes it, if that differs.
+    """
+    if name in TABLE:
+        return LicensedPart(name, f"{TABLE[name].repo}, revision {TABLE[name].revision[:8]}", TABLE[name].licence)
+    return LicensedPart(name_without_folder(given or name), "", UNKNOWN_LICENCE)
+
+
+def name_without_folder(name: str) -> str:
+    """Return the name of weights, or words in place of a path of the user, which a stored text must not contain."""
+    is_path = name.startswith(("/", ".", "~")) or "\\" in name or Path(name).suffix == ".gguf" or Path(name).exists()
+    return USERS_FOLDER if is_path else name
 
 
 def _download(weights: Weights, fresh: Path) -> None:

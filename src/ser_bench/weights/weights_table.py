@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,20 @@ class Weights:
     def sha256(self) -> str:
         """Checksum of the first file. It identifies the set in cache keys."""
         return self.files[0].sha256
+
+
+class LicensedPart(NamedTuple):
+    """Weights, a service or software that a predictor uses under a licence of its own.
+
+    Attributes:
+        name: for readers.
+        source: repository, with its revision if it is known; or "".
+        licence: SPDX identifier, or the terms in words.
+    """
+
+    name: str
+    source: str
+    licence: str
 
 
 TABLE: dict[str, Weights] = {

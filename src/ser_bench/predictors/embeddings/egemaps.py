@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ser_bench.config import Config
 from ser_bench.features import egemaps_functionals
 from ser_bench.predictors.base import DESCRIPTION_FILE, FORMAT
+from ser_bench.predictors.capabilities import UsesLicensedParts
 from ser_bench.predictors.embeddings.probe import Probe
 from ser_bench.predictors.registry import Need, register
 from ser_bench.predictors.stored_model import read_description
 from ser_bench.types import FloatArray, Row
+from ser_bench.weights import LicensedPart
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +25,7 @@ REVISION_KEY = "functionals_revision"
 
 # The group `augment`: variants are not trained on, but `split=paper` tests them.
 @register("egemaps", groups=("head", "adapt", "augment"), needs=(Need.audio,))
-class Egemaps(Probe):
+class Egemaps(Probe, UsesLicensedParts):
     """88 functionals of a clip under the head chosen by `head=`."""
 
     _functionals_revision = egemaps_functionals.REVISION
@@ -31,6 +34,12 @@ class Egemaps(Probe):
     def reason_outdated(cls, folder: Path) -> str:
         """Return a reason if the head was fitted to functionals of an earlier revision."""
         return _outdated(read_description(folder / DESCRIPTION_FILE, FORMAT).get(REVISION_KEY, 1))
+
+    @classmethod
+    def licensed_parts(cls, cfg: Config) -> list[LicensedPart]:
+        """Return openSMILE."""
+        licence = "audEERING's licence allows research, not commercial use"
+        return [LicensedPart("openSMILE, software", "audeering/opensmile-python", licence)]
 
     def _raw(self, rows: Sequence[Row]) -> FloatArray:
         return self._inputs.egemaps(rows)

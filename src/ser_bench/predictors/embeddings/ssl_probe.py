@@ -13,12 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import MISSING
 
+from ser_bench import weights
 from ser_bench.config import Config, ModelConfig, model_config
 from ser_bench.errors import ConfigError, SerBenchError
+from ser_bench.predictors.capabilities import UsesLicensedParts
 from ser_bench.predictors.embeddings.probe import Probe
 from ser_bench.predictors.registry import Need, register
 from ser_bench.predictors.stored_model import reading
 from ser_bench.types import FloatArray, Predictions, Row
+from ser_bench.weights import LicensedPart
 
 if TYPE_CHECKING:
     from ser_bench.predictors.embeddings.finetuning import FinetunedEncoder
@@ -61,11 +64,16 @@ class SslProbeConfig(ModelConfig):
 
 
 @register("ssl_probe", SslProbeConfig, groups=("head", "adapt"), needs=(Need.audio,))
-class SslProbe(Probe):
+class SslProbe(Probe, UsesLicensedParts):
     """Mean and standard deviation over time of one layer, or of a weighted sum of all; clean clips only."""
 
     _layer_weights: npt.NDArray[np.float64] | None = None
     _finetuned: FinetunedEncoder | None = None
+
+    @classmethod
+    def licensed_parts(cls, cfg: Config) -> list[LicensedPart]:
+        """Return the encoder."""
+        return [weights.licensed_part(model_config(cfg, SslProbeConfig).encoder)]
 
     def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
         """Determine the layer weights, then fit the head as every probe; or fine-tune the encoder.

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ser_bench.config import FixedEpochsConfig, ModelConfig, model_config
+from ser_bench import weights
+from ser_bench.config import Config, FixedEpochsConfig, ModelConfig, model_config
 from ser_bench.errors import ConfigError, SerBenchError
+from ser_bench.predictors.capabilities import UsesLicensedParts
 from ser_bench.predictors.embeddings.probe import Probe
 from ser_bench.predictors.registry import Need, register
 from ser_bench.types import FloatArray, Row
+from ser_bench.weights import LicensedPart
 
 if TYPE_CHECKING:
     from ser_bench.predictors.embeddings.attentive_pooling import TrainedPooling
@@ -62,7 +65,7 @@ class WhisperProbeConfig(ModelConfig):
 
 
 @register("whisper_probe", WhisperProbeConfig, groups=("head", "adapt"), needs=(Need.audio,))
-class WhisperProbe(Probe):
+class WhisperProbe(Probe, UsesLicensedParts):
     """Mean and standard deviation over time of chosen layers of one or several encoders, concatenated.
 
     With `model.pooling=attentive`, the weights of the frames of one layer per encoder are learnt from training rows.
@@ -70,6 +73,14 @@ class WhisperProbe(Probe):
 
     _poolings: Mapping[str, TrainedPooling] | None = None
     _pooled: dict[tuple[str, str], FloatArray]
+
+    @classmethod
+    def licensed_parts(cls, cfg: Config) -> list[LicensedPart]:
+        """Return the encoders."""
+        return [
+            weights.licensed_part(f"whisper-{encoder}", encoder)
+            for encoder in model_config(cfg, WhisperProbeConfig).encoders
+        ]
 
     def fit(self, train: Sequence[Row], val: Sequence[Row], test: Sequence[Row] = ()) -> Mapping[str, float]:
         """Learn the pooling weights, if there are any, then fit the head as every probe.
