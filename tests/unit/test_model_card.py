@@ -50,8 +50,9 @@ def test_a_card_has_the_data_the_figures_and_the_limits_of_the_run(tmp_path: Pat
     assert card.startswith("# Model card: majority on emodb: split speaker, fold 1 of 5\n")
     assert "Burkhardt" in parts["Data"] and "96 clips of 8 speakers" in parts["Data"]
     assert "Test: 48 rows (clean), 48 clips, 4 speakers" in parts["Data"]
-    assert "no known leakage" in parts["Protocol"] and "speakers who are in no training row" in parts["Protocol"]
-    assert "chance level of the UAR: 0.333" in parts["Figures"] and "2 abstentions count as wrong" in parts["Figures"]
+    assert parts["Protocol"].startswith("\n\n`split=speaker`, fold 1 of 5: no known leakage.")
+    assert "speakers who are in no training row" in parts["Protocol"]
+    assert "chance level of the UAR: 0.333" in parts["Figures"] and "2 abstentions counted as wrong" in parts["Figures"]
     assert VERDICT in parts["Audit"] and "ser-bench audit 8b9797dc" in parts["Audit"]
     assert "Decisions about people" in parts["Not for"] and "CC BY 4.0" in parts["Licences"]
     assert "SYNTHETIC" not in card and "Shuffled" not in card

@@ -146,14 +146,18 @@ def _extent(rows: Sequence[Row], clips: dict[str, Clip]) -> str:
     ids = {row.clip_id for row in rows}
     variants = ", ".join(dict.fromkeys(row.variant for row in rows))
     speakers = len({clips[clip_id].speaker for clip_id in ids})
-    return f"{len(rows):,} rows ({variants}), {len(ids):,} clips, {speakers} speakers" if rows else "no rows"
+    return (
+        f"{len(rows):,} rows ({variants}), {_counted(len(ids), 'clip')}, {_counted(speakers, 'speaker')}"
+        if rows
+        else "no rows"
+    )
 
 
 def _protocol_text(cfg: Config, split: Split) -> str:
     protocol = cfg.split.protocol
     fold = f", fold {split.fold} of {split.folds}" if split.folds > 1 else ""
     return (
-        f"`split={protocol}`{fold}: {splits.LEAKS[protocol]}. "
+        f"`split={protocol.value}`{fold}: {splits.LEAKS[protocol]}. "
         f"The figures measure how well the predictor does on {MEASURES[protocol]}."
     )
 
@@ -178,12 +182,12 @@ def _figure_lines(cfg: Config, corpus: Corpus, predictions: Predictions) -> Iter
     yield ""
     tested = {speakers[row.clip_id] for row in predictions.rows}
     yield (
-        f"{len(predictions.rows):,} rows of {len(tested)} speakers; chance "
+        f"{len(predictions.rows):,} rows of {_counted(len(tested), 'speaker')}; chance "
         f"level of the UAR: {1 / len(predictions.labels):.3f}. The intervals resample speakers. They do not contain "
         "the variation between seeds and folds."
     )
     if abstained := int(predictions.abstained.sum()):
-        yield f"{abstained} abstentions count as wrong{reasons_text(predictions)}."
+        yield f"{_counted(abstained, 'abstention')} counted as wrong{reasons_text(predictions)}."
 
 
 def _class_lines(predictions: Predictions) -> Iterator[str]:
@@ -211,7 +215,8 @@ def _group_lines(predictions: Predictions, clips: dict[str, Clip]) -> Iterator[s
         extent = f"{len(group.rows):,} | {interval.speakers}"
         yield f"| {sex or 'not stated'} | {interval.value:.3f} | {_bounds(interval)} | {extent} |"
     yield ""
-    yield "Age, origin, accent and health of the speakers were not examined. A difference between groups is not tested."
+    yield "Intervals over few speakers are not reliable, and a difference between groups is not tested."
+    yield "Age, origin, accent and health of the speakers were not examined."
 
 
 def _licence_lines(cfg: Config, groups: Sequence[str], members: Sequence[FusionMember]) -> Iterator[str]:
@@ -266,6 +271,10 @@ def _bounds(interval: Interval) -> str:
     if math.isnan(interval.low):
         return "n/a (one speaker)"
     return f"{interval.low:.3f} to {interval.high:.3f}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _cell(text: str) -> str:
