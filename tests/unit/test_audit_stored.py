@@ -21,14 +21,16 @@ from ser_bench import predictors, tracking
 from ser_bench.audit import Audit, Finding, audit_run
 from ser_bench.audit.repeated_predictions import check_repetition, sample
 from ser_bench.audit.scores import check_scores
+from ser_bench.audit.stored_member import AuditedMember
 from ser_bench.audit.validation import REMARK, loss_of
-from ser_bench.config import Protocol, TrackingConfig
+from ser_bench.config import Config, Protocol, TrackingConfig
+from ser_bench.errors import SerBenchError
 from ser_bench.evaluation import run_scores
 from ser_bench.features.feature_store import Features
 from ser_bench.tracking import StoredRun
 from ser_bench.tracking.artifact_manifest import HASH_TAG, MANIFEST_FILE, manifest_of
 from ser_bench.tracking.audit_records import CLIP_COLUMNS, FIT_ROWS_FILE, fit_rows_json
-from ser_bench.types import Predictions, Row, Split
+from ser_bench.types import FusionMember, Predictions, Row, Split
 from tests.fixtures.spoken import Spoken
 from tests.support.fake_inputs import LABELS as FAKE_LABELS
 from tests.support.fake_inputs import TINY, FakeInputs, compose_config, rows
@@ -47,10 +49,19 @@ class CachedInputs(Spoken, FakeInputs):
     def __init__(self, spread: float = SPREAD) -> None:
         super().__init__(spread=spread)
         self.labels_read: set[Row] = set()
+        self.own_members: Sequence[FusionMember] | None = None
 
     def truth(self, rows: Sequence[Row]) -> list[str]:
         self.labels_read.update(rows)
         return super().truth(rows)
+
+    def members(self) -> Sequence[FusionMember]:
+        return super().members() if self.own_members is None else self.own_members
+
+    def under(self, cfg: Config, members: Sequence[FusionMember] = ()) -> CachedInputs:
+        inputs = CachedInputs(self.spread)
+        inputs.own_members = members
+        return inputs
 
     def copies(self, clip_ids: Sequence[str], compute: bool) -> list[tuple[str, str]]:
         return []
@@ -61,12 +72,13 @@ class RunOnDisk(StoredRun):
     """A stored run without a database."""
 
     curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    of_members: Sequence[StoredRun] = ()
 
     def history(self, metric: str) -> dict[int, float]:
         return dict(self.curves.get(metric, {}))
 
     def members(self) -> list[StoredRun]:
-        return []
+        return list(self.of_members)
 
 
 def read_json(path: Path) -> Any:
@@ -365,3 +377,39 @@ def test_a_run_without_a_record_is_not_checked(tmp_path: Path) -> None:
     assert only_optimiser.share == 0.0 and "labels" not in only_optimiser.text
     run.artifact("predictor/training_rows.json").unlink()
     assert finding(audited(run), "training_rows").text.startswith("not checked: ")
+
+
+# ---- fusions
+
+
+def fusion_of(folder: Path, *members: RunOnDisk) -> RunOnDisk:
+    """A stored mean of the probabilities of two stored runs."""
+    run = trained(folder / "fusion")
+    shutil.rmtree(run.artifact("predictor"))
+    run.artifact("fit_rows.json").unlink()
+    cfg = compose_config("model=fusion", f"model.members=[{','.join(m.run_id for m in members)}]", "model.combine=mean")
+    (folder / "fusion" / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(cfg)))
+    inputs = CachedInputs().under(cfg, [AuditedMember(member, lambda: pytest.fail("restored")) for member in members])
+    fusion = predictors.build(cfg, FAKE_LABELS, inputs, folder, lambda epoch, metrics: None)
+    fusion.fit((), ())
+    fusion.save(folder / "fusion" / "predictor")
+    rewrite(run, fusion.predict(TEST))
+    scores = run_scores.score(run.predictions(), Protocol.speaker, dict.fromkeys([row.clip_id for row in TEST], "s"))
+    tags = run.tags | {"model": "fusion"}
+    return replace(run, of_members=members, tags=tags, curves={}, metrics=tracking.storable(scores), run_id="f" * 32)
+
+
+def test_a_fusion_predicts_again_with_the_stored_predictions_of_its_members(tmp_path: Path) -> None:
+    members = [replace(trained(tmp_path / name, TRAIN, VALIDATION, f"seed={i}"), run_id=name * 32) for i, name in
+               enumerate("ab")]  # fmt: skip
+    fused = fusion_of(tmp_path, *members)
+    audit = audited(fused)
+    assert finding(audit, "repeated_predictions").share == 0.0
+    assert audit.leaks == ("speaker",), "the speakers of the generated clips are in all parts"
+    assert finding(audit, "val_loss").text.startswith("member mlp aaaaaaaa: the stored predictor has the logged loss")
+    before = members[0].predictions()
+    rewrite(members[0], replace(before, probabilities=before.probabilities[::-1]))
+    changed = audited(fused)
+    assert {"repeated_predictions", "scores"} <= set(changed.leaks)
+    with pytest.raises(SerBenchError, match="has not stored predictions of all rows"):
+        AuditedMember(members[0], lambda: pytest.fail("restored")).predict(TRAIN)

@@ -70,7 +70,6 @@ def test_spectral_features(cache: Cache) -> None:
     for key, vector in zip(SPECTRAL_KEYS, expected, strict=True):
         cache.write(key, vector.astype("<f4").tobytes())
     np.testing.assert_array_equal(paper_features.extract(ROWS, {"c": CLIP}, FeaturesConfig(), AUGMENT, cache), expected)
-    np.testing.assert_array_equal(paper_features.cached(ROWS, {"c": CLIP}, FeaturesConfig(), AUGMENT, cache), expected)
 
 
 def test_log_mel_spectrograms(cache: Cache) -> None:
