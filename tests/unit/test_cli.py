@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import os
@@ -26,6 +27,7 @@ from ser_bench.cli.command_words import parse_words
 from ser_bench.config import compose
 from ser_bench.errors import BadClipError, ConfigError, RunNotFoundError
 from ser_bench.types import Clip, Predictions, Row
+from tests.support import stored_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
@@ -113,7 +115,6 @@ def test_two_dashes_end_options_and_overrides(
     monkeypatch.setattr(
         compare_command, "run", lambda chosen, *_: calls.append([chosen.overrides, chosen.run_ids]) or True
     )
-    words = [word for word in words if command != "compare" or word != "--json" or "--" in words[: words.index(word)]]
     assert cli.main([command, *words]) == 0
     assert calls == [[overrides, others]]
 
@@ -137,12 +138,24 @@ def test_the_options_of_compare_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(compare_command, "run", lambda *given: calls.append(given) or True)
     words = ["corpus=cremad", "--tag", "protocol=speaker", "8b97", "--tag=size=eighth", "--models", "cnn,llm"]
-    options = ["--baseline", "cnn", "--experiment", "x", "--parent", "5f1c", "--claimed", "c.yaml", "--out", "o"]
+    options = [
+        "--baseline",
+        "cnn",
+        "--experiment",
+        "x",
+        "--parent",
+        "5f1c",
+        "--claimed",
+        "c.yaml",
+        "--out",
+        "o",
+        "--json",
+    ]
     assert cli.main(["compare", *words, *options]) == 0
     selection = compare_command.Selection(
         ["corpus=cremad"], ["8b97"], "5f1c", ["cnn", "llm"], "x", ["protocol=speaker", "size=eighth"]
     )
-    assert calls == [(selection, "cnn", Path("c.yaml"), Path("o"))]
+    assert calls == [(selection, "cnn", Path("c.yaml"), Path("o"), True)]
 
 
 def test_a_tag_needs_an_equals_sign() -> None:
@@ -170,7 +183,7 @@ def test_help_is_in_whole_sentences_and_nothing_is_cut_off(command: str, capsys:
     description = text.partition("\n\n")[2].partition("Options:")[0]
     assert re.match(r"  [A-Z][^.]*\.\n", description), "the first sentence is a line of its own"
     listed = re.findall(r"^  (?:--\w+(?: [A-Z,=]+)?|[A-Z|]+|\w+) {2,}(\S.*(?:\n {6,}\S.*)*)$", text, flags=re.MULTILINE)
-    assert listed or command in ("corpora list", "weights list")
+    assert listed
     assert all(re.search(r"\.( +\[required\])?$", " ".join(entry.split())) for entry in listed), listed
 
 
@@ -308,6 +321,66 @@ def test_lists_are_plain_where_there_is_no_terminal(capsys: pytest.CaptureFixtur
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[0] == "corpus" and any(line.startswith("cremad ") and "7,442" in line for line in lines)
     assert any(line.startswith("demo ") and "SYNTHETIC" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        (["corpora", "list"], {"corpus", "clips", "speakers", "language", "licence", "synthetic"}),
+        (["weights", "list"], {"weights", "licence", "folder", "bytes"}),
+        (["doctor"], set(doctor.COLUMNS)),
+    ],
+)
+def test_lists_are_json_on_request(words: list[str], keys: set[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*words, "--json"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    assert len(records) >= 4 and all(keys <= set(record) for record in records)
+
+
+def test_layers_are_json_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["describe", "model=cnn", "size=paper", "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert table["layers"][0] == {"layer": "Conv1D", "output": [2376, 512], "parameters": 3072}
+    assert sum(layer["parameters"] for layer in table["layers"]) == table["total"] > table["trainable"]
+
+
+def test_compare_prints_the_content_of_its_json_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = stored_runs.make_clips(8)
+    runs = [stored_runs.store(tmp_path, name, stored_runs.predict(clips, 0.6, i), clips)
+            for i, name in enumerate(("cnn", "mlp"))]  # fmt: skip
+    monkeypatch.setattr(compare_command.run_groups, "select_runs", lambda *_: runs)
+    monkeypatch.setattr(compare_command.fold_pooling, "readable_runs", lambda chosen: (chosen, []))
+    monkeypatch.setattr(tracking, "start_parent", lambda *_: "1" * 32)
+    monkeypatch.setattr(tracking, "end_parent", lambda *_: None)
+    for name in ("describe_run", "log_files"):
+        monkeypatch.setattr(tracking, name, lambda *_: None)
+    assert cli.main(["compare", "--json", "--out", str(tmp_path / "report")]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed.pop("report") == str(tmp_path / "report" / "comparison.html") and printed.pop("run") == "1" * 32
+    assert printed == json.loads((tmp_path / "report" / "comparison.json").read_text(encoding="utf-8"))
+
+
+def test_numbers_that_json_does_not_have_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal_tables.print_json({"uar": float("nan"), "all": [float("inf"), 0.5], "name": "wütend"})
+    text = capsys.readouterr().out
+    assert json.loads(text) == {"uar": None, "all": [None, 0.5], "name": "wütend"} and "wütend" in text
+
+
+def test_json_escapes_what_standard_output_cannot_show(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal_tables.print_json({"file": "a\udcff.wav"})
+    assert json.loads(capsys.readouterr().out) == {"file": "a\udcff.wav"}
+
+
+def test_every_command_that_prints_a_table_takes_json() -> None:
+    """Commands that change something print lines, and no table."""
+    without = {"run", "rerun", "corpora prepare", "corpora verify", "weights fetch"}
+    for command in COMMANDS.keys() - without - {"corpora", "weights"}:
+        words = command.split()
+        group = {"corpora": app.corpora_app, "weights": app.weights_app}.get(words[0], app.app)
+        [callback] = [c.callback for c in group.registered_commands if (c.name or c.callback.__name__) == words[-1]]
+        assert "as_json" in inspect.signature(callback).parameters, command
 
 
 # ---- predict

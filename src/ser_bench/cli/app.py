@@ -75,6 +75,7 @@ weights_app = typer.Typer(help="List or download pretrained weights.", no_args_i
 app.add_typer(corpora_app, name="corpora", epilog="Example: ser-bench corpora prepare cremad")
 app.add_typer(weights_app, name="weights", epilog="Example: ser-bench weights list")
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="OVERRIDE", help="Overrides KEY=VALUE, for example model=cnn experiment=paper."),
@@ -135,31 +136,36 @@ def run(ctx: typer.Context) -> None:
 
 
 @app.command(cls=CommandWithWords, epilog="Example: ser-bench describe model=cnn experiment=paper")
-def describe(overrides: Overrides = None) -> None:
+def describe(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Print the layers of a network.
 
     Each line of the table has the shape of the output and the number of parameters of one layer. The last lines have
     the totals.
     """
     from ser_bench import corpora
+    from ser_bench.cli.terminal_tables import print_json
     from ser_bench.config import compose
     from ser_bench.corpora import labels
     from ser_bench.predictors import layer_table
 
     cfg = compose(overrides or [])
     native = corpora.sheet_of(cfg.corpus.name, cfg.corpus.root).labels or labels.BASIC6
-    print(layer_table.format_table(layer_table.layer_table(cfg, len(labels.choose(native, cfg.corpus.labels)))))
+    table = layer_table.layer_table(cfg, len(labels.choose(native, cfg.corpus.labels)))
+    if as_json:
+        print_json(layer_table.table_record(table))
+    else:
+        print(layer_table.format_table(table))
 
 
 @corpora_app.command("list", epilog="Example: ser-bench corpora list")
-def corpora_list() -> None:
+def corpora_list(as_json: AsJson = False) -> None:
     """List every corpus.
 
     The table has the number of clips and speakers, the language and the licence.
     """
     from ser_bench.cli import data_commands
 
-    data_commands.list_corpora()
+    data_commands.list_corpora(as_json)
 
 
 @corpora_app.command("prepare", cls=CommandWithWords, epilog="Example: ser-bench corpora prepare cremad --root CREMA-D")
@@ -191,14 +197,14 @@ def corpora_verify(name: CorpusName = None, root: RootFolder = None) -> None:
 
 
 @weights_app.command("list", epilog="Example: ser-bench weights list")
-def weights_list() -> None:
+def weights_list(as_json: AsJson = False) -> None:
     """List the pretrained weights.
 
     The table has the licence, and the folder of the weights or the command that downloads them.
     """
     from ser_bench.cli import data_commands
 
-    data_commands.list_weights()
+    data_commands.list_weights(as_json)
 
 
 @weights_app.command("fetch", cls=CommandWithWords, epilog="Example: ser-bench weights fetch all-MiniLM-L6-v2")
@@ -347,6 +353,9 @@ def compare(
             metavar="FOLDER", help="Write the report to this folder. Default: a new folder in outputs/compare/."
         ),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the content of comparison.json instead of the table.")
+    ] = False,
 ) -> None:
     """Compare the predictions of stored runs.
 
@@ -362,7 +371,7 @@ def compare(
         experiment=experiment,
         tags=tag or (),
     )
-    if not compare_command.run(selection, baseline, claimed, out):
+    if not compare_command.run(selection, baseline, claimed, out, as_json):
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -421,14 +430,18 @@ def predict(
 
 
 @app.command(cls=CommandWithWords, epilog="Example: ser-bench doctor")
-def doctor(overrides: Overrides = None) -> None:
+def doctor(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Show what is installed.
 
     The table lists packages, pretrained weights, corpora, the API key (set or not set) and folders. For what is missing
     it gives the command that installs or downloads it.
     """
     from ser_bench.cli import doctor as installation
-    from ser_bench.cli.terminal_tables import print_table
+    from ser_bench.cli.terminal_tables import print_json, print_table
     from ser_bench.config import compose
 
-    print_table(installation.COLUMNS, installation.rows(compose(overrides or [])))
+    rows = installation.rows(compose(overrides or []))
+    if as_json:
+        print_json([dict(zip(installation.COLUMNS, row, strict=True)) for row in rows])
+    else:
+        print_table(installation.COLUMNS, rows)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ser_bench import tracking
 from ser_bench.audit import audit_stored
+from ser_bench.cli.terminal_tables import print_json
 from ser_bench.config import compose
 from ser_bench.config.services import only_own_services
 from ser_bench.errors import ConfigError
@@ -37,5 +38,5 @@ def run(overrides: Sequence[str], run_ids: Sequence[str], as_json: bool) -> bool
         if not as_json:
             print(f"run      {stored.run_id}  {stored.name}\n{audit.as_text()}\n")
     if as_json:
-        print(json.dumps(records, indent=1, ensure_ascii=False))
+        print_json(records)
     return passed

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ser_bench import comparison, tracking
+from ser_bench.cli.terminal_tables import print_json
 from ser_bench.comparison import fold_pooling, paired, run_groups
 from ser_bench.comparison.claims import DEFAULT_FILE
 from ser_bench.config import compose
@@ -36,7 +37,9 @@ class Selection:
     tags: Sequence[str] = ()
 
 
-def run(selection: Selection, baseline: str | None, claimed: Path | None, out: Path | None) -> bool:
+def run(
+    selection: Selection, baseline: str | None, claimed: Path | None, out: Path | None, as_json: bool = False
+) -> bool:
     """Print the comparison, write its report, and log it to MLflow; return False if there was nothing to compare.
 
     Args:
@@ -44,6 +47,7 @@ def run(selection: Selection, baseline: str | None, claimed: Path | None, out: P
         baseline: model that the others are compared with; None: the first.
         claimed: YAML file of published figures; None: the one that comes with the package.
         out: folder of the report; None: outputs/compare/<time>.
+        as_json: print the content of `comparison.json`, with the path of the page and the run that has the report.
 
     Raises:
         ConfigError: a tag is not of the form NAME=VALUE.
@@ -66,8 +70,11 @@ def run(selection: Selection, baseline: str | None, claimed: Path | None, out: P
             runs, refused = fold_pooling.readable_runs(runs)
         comparisons = [*([paired.compare(runs, baseline)] if runs or not refused else []), *refused]
     document = comparison.Report.of(comparison.REPORT_TITLE, comparisons, claimed or DEFAULT_FILE)
-    print(comparison.all_as_text(comparisons))
+    if not as_json:
+        print(comparison.all_as_text(comparisons))
     if not document.comparisons:
+        if as_json:
+            print_json(document.to_json())
         return False
     about = {"kind": "comparison", "corpus": document.comparisons[0].corpus}
     run_id = parent or tracking.start_parent(cfg, experiment, "comparison", about)
@@ -79,6 +86,9 @@ def run(selection: Selection, baseline: str | None, claimed: Path | None, out: P
     finally:  # a report that cannot be written must not leave a run in progress
         if parent is None:
             tracking.end_parent(cfg, run_id, status)
+    if as_json:
+        print_json(document.to_json() | {"report": str(page), "run": run_id})
+        return True
     print(f"\nreport   {page}\nrun      {run_id} in MLflow has the same report")
     return True
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ser_bench import corpora, weights
-from ser_bench.cli.terminal_tables import print_table
+from ser_bench.cli.terminal_tables import print_json, print_table
 from ser_bench.errors import ConfigError
 
 
-def list_corpora() -> None:
-    """Print a table of the corpora."""
+def list_corpora(as_json: bool = False) -> None:
+    """Print a table of the corpora.
+
+    Args:
+        as_json: print a list with one object per corpus.
+    """
+    if as_json:
+        print_json([corpus_record(sheet) for sheet in corpora.SHEETS.values()])
+        return
     rows = []
     for name, sheet in corpora.SHEETS.items():
         size = f"{sheet.clips:,} clips, {sheet.speakers} speakers" if sheet.clips else "your own clips"
@@ -19,6 +27,22 @@ def list_corpora() -> None:
             (name, sheet.title, f"SYNTHETIC, {size}" if sheet.synthetic else size, sheet.language, sheet.licence)
         )
     print_table(("corpus", "title", "size", "language", "licence"), rows)
+
+
+def corpus_record(sheet: corpora.DataSheet) -> dict[str, Any]:
+    """Return what the list of corpora states on one of them; null where there is no official release."""
+    return {
+        "corpus": sheet.name,
+        "title": sheet.title,
+        "synthetic": sheet.synthetic,
+        "clips": sheet.clips or None,
+        "speakers": sheet.speakers or None,
+        "labels": list(sheet.labels),
+        "language": sheet.language,
+        "licence": sheet.licence,
+        "homepage": sheet.homepage,
+        "how_to_get": sheet.how_to_get,
+    }
 
 
 def prepare_corpus(name: str | None, root: Path | None) -> bool:
@@ -48,10 +72,30 @@ def verify_corpus(name: str | None, root: Path | None) -> bool:
     return inventory.complete
 
 
-def list_weights() -> None:
-    """Print a table of the pretrained weights."""
+def list_weights(as_json: bool = False) -> None:
+    """Print a table of the pretrained weights.
+
+    Args:
+        as_json: print a list with one object per set of weights; `folder` is null where they are not downloaded.
+    """
+    folders = {name: weights.find(name) for name in weights.TABLE}
+    if as_json:
+        print_json(
+            [
+                {
+                    "weights": name,
+                    "licence": entry.licence,
+                    "folder": str(folders[name]) if folders[name] else None,
+                    "bytes": entry.size,
+                    "repo": entry.repo,
+                    "revision": entry.revision,
+                }
+                for name, entry in weights.TABLE.items()
+            ]
+        )
+        return
     rows = [
-        (name, entry.licence, str(weights.find(name) or f"not here: ser-bench weights fetch {name}"))
+        (name, entry.licence, str(folders[name] or f"not here: ser-bench weights fetch {name}"))
         for name, entry in weights.TABLE.items()
     ]
     print_table(("weights", "licence", "folder"), rows)

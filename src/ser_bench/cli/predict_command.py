@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ser_bench import tracking
-from ser_bench.cli.terminal_tables import print_table
+from ser_bench.cli.terminal_tables import print_json, print_table
 from ser_bench.config import OnBadClip, compose
 from ser_bench.errors import ConfigError
 from ser_bench.new_audio import NewAudioPredictor, clips_of
@@ -46,7 +45,7 @@ def run(overrides: Sequence[str], words: Sequence[str], as_json: bool) -> None:
     predictions = predictor.predict(clips, skipped)
     records = records_of(predictions)
     if as_json:
-        print(json.dumps(records, indent=1))
+        print_json(records)
     else:
         print_table(("file", "emotion", *predictor.labels), [list(record.values()) for record in records])
     for reason in (skipped or {}).values():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 
 from ser_bench import tracking
 from ser_bench.cli.compare_command import parse_tag
-from ser_bench.cli.terminal_tables import Cell, print_table
+from ser_bench.cli.terminal_tables import Cell, print_json, print_table
 from ser_bench.config import RUN_COMMAND, compose, run_here
 from ser_bench.config.repetition import repeating_overrides
 from ser_bench.config.services import only_own_services
@@ -51,7 +50,7 @@ def list_runs(
         and all(run.tags.get(name) == value for name, value in wanted.items())
     ]
     if as_json:
-        print(json.dumps([_record(run) for run in runs], indent=1, ensure_ascii=False))
+        print_json([_record(run) for run in runs])
     elif runs:
         print_table(COLUMNS, [_row(run) for run in runs])
     else:
@@ -74,7 +73,7 @@ def show_run(overrides: Sequence[str], run_id: str, as_json: bool) -> None:
     }
     if as_json:
         about = {"params": run.params, "metrics": run.metrics, "tags": run.tags, "files": files, "repeat": command}
-        print(json.dumps(_record(run) | about, indent=1, ensure_ascii=False))
+        print_json(_record(run) | about)
         return
     print(f"run      {run.run_id}  {run.name}, {run.status}, {_age(run)} ago")
     tags = ("corpus", "corpus_digest", "protocol", "fold", "folds", "labels", "seed", "experiment", "commit", "version")

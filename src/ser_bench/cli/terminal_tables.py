@@ -1,10 +1,12 @@
-"""Tables of the command line: drawn with rich in a terminal, aligned plain text elsewhere."""
+"""Output of the command line: tables, drawn with rich in a terminal and aligned plain text elsewhere; and JSON."""
 
 from __future__ import annotations
 
+import json
+import math
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,6 +29,33 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         Console().print(rich_table(columns, rows))
     else:
         print(plain_table(columns, rows))
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON to standard output; a number that JSON does not have (NaN, infinity) becomes null.
+
+    Characters that the terminal cannot show, such as undecodable bytes of a file name, are escaped.
+    """
+    plain = _without_nan(value)
+    text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(plain, indent=1, allow_nan=False)
+    print(text)
+
+
+def _without_nan(value: Any) -> Any:
+    """Return a copy in which null stands for every number that is not finite.
+
+    >>> _without_nan({"uar": float("nan"), "rows": [1, 2.5]})
+    {'uar': None, 'rows': [1, 2.5]}
+    """
+    if isinstance(value, Mapping):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def plain_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:

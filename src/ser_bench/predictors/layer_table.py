@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +90,12 @@ def _layers(module: nn.Module) -> Iterator[nn.Module]:
         return
     for child in module.children():
         yield from _layers(child)
+
+
+def table_record(table: LayerTable) -> dict[str, Any]:
+    """Return the table as JSON-able values."""
+    layers = [{"layer": row.layer, "output": list(row.output), "parameters": row.parameters} for row in table.layers]
+    return {"layers": layers, "total": table.total, "trainable": table.trainable}
 
 
 def format_table(table: LayerTable) -> str:
