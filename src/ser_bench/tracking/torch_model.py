@@ -66,7 +66,8 @@ def log_torch_model(cfg: TrackingConfig, run_id: str, module: torch.nn.Module, e
                 _save(folder, described, module, example, answer)
             mlflow.log_model_artifacts(logged.model_id, str(folder))
         mlflow.finalize_logged_model(logged.model_id, "READY")
-        if logged.model_id not in {output.model_id for output in run.outputs.model_outputs}:
+        linked = run.outputs.model_outputs if run.outputs else []
+        if logged.model_id not in {output.model_id for output in linked}:
             mlflow.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     return str(logged.model_id)
 
