@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from ser_bench import launcher, tracking
-from ser_bench.config import TrackingConfig
+from ser_bench.config import ModelConfig, TrackingConfig
 from ser_bench.launcher import multirun_first
+from ser_bench.tracking import sweep_run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -181,3 +183,23 @@ def test_every_line_of_a_run_begins_with_a_word_in_a_column_of_its_own() -> None
     formats = [text for text in log_formats() if not text.startswith(("%s", "epoch %d/"))]
     assert len(formats) > 15
     assert not [text for text in formats if not re.match(r"[a-z ]{8} \S", text)]
+
+
+@pytest.mark.slow
+def test_the_same_command_goes_on_with_a_sweep_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = TrackingConfig(dir=str(tmp_path / "mlruns"), experiment="x")
+    hydra = {"overrides": {"task": ["model=cnn,llm"]}, "launcher": {}, "sweep": {"dir": str(tmp_path / "sweep")}}
+    config = OmegaConf.create({"corpus": {"name": "demo"}, "hydra": hydra})
+    config.tracking, config.model = OmegaConf.structured(settings), OmegaConf.structured(ModelConfig)
+    monkeypatch.setattr(launcher, "check_composed", lambda _: None)
+    for name in ("_sweep_dir", "_tracking"):
+        monkeypatch.setattr(launcher, name, None)
+    parents = []
+    for _ in range(2):
+        launcher.SweepCallback().on_multirun_start(config)
+        parents.append((tmp_path / "sweep" / launcher.PARENT_FILE).read_text())
+        sweep_run._open.pop(parents[-1])[1].release()  # what the system does when the process is killed
+    assert parents[0] == parents[1] and tracking.load_run(settings, parents[0]).status == "RUNNING"
+    assert f"{parents[0]} was killed and goes on" in capsys.readouterr().err
