@@ -13,6 +13,7 @@ import pytest
 from ser_bench import predictors
 from ser_bench.config import PROJECT_ROOT, Config, LlmConfig
 from ser_bench.errors import SerBenchError
+from ser_bench.predictors.network_predictor import TRAINING_ROWS_FILE
 from ser_bench.types import Predictions, Predictor, Row
 from tests.support import fake_openai
 from tests.support.fake_inputs import LABELS, TINY, FakeInputs, compose_config, rows
@@ -151,6 +152,8 @@ def test_damaged_files_are_named_in_one_line(
     case.predictor.save(tmp_path)
     for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
         content = path.read_bytes()
+        if damage == "missing" and path.name == TRAINING_ROWS_FILE:
+            continue  # runs of older versions do not have it
         path.unlink()
         if damage != "missing":
             path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "list": b"[1, 2]"}[damage])

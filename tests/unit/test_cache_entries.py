@@ -32,11 +32,12 @@ SPECTRAL_KEYS = (
     "f756156194fcf21c1ecdbc4015776107",
 )
 EGEMAPS_KEYS = (
-    "183cf5405ac12f2483a2fead97223f43",
-    "ffbd6f1910a211e3dfd194643c045c53",
-    "a57fa976791b387147a74c1d1c058700",
-    "c12d3d129c97442f384888d704c2dba3",
+    "dd3070c90c69b52272105cc19966248a",
+    "0a3030b9a9940297102af8d8b24d14b1",
+    "357b77da3256aa49547fd7384a4b971c",
+    "fcbebc960d5f5a6a5af7740aef63f317",
 )
+"""Of revision 2: entries of revision 1 hold functionals of samples that were not clipped, and are not read."""
 LOG_MEL_KEY = "254a348e95c62c938f12e6d06efcbc2e"
 PITCH_KEY = "807f17be1481656c68acbe6eddd5bbb3"
 PROSODY_KEY = "e338dc3c65f3b5a89821635c0853cab0"
