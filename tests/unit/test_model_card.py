@@ -86,7 +86,7 @@ def test_a_corpus_without_sexes_or_with_one_speaker_has_no_invented_figures(tmp_
     clips = tuple(replace(clip, sex="", speaker="one") for clip in make_clips(8).values())
     parts = sections(card_of(tmp_path, clips=clips))
     assert "does not state the sex" in parts["Groups"]
-    assert "n/a (one speaker)" in parts["Figures"] and "nan" not in parts["Figures"].lower()
+    assert "n/a (too few speakers)" in parts["Figures"] and "nan" not in parts["Figures"].lower()
 
 
 def test_under_paper_the_card_says_what_leaks_and_gives_the_figures_of_clean_rows(tmp_path: Path) -> None:

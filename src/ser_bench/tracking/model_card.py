@@ -6,7 +6,6 @@ no more than was measured. It contains no path of the machine; weights in a fold
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 from ser_bench import __version__, predictors, splits, weights
@@ -268,8 +267,8 @@ def _chosen(predictions: Predictions, wanted: Sequence[bool]) -> Predictions:
 
 
 def _bounds(interval: Interval) -> str:
-    if math.isnan(interval.low):
-        return "n/a (one speaker)"
+    if not interval.is_informative:
+        return "n/a (too few speakers)"
     return f"{interval.low:.3f} to {interval.high:.3f}"
 
 
