@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo unseen test check bench ui clean help
+.PHONY: demo unseen test check bench ui docs clean help
 
 help:            ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -49,6 +49,11 @@ PORT ?= 5000
 ui: $(INSTALLED)    ## the MLflow UI on http://127.0.0.1:5000; RUNS=folder (that of tracking.dir=), PORT=number
 	@test -f "$$RUNS/mlflow.db" || { echo "There is no store in $$RUNS. A run makes one (make demo); RUNS=FOLDER shows another one."; exit 1; }
 	$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "sqlite:///$$(cd "$$RUNS" && pwd)/mlflow.db"
+
+docs: $(INSTALLED)  ## the documentation site in site/; only its first call needs a network
+	@$(BIN)/python -c 'import zensical' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[demo,dev,docs]'
+	$(BIN)/python -m docs.site_builder
 
 clean:              ## remove the virtual environment; runs in mlruns/ are kept
 	rm -rf $(VENV)

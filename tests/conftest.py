@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.sched_setaffinity(0, own or cores)
 
 
-ALLOWED = {"mlruns", "outputs", "multirun", "build", "dist", "__pycache__"}
+ALLOWED = {"mlruns", "outputs", "multirun", "build", "dist", "site", "__pycache__"}
 """Names of files and folders that tests may create in the project's folder, beside hidden ones."""
 
 

@@ -34,8 +34,9 @@ TO_BE_ADDED = {
     "src/ser_bench/corpora/sheets/toy.py",
     "conf/corpus/toy.yaml",
     "corpus=toy",
+    "experiment=mine",
 }
-"""Files and choices of the examples in docs/adding.md and docs/corpora.md, which a reader adds."""
+"""Files and choices of the examples in docs/adding.md, docs/corpora.md and docs/tutorials, which a reader adds."""
 PLACEHOLDER = re.compile(r"NAME|<\w+>|…|\.\.\.")
 
 NAMED_FILE = re.compile(r"(?<![\w/.<>-])(?:[\w.*<>-]+/)*[\w*<>-]+\.(?:py|md|yaml)(?![\w/(])")
