@@ -56,3 +56,17 @@ def test_a_run_prints_the_command_that_shows_its_store(tmp_path: Path, monkeypat
     assert command(dir=str(tmp_path / "a b")) == ["make", "ui", f"RUNS={tmp_path}/a b"]
     assert command(uri=f"sqlite:///{tmp_path}/x.db")[-1] == f"sqlite:///{tmp_path}/x.db"
     assert command(uri="http://host:5000") == ["PAGE"]
+
+
+def test_make_docs_installs_its_extra_only_if_it_is_missing(tmp_path: Path) -> None:
+    program = tmp_path / ".venv" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    for name in ("pyproject.toml", "constraints.txt", ".venv/.installed"):
+        (tmp_path / name).touch()
+    command = ["make", "--silent", "-f", str(ROOT / "Makefile"), "docs"]
+    for status, installations in ((1, 1), (0, 0)):  # of the import: the extra is missing, then installed
+        program.write_text(f'#!/bin/sh\necho "$*"\ntest "$1" != -c || exit {status}\n')
+        program.chmod(0o755)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout.count(".[demo,dev,docs]") == installations
+        assert done.stdout.splitlines()[-1] == "-m docs.site_builder"
