@@ -309,6 +309,8 @@ def test_predictions_of_another_epoch_than_the_named_one_are_found():
 def test_stored_tags_are_read_in_words():
     assert outcome_in_words("clean") == "no leakage found"
     assert outcome_in_words("leaks: clip, speaker") == "leakage found: clip, speaker"
+    assert outcome_in_words("leaks: scores, artifacts") == "contradiction found: scores, artifacts"
+    assert outcome_in_words("leaks: speaker, artifacts") == "leakage found: speaker, artifacts"
     leak = Audit("speaker", 4, (Finding("clip", "all test rows have their clip in training", 1.0, leak=True),))
     assert leak.tag == "leaks: clip" and outcome_in_words(leak.tag) == "leakage found: clip"
 

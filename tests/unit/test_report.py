@@ -134,7 +134,7 @@ def test_the_verdict_states_the_known_leakage(tmp_path: Path) -> None:
     older = sentences(comparison(tmp_path / "e", skills, audit="clean"))[2]
     assert "which is not everything" in older
     found = sentences(comparison(tmp_path / "c", skills, audit="leaks: scaler", synthetic="true"))[2]
-    assert "leakage found by the audits of 2 of 2 runs" in found and "not valid" in found
+    assert "found by the audits of 2 of 2 runs" in found and "not valid" in found
 
 
 def test_adapted_predictors_are_marked_and_not_recommended_beside_others(tmp_path: Path) -> None:

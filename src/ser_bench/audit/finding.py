@@ -33,6 +33,9 @@ RECOMPUTED = {
     "artifacts": "files by their SHA-256",
 }
 """What is computed again and must agree with what the run stored: name of the question → words for the verdict."""
+CONTRADICTIONS = frozenset({"predictions", "scores", "repeated_predictions", "artifacts"})
+"""Questions of `RECOMPUTED` whose answer "yes" means that a file or a score was changed after the run. That is no leakage
+by itself, but the run's figures cannot be relied on; such findings count as leaks in tags and exit statuses."""
 ADDED_LATER = ("scores", "repeated_predictions", "training_rows", "val_loss", "artifacts")
 """Questions that audits of versions without the tag `OPEN_TAG` did not ask."""
 NEVER_CHECKED = "choices made between runs, and the training data of pretrained weights"
@@ -45,7 +48,7 @@ OPEN_TAG, NOTHING_OPEN = "audit_not_checked", "none"
 """Tag with the names of the questions that apply but were not answered, and its value if there is none."""
 TAG_WITHOUT_LEAKAGE, TAG_OF_LEAKAGE = "clean", "leaks: "
 """Stored values of the tag `audit`: the first one, or the second one followed by the names of the leaks."""
-FOUND, NONE_FOUND = "leakage found", "no leakage found"
+FOUND, NONE_FOUND, CONTRADICTED = "leakage found", "no leakage found", "contradiction found"
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ class Audit:
         shown = [by_name[name] for name in self.leaks]
         if "sibling" in self.leaks and by_name["sibling"].share == by_name["clip"].share:
             shown = [finding for finding in shown if finding.name != "clip"]  # the sibling's text states more
-        text = f"{FOUND}: " + "; ".join(finding.text for finding in shown)
+        text = f"{_outcome(self.leaks)}: " + "; ".join(finding.text for finding in shown)
         if self.unannounced:
             return f"{text} (split={self.protocol} does not announce {', '.join(self.unannounced)})"
         return f"{text} (split={self.protocol} announces it)"
@@ -168,7 +171,8 @@ class Audit:
         lines = [f"verdict  {self.verdict}", ""]
         for finding in self.findings:
             share = "n/a" if finding.share is None else f"{finding.share:.1%}"
-            lines.append(f"  {'LEAK' if finding.leak else '':4} {finding.name:21} {share:>6}  {finding.text}")
+            mark = "" if not finding.leak else "DIFF" if finding.name in CONTRADICTIONS else "LEAK"
+            lines.append(f"  {mark:4} {finding.name:21} {share:>6}  {finding.text}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
@@ -179,10 +183,18 @@ def outcome_in_words(tag: str) -> str:
     'no leakage found'
     >>> outcome_in_words("leaks: clip, speaker")
     'leakage found: clip, speaker'
+    >>> outcome_in_words("leaks: artifacts")
+    'contradiction found: artifacts'
     """
     if tag == TAG_WITHOUT_LEAKAGE:
         return NONE_FOUND
-    return f"{FOUND}: {tag.removeprefix(TAG_OF_LEAKAGE)}"
+    names = tag.removeprefix(TAG_OF_LEAKAGE)
+    return f"{_outcome(names.split(', '))}: {names}"
+
+
+def _outcome(leaks: Sequence[str]) -> str:
+    """Return "leakage found", or "contradiction found" if nothing but changes of files and scores was found."""
+    return CONTRADICTED if set(leaks) <= CONTRADICTIONS else FOUND
 
 
 def not_checked_in_words(tags: Mapping[str, str]) -> str:

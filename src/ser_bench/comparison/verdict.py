@@ -215,7 +215,7 @@ def _leakage(comparison: Comparison) -> str:
         return f"known leakage under {split} ({by_protocol}), so do not expect these figures on new speakers"
     if with_leakage:
         count = f"{len(with_leakage)} of {len(comparison.runs)} run{'s' if len(comparison.runs) > 1 else ''}"
-        return f"leakage found by the audits of {count}, so these figures are not valid"
+        return f"leakage or contradictions found by the audits of {count}, so these figures are not valid"
     if comparison.synthetic:
         return "these figures show that the pipeline works, and nothing about human speech"
     if any("audit" not in run.tags for run in comparison.runs):
