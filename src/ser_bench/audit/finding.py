@@ -34,8 +34,8 @@ RECOMPUTED = {
 }
 """What is computed again and must agree with what the run stored: name of the question → words for the verdict."""
 CONTRADICTIONS = frozenset({"predictions", "scores", "repeated_predictions", "artifacts"})
-"""Questions of `RECOMPUTED` that find files or scores which were changed after the run. That is no leakage by itself, but
-the run's figures cannot be relied on, so such findings count as leaks in tags and exit statuses."""
+"""Questions of `RECOMPUTED` that find files or scores which were changed after the run. That is no leakage by itself,
+but the figures of the run cannot be relied on. Tags and exit statuses count such findings as leaks."""
 ADDED_LATER = ("scores", "repeated_predictions", "training_rows", "val_loss", "artifacts")
 """Questions that audits of versions without the tag `OPEN_TAG` did not ask."""
 NEVER_CHECKED = "choices made between runs, and the training data of pretrained weights"
