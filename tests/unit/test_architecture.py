@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "ser_bench"
 ORDER = [
-    *("errors", "types", "durations", "redaction", "proxies", "retry_after", "response_limit", "closed_pipes"),
+    *("errors", "extras", "types", "durations", "redaction", "proxies", "retry_after", "response_limit", "closed_pipes"),
     "file_access",
     *("config", "openai_client", "cache"),
     *("predictions", "audio_containers", "audio", "weights", "corpora", "splits", "asr", "features", "evaluation"),

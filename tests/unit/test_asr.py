@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import dataclasses
 import importlib.util
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -148,14 +148,7 @@ def test_unknown_recogniser_and_unknown_model_are_refused(tmp_path: Path) -> Non
 
 
 def test_whisper_that_is_not_installed_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without_whisper(name: str, *args: object, **kwargs: object) -> object:
-        if name == "whisper":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", without_whisper)
+    monkeypatch.setitem(sys.modules, "whisper", None)
     with pytest.raises(ConfigError, match=r"pip install 'ser-bench\[whisper\]'"):
         asr.transcribe([_clip("a", Path("a"))], AsrConfig(name="whisper", model="tiny.en"), "en", Cache(tmp_path))
 

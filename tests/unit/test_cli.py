@@ -21,7 +21,7 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from ser_bench import cli, corpora, new_audio, predictors, tracking, weights
+from ser_bench import cli, corpora, extras, new_audio, predictors, tracking, weights
 from ser_bench.cli import app, audit_command, compare_command, data_commands, doctor, predict_command, terminal_tables
 from ser_bench.cli.command_words import parse_words
 from ser_bench.config import compose
@@ -491,13 +491,15 @@ def test_the_doctor_names_what_is_missing_and_the_command_that_gets_it(
     (tmp_path / "corpora" / "emodb").mkdir(parents=True)
     (tmp_path / "corpora" / "emodb" / "a.wav").write_bytes(b"")
     monkeypatch.setattr(metadata, "version", version)
-    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None if name == "whisper" else object())
+    monkeypatch.setattr(extras, "is_installed", lambda name: name not in ("whisper", "faster_whisper"))
     monkeypatch.setattr(weights, "find", lambda name: None if "MiniLM" in name else tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-never-shown-0123")
     rows = doctor.rows(compose([f"cache_dir={tmp_path}", "tracking.dir=elsewhere/mlruns"]))
     assert all(len(line) == len(doctor.COLUMNS) for line in rows)
     assert state_of(rows, "torch") == "1.2.3" and "pip install" in state_of(rows, "mlflow")
-    assert "'.[whisper]'" in state_of(rows, "whisper") and state_of(rows, "opensmile").startswith("here")
+    assert "not here (openai-whisper): pip install 'ser-bench[whisper]'" in state_of(rows, "ser-bench[whisper]")
+    assert state_of(rows, "ser-bench[egemaps]").startswith("here")
+    assert "not here (faster-whisper)" in state_of(rows, "ser-bench[demo]")
     assert "weights fetch all-MiniLM-L6-v2" in state_of(rows, "all-MiniLM-L6-v2")
     assert state_of(rows, "whisper-tiny.en").startswith("here")
     assert str(tmp_path / "corpora" / "emodb") in state_of(rows, "emodb")

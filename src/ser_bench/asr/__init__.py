@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ser_bench import audio
+from ser_bench import audio, extras
 from ser_bench.asr import faster_whisper, openai_whisper
 from ser_bench.asr.words import normalise
 from ser_bench.cache import Cache, CachedComputation, json_format
@@ -64,6 +64,7 @@ def transcribe(clips: Sequence[Clip], cfg: AsrConfig, language: str, cache: Cach
         WeightsError: if its weights are not available.
         BadClipError: if a clip cannot be read.
     """
+    extras.require("jiwer", f"asr={cfg.name}")  # the run computes the word error rate at its end
     if cfg.name == REFERENCE:
         return _known_sentences(clips)
     if cfg.name not in RECOGNISERS:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ser_bench import audio
+from ser_bench import audio, extras
 from ser_bench.asr import whisper_weights
 from ser_bench.asr.words import repeats
 from ser_bench.config import AsrConfig
@@ -105,6 +105,7 @@ class Whisper:
     """
 
     def __init__(self, cfg: AsrConfig, language: str) -> None:
+        extras.require("faster_whisper", "asr=faster_whisper")
         import ctranslate2
         from faster_whisper.feature_extractor import FeatureExtractor
 

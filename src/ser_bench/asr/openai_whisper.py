@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ser_bench import audio
+from ser_bench import audio, extras
 from ser_bench.config import AsrConfig
 from ser_bench.errors import ConfigError, WeightsError
 from ser_bench.types import Clip
@@ -65,13 +65,9 @@ def recognise(clips: Sequence[Clip], cfg: AsrConfig, language: str) -> Iterator[
 
 
 def _package() -> Any:
-    try:
-        import whisper
-    except ImportError as error:
-        raise ConfigError(
-            "asr=whisper needs OpenAI's package: pip install 'ser-bench[whisper]' (on Linux about 1 GB more), "
-            "or use asr=faster_whisper"
-        ) from error
+    extras.require("whisper", "asr=whisper")
+    import whisper
+
     return whisper
 
 

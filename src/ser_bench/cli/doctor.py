@@ -5,23 +5,16 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
-from importlib import metadata, util
+from importlib import metadata
 
 from ser_bench import corpora, weights
 from ser_bench.config import Config, cache_dir
+from ser_bench.extras import EXTRAS, install_command, missing_packages
 
 COLUMNS = ("about", "name", "state")
 PACKAGES = (
     "ser-bench", "torch", "torchaudio", "pytorch-lightning", "hydra-core", "mlflow", "librosa", "scikit-learn",
-    "faster-whisper", "sentence-transformers", "praat-parselmouth", "openai",
 )  # fmt: skip
-OPTIONAL_MODULES = {
-    "espeakng_loader": ("demo", "the demo corpus"),
-    "xllamacpp": ("demo", "llm=local"),
-    "whisper": ("whisper", "asr=whisper"),
-    "opensmile": ("egemaps", "model=egemaps; its licence allows research, not commercial use"),
-}
-"""Module → (extra of this package that installs it, what needs it)."""
 
 Line = tuple[str, str, str]
 """Subject, name, state: one cell for each of `COLUMNS`."""
@@ -46,10 +39,12 @@ def _packages() -> Iterator[Line]:
         try:
             yield "package", name, metadata.version(name)
         except metadata.PackageNotFoundError:
-            yield "package", name, "MISSING: pip install -e ."
-    for module, (extra, purpose) in OPTIONAL_MODULES.items():
-        state = "here" if util.find_spec(module) else f"not here: pip install -e '.[{extra}]'"
-        yield "optional", module, f"{state}  (for {purpose})"
+            yield "package", name, f"MISSING: pip install {name}"
+    for name, extra in EXTRAS.items():
+        missing = missing_packages(name)
+        note = f"; {extra.note}" if extra.note else ""
+        state = f"not here ({', '.join(missing)}): {install_command(name)}" if missing else "here"
+        yield "extra", f"ser-bench[{name}]", f"{state}  (for {extra.needed_for.replace('`', '')}{note})"
 
 
 def _weights() -> Iterator[Line]:

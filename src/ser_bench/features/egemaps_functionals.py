@@ -17,15 +17,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import util
 from typing import Any
 
 import numpy as np
 
-from ser_bench import audio
+from ser_bench import audio, extras
 from ser_bench.cache import Cache, CachedComputation, array_format
 from ser_bench.config import AugmentConfig
-from ser_bench.errors import BadClipError, ConfigError
+from ser_bench.errors import BadClipError
 from ser_bench.features import augmentation
 from ser_bench.types import Clip, FloatArray, Row
 
@@ -95,11 +94,7 @@ def extract(
 
 def check_installed() -> None:
     """Raise ConfigError if openSMILE is not installed."""
-    if util.find_spec("opensmile") is None:
-        raise ConfigError(
-            "model=egemaps needs openSMILE, which is not installed: pip install 'ser-bench[egemaps]' "
-            "(audEERING's licence: research, not commercial use)"
-        )
+    extras.require("opensmile", "model=egemaps")
 
 
 def functionals(samples: FloatArray) -> FloatArray:

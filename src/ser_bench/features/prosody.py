@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ser_bench import audio
+from ser_bench import audio, extras
 from ser_bench.cache import Cache, CachedComputation, json_format
 from ser_bench.config import PitchConfig
 from ser_bench.types import Clip, FloatArray
@@ -160,6 +160,7 @@ def _measured(
 
 def track_f0(samples: FloatArray, sample_rate_hz: int, cfg: PitchConfig) -> FloatArray:
     """Return F0 [frames] of samples [T], Hz, one frame every 0.75 / floor seconds; 0 in unvoiced frames."""
+    extras.require("parselmouth", "F0 in a prompt")
     import parselmouth
 
     if len(samples) < sample_rate_hz * PERIODS_PER_WINDOW / cfg.floor_hz:
@@ -188,6 +189,7 @@ def summarise_f0(f0_hz: FloatArray) -> Pitch | None:
 
 def prosody_of(samples: FloatArray, sample_rate_hz: int, cfg: PitchConfig) -> Prosody:
     """Return the measures of samples [T]."""
+    extras.require("parselmouth", "prosody in a prompt")
     import parselmouth
 
     shortest_s = max(PERIODS_PER_WINDOW, WINDOW_PERIODS) / cfg.floor_hz

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 
-from ser_bench import weights
+from ser_bench import extras, weights
 from ser_bench.cache import Cache, CachedComputation, array_format
 from ser_bench.config import TextConfig
 from ser_bench.errors import ConfigError, LanguageError, LLMError
@@ -83,10 +83,11 @@ def _choose(cfg: TextConfig) -> tuple[Embedder, dict[str, str | None]]:
 
 
 def _minilm(texts: Sequence[str], cfg: TextConfig) -> Iterator[FloatArray]:
-    folder = weights.fetch(cfg.model)
     # transformers imports torchaudio, which can be imported with a CPU-only torch only after this module.
     from ser_bench.features.torchaudio_cpu import torchaudio  # noqa: F401
 
+    extras.require("sentence_transformers", "text=minilm")
+    folder = weights.fetch(cfg.model)
     from sentence_transformers import SentenceTransformer  # isort: skip
     from transformers.utils import logging  # isort: skip
 
@@ -101,6 +102,7 @@ def _minilm(texts: Sequence[str], cfg: TextConfig) -> Iterator[FloatArray]:
 
 
 def _openai(texts: Sequence[str], cfg: TextConfig) -> Iterator[FloatArray]:
+    extras.require("openai", "text=openai")
     # Imported here because the import takes more than a second, and few runs need it.
     import openai
 

@@ -26,6 +26,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from ser_bench import extras
 from ser_bench.errors import CorpusError
 
 Int16Array = npt.NDArray[np.int16]
@@ -174,12 +175,9 @@ class Synthesizer:
 
 def _locate() -> tuple[Path, Path]:
     """Return the path of the library and of its data folder."""
-    try:
-        import espeakng_loader
-    except ImportError as error:
-        raise CorpusError(
-            "the demo corpus needs espeak-ng, which is not installed; run: pip install 'ser-bench[demo]'"
-        ) from error
+    extras.require("espeakng_loader", "the demo corpus (espeak-ng speaks it)", CorpusError)
+    import espeakng_loader
+
     return Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ser_bench import audio
+from ser_bench import audio, extras
 from ser_bench.cache import Cache, CachedComputation, array_format
 from ser_bench.errors import ConfigError, WeightsError
 from ser_bench.features.encoders.pooling import mean_and_deviation, shortest_first
@@ -167,6 +167,7 @@ def load(folder: Path) -> Any:
     # transformers imports torchaudio, which can be imported with a CPU-only torch only after this module.
     from ser_bench.features.torchaudio_cpu import torchaudio  # noqa: F401
 
+    extras.require("transformers", "model=ssl_probe")
     import torch  # isort: skip
     from safetensors import SafetensorError  # isort: skip
     from transformers import AutoModel  # isort: skip
@@ -215,6 +216,8 @@ def _wants_unit_variance(folder: Path, model: Any) -> bool:
 
 def _fetched(encoder: str, revision: str | None) -> Path:
     """Folder of the hub's copy; if the hub cannot be reached, of the copy in its cache."""
+    if not extras.is_installed("transformers"):  # before the download
+        extras.require("transformers", "model=ssl_probe")
     from huggingface_hub import snapshot_download
 
     failure: Exception | None = None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from cachetools import LRUCache
 
-from ser_bench import audio
+from ser_bench import audio, extras
 from ser_bench.asr import whisper_weights
 from ser_bench.cache import Cache, CachedComputation, array_format
 from ser_bench.features.encoders.pooling import mean_and_deviation, shortest_first
@@ -132,6 +132,7 @@ def _encoded(
     """(position, summary of the states) of each request; the shortest clips come first."""
     from ser_bench.features.encoders.whisper_encoder import WhisperEncoder
 
+    extras.require("faster_whisper", "model=whisper_probe")  # before weights are downloaded
     encoders = {
         name: WhisperEncoder(whisper_weights.home(name, KEY) / whisper_weights.MODEL_FILE, device)
         for name in dict.fromkeys(request.encoder for request in requests)

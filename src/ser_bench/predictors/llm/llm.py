@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from ser_bench import extras
 from ser_bench.cache import Cache
 from ser_bench.config import Config, ModelConfig, cache_dir
 from ser_bench.errors import ConfigError
@@ -113,6 +114,7 @@ class Llm(HasPrompt):
         check_prices(self._cfg.llm)
         check_samples(self._cfg.llm)
         if not self._cfg.llm.dry_run:
+            extras.require("openai", "model=llm")
             from ser_bench.predictors.llm import endpoint
 
             endpoint.check_endpoint(self._cfg.llm)
@@ -175,6 +177,7 @@ class Llm(HasPrompt):
 
     def _client(self, questions: Sequence[Question] = ()) -> LlmClient:
         """Return a client; a local server gets room for the longest of these questions."""
+        extras.require("openai", "model=llm")
         from ser_bench.predictors.llm import endpoint
         from ser_bench.predictors.llm.client import LlmClient
 

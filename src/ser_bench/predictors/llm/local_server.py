@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ser_bench import extras
 from ser_bench.errors import LLMError
 from ser_bench.redaction import register_secret
 
@@ -99,12 +100,7 @@ def require_xllamacpp() -> None:
     Raises:
         LLMError: if it is not installed; the message holds the command that installs it.
     """
-    try:
-        import xllamacpp  # noqa: F401
-    except ImportError as error:
-        raise LLMError(
-            "llm=local needs the package xllamacpp, which runs the model in this process: pip install 'ser-bench[demo]'"
-        ) from error
+    extras.require("xllamacpp", "llm=local", LLMError)
 
 
 def _check_gguf(gguf: Path) -> None:
