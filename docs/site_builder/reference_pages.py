@@ -151,7 +151,7 @@ def _roles() -> str:
 def _predictor_section(name: str, schema: type) -> list[str]:
     predictor = predictors.predictor_class(name)
     reads = sorted(need.value for need in predictor.needs)
-    groups = [f"`{group}`" for group in predictor.groups]
+    groups = [f"`{group}`" for group in predictor.groups if group != "model"]
     lines = [f"It reads: {', '.join(reads)}." if reads else "It reads nothing of a clip."]
     if groups:
         lines.append(f"Its result depends on the groups {', '.join(groups)} too.")
@@ -231,7 +231,7 @@ def _type_words(kind: Any) -> str:
         parts = [arg for arg in get_args(kind) if arg is not NoneType]
         return " or ".join([*map(_type_words, parts), "`null`"])
     if get_origin(kind) is list:
-        return f"list of {_type_words(get_args(kind)[0])}"
+        return f"list of {_type_words(get_args(kind)[0])}s"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return ", ".join(f"`{member.value}`" for member in kind)
     return PLAIN_TYPES.get(kind, as_markdown(str(kind)))

@@ -58,12 +58,13 @@ def test_the_configuration_reference_has_every_key_with_role_type_and_default() 
     for leaf in leaves(Config):
         if leaf.group != "model":
             assert shared[leaf.path][2] == leaf.role.value, leaf.path
-            assert all(shared[leaf.path][:2]), f"{leaf.path} has no type or no default"
+            assert all(shared[leaf.path]), f"{leaf.path} has no type, no default or no docstring: {shared[leaf.path]}"
     for name, schema in model_schemas().items():
         keys = rows(by_section[f"model={name}"])
         for leaf in leaves(schema, "model."):
             if leaf.path != "model.name":
                 assert keys[leaf.path][2] == leaf.role.value, f"{name}: {leaf.path}"
+                assert all(keys[leaf.path]), f"{name}: {leaf.path} has no type, no default or no docstring"
 
 
 def test_the_configuration_reference_quotes_docstrings_and_values_of_the_yaml_files() -> None:

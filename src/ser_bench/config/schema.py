@@ -38,8 +38,11 @@ class SizeConfig:
     """Channel widths of the convolutions and of the dense layer."""
 
     name: str = key(KeyRole.label)
+    """Name of the choice."""
     channels: list[int] = MISSING
+    """Of each convolutional block."""
     hidden: int = MISSING
+    """Units of the dense layer."""
 
 
 @dataclass
@@ -47,9 +50,11 @@ class CorpusConfig:
     """One corpus."""
 
     name: str = MISSING
+    """Name of the corpus, and by default of the MLflow experiment."""
     root: str | None = key(KeyRole.machine, None, path=True)
     """Folder (or CSV file) of the corpus; null: the folder that `ser-bench corpora prepare` fills."""
     labels: LabelSet = LabelSet.native
+    """`native`: the labels of the corpus; `basic6`: of these, the six of CREMA-D."""
     target: Target = key(KeyRole.neutral, Target.intended)
     """The label that is learnt and scored: `intended`, or `votes` of listeners where the corpus has them. Neutral,
     because the corpus is then another one by name and content (`Corpus.measured`)."""
@@ -70,8 +75,11 @@ class SplitConfig:
     """The protocol and the fold."""
 
     protocol: Protocol = MISSING
+    """What is split."""
     fold: int = key(KeyRole.pooled, 0)
+    """Which fold is tested, counted from 0."""
     folds: int = 5
+    """Number of folds."""
     val_fraction: float = 0.1
     """Share of training speakers (or sentences, clips) used for validation; `paper` uses none."""
     test_fraction: float = 0.2
@@ -85,6 +93,7 @@ class SplitConfig:
     test_language: str | None = None
     """Only `cross_corpus`: ISO 639-1 code of the language of the test corpus; null: that of its data sheet."""
     seed: int = 0
+    """Seed of every random choice of the split."""
 
 
 @dataclass
@@ -92,7 +101,9 @@ class PitchConfig:
     """Limits of F0 for Praat's autocorrelation method."""
 
     floor_hz: float = 75.0
+    """Lowest F0 that is searched for."""
     ceiling_hz: float = 600.0
+    """Highest F0 that is searched for."""
 
 
 @dataclass
@@ -100,6 +111,7 @@ class LogMelConfig:
     """Log-mel spectrogram of the first seconds of a clip."""
 
     sample_rate_hz: int = 16_000
+    """Audio is resampled to this rate."""
     duration_s: float = 3.5
     """A longer clip is cut, a shorter one is zero-padded."""
     frame_length: int = 512
@@ -107,6 +119,7 @@ class LogMelConfig:
     hop_length: int = 256
     """Samples."""
     bands: int = 64
+    """Number of mel bands."""
 
 
 @dataclass
@@ -115,18 +128,23 @@ class FeaturesConfig:
 
     engine: Engine = Engine.torch
     sample_rate_hz: int = 22_050
+    """Audio is resampled to this rate."""
     duration_s: float = 2.5
+    """Length of the stretch of audio; a shorter clip is padded."""
     offset_s: float = 0.6
+    """Start of the stretch of audio. The seed paper does not give it; 0.6 s is a common choice."""
     frame_length: int = 2_048
     """Samples."""
     hop_length: int = 512
     """Samples."""
     n_mfcc: int = 20
+    """Number of MFCCs per frame."""
     pad: Pad = Pad.audio
     mfcc_order: MfccOrder = MfccOrder.frame
     batch_clips: int = key(KeyRole.neutral, 64)
     """Largest number of clips in memory at once while features are computed."""
     device: str = key(KeyRole.machine, "cpu")
+    """Device that computes features with `engine=torch`: cpu, cuda, cuda:1 …"""
     pitch: PitchConfig = field(default_factory=PitchConfig)
 
 
@@ -135,11 +153,15 @@ class AugmentConfig:
     """The variants of a clip and their strength."""
 
     name: str = key(KeyRole.label)
+    """Name of the choice."""
     variants: list[str] = MISSING
+    """Variants of each training clip, of `clean`, `noise`, `pitch` and `noise_pitch`."""
     noise_amplitude: float = 0.035
     """Noise has standard deviation noise_amplitude · U(0,1) · max|signal|."""
     pitch_semitones: float = 0.7
+    """Shift of the variants `pitch` and `noise_pitch`."""
     seed: int = 0
+    """Seed of the noise."""
 
 
 @dataclass
@@ -147,8 +169,10 @@ class AsrConfig:
     """The speech recogniser that writes the transcripts."""
 
     name: str = MISSING
+    """Name of the recogniser."""
     model: str = "tiny.en"
     batch_size: int = key(KeyRole.neutral, 16)
+    """Clips that are recognised together."""
     max_frames: int | None = None
     """Mel frames (10 ms each) that a clip is padded to; null: the recogniser's own 3,000."""
     fallback_frames: int | None = None
@@ -156,7 +180,9 @@ class AsrConfig:
     fallback_logprob: float = -0.5
     """A transcript is improbable where the mean log-probability of its tokens is below this."""
     device: str = key(KeyRole.machine, "cpu")
+    """Device of the recogniser."""
     compute_type: str = "int8"
+    """Type of the numbers with which CTranslate2 computes."""
 
 
 @dataclass
@@ -164,13 +190,19 @@ class TextConfig:
     """The sentence embedding of transcripts."""
 
     name: str = MISSING
+    """Name of the choice."""
     model: str = MISSING
+    """Name of the embedding model."""
     dim: int = MISSING
+    """Numbers per embedding."""
     languages: list[str] | None = None
     """Languages that the model knows; null: any."""
     batch_size: int = key(KeyRole.neutral, 64)
+    """Transcripts that are embedded together."""
     api_key_env: str = key(KeyRole.neutral, "OPENAI_API_KEY")
+    """Name of the environment variable that holds the API key of an embedding service."""
     base_url: str | None = key(KeyRole.neutral, None)
+    """Address of an embedding service; null: OpenAI's."""
 
 
 @dataclass
@@ -196,6 +228,7 @@ class HeadConfig(FixedEpochsConfig):
     """The light classifier over fixed vectors, shared by every probe."""
 
     name: str = key(KeyRole.label, "logistic")
+    """Name of the choice."""
     members: list[str] = field(default_factory=lambda: ["logistic"])
     """Of `logistic`, `svm`, `mlp`; the probabilities of several are averaged."""
     refit: bool = True
@@ -239,7 +272,9 @@ class LlmConfig:
     """A chat-completions endpoint and how it is asked."""
 
     name: str = MISSING
+    """Name of the choice."""
     model: str = MISSING
+    """Name of the model that is asked for."""
     base_url: str | None = None
     """null: OpenAI's, or, for `local`, the server that is started in the process."""
     api_key_env: str | None = key(KeyRole.neutral, "OPENAI_API_KEY")
@@ -251,6 +286,7 @@ class LlmConfig:
     context_tokens: int | None = key(KeyRole.neutral, None)
     """Only `local`: tokens for prompt and answer together; null: what the longest prompt of the run needs."""
     prompt: str = "paper"
+    """Name of the prompt."""
     shots: int = 1
     """Examples of each label, for a prompt that shows some; from training rows only."""
     shuffle_order: bool = False
@@ -258,9 +294,11 @@ class LlmConfig:
     answer_format: AnswerFormat = AnswerFormat.auto
     """Response format that constrains the answer; `auto`: the strictest one that the endpoint accepts."""
     temperature: float = 0.0
+    """0: the most probable answer; larger values make answers more random."""
     max_tokens: int = 16
     """Of an answer; a prompt that asks for a reason adds the tokens that the reason needs."""
     top_logprobs: int = 20
+    """Number of alternatives of a token whose log-probabilities are requested."""
     samples: int = 1
     """Answers per clip where the endpoint gives no logprobs; the probabilities are the shares of the labels."""
     timeout_s: float = key(KeyRole.neutral, 60.0)
@@ -270,7 +308,9 @@ class LlmConfig:
     run_deadline_s: float | None = key(KeyRole.neutral, None)
     """Seconds after which a run sends no more requests; null: never."""
     max_retries: int = key(KeyRole.neutral, 4)
+    """How often a request is repeated after an error that may pass."""
     max_concurrency: int = key(KeyRole.neutral, 8)
+    """Largest number of requests at the same time."""
     requests_per_minute: float | None = key(KeyRole.neutral, None)
     """null: what the endpoint says in its headers, else no limit."""
     tokens_per_minute: float | None = key(KeyRole.neutral, None)
@@ -278,6 +318,7 @@ class LlmConfig:
     limit: int | None = None
     """Ask about this number of test clips only, stratified by label and speaker; null: all."""
     cache: CacheMode = key(KeyRole.neutral, CacheMode.readwrite)
+    """Use of stored answers."""
     dry_run: bool = key(KeyRole.neutral, False)
     """True: print clips, tokens, cost and time, and send no request."""
     budget_usd: float | None = key(KeyRole.neutral, None)
@@ -289,7 +330,9 @@ class LlmConfig:
     price_audio_in_usd: float = 0.0
     """US dollars per million audio tokens in a prompt."""
     price_date: str = key(KeyRole.neutral, "")
+    """When these prices were looked up."""
     seed: int = 0
+    """Seed of the examples, the order of labels, the clips of `limit`, and of the model's sampling."""
 
 
 @dataclass
@@ -297,21 +340,31 @@ class TrainerConfig:
     """Training of the networks."""
 
     name: str = key(KeyRole.label)
+    """Name of the choice."""
     max_epochs: int = 30
+    """Largest number of passes over the training rows."""
     batch_size: int = 32
+    """Rows per step of the optimiser."""
     learning_rate: float = 1e-3
+    """Of the optimiser, Adam or AdamW."""
     adam_eps: float = 1e-7
+    """Epsilon of Adam; 1e-7 is the default of Keras."""
     batch_norm_momentum: float = 0.99
     """Read by the networks as ${trainer.batch_norm_momentum}: a training of few steps needs a smaller one."""
     patience: int | None = 10
     """Epochs without a lower validation loss before training stops; null: no early stopping."""
     accelerator: str = key(KeyRole.machine, "cpu")
+    """`cpu` or `gpu`, as Lightning names them."""
     devices: int = key(KeyRole.machine, 1)
+    """Number of devices; a network is trained on one."""
     precision: str = "32-true"
+    """Precision of the numbers, as Lightning names it: 32-true, bf16-mixed …"""
     deterministic: bool = True
+    """Use PyTorch's deterministic algorithms."""
     threads: int | None = key(KeyRole.machine, None)
     """CPU threads; null: the cores, divided among parallel children."""
     progress: bool = key(KeyRole.machine, True)
+    """On a terminal, show a progress bar; false, or elsewhere: one line per epoch."""
 
 
 @dataclass
@@ -321,8 +374,11 @@ class TrackingConfig:
     uri: str | None = key(KeyRole.machine, None, path=True)
     """null: SQLite in `dir`; else any tracking server."""
     dir: str = key(KeyRole.machine, "mlruns", path=True)
+    """Folder of the SQLite database and of the files of runs."""
     experiment: str = key(KeyRole.machine)
+    """Name of the MLflow experiment."""
     log_model: bool = key(KeyRole.machine, True)
+    """Store a trained network as an MLflow model too, which other programs can load."""
     trace_share: float = key(KeyRole.machine, 0.05)
     """Share of the requests to a language model that are kept as MLflow traces, prompt and answer; 0: none."""
     timeout_s: float = key(KeyRole.machine, 10.0)

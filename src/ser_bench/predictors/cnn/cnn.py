@@ -31,9 +31,11 @@ class CnnConfig(ModelConfig):
     pools: list[int] = MISSING
     """Window of each block's max pooling."""
     pool_stride: int = 2
+    """Stride of the max pooling."""
     dropout_after: list[int] = MISSING
     """Blocks, counted from 1, that a dropout follows."""
     dropout: float = 0.2
+    """Share of units dropped in training; not given in the seed paper."""
     batch_norm_momentum: float = 0.99
     """Share of the old running mean and variance that a step keeps, as Keras counts it."""
 
