@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,3 +141,29 @@ def test_no_path_of_the_machine_is_in_a_card(tmp_path: Path) -> None:
         card = model_card_text(cfg, corpus, split, predict(tested, 0.7, 1), VERDICT, RUN_ID)
         assert str(tmp_path) not in card and tmp_path.name not in card
         assert weights.USERS_FOLDER in card
+
+
+@dataclass(frozen=True)
+class Member:
+    name: str
+    run_id: str
+
+
+def test_a_fusion_names_its_members_and_a_second_corpus_its_own_licence(tmp_path: Path) -> None:
+    cfg, corpus, split = make_case(
+        tmp_path, "model=fusion", "split=cross_corpus", "split.test_corpus=ravdess", "adapt=none"
+    )
+    tested = {row.clip_id: corpus.by_id[row.clip_id] for row in split.test}
+    members: list[Any] = [Member("cnn", "1" * 32), Member("text_only", "2" * 32)]
+    card = model_card_text(cfg, corpus, split, predict(tested, 0.7, 1), VERDICT, RUN_ID, members)
+    parts = sections(card)
+    assert f"- Combines: cnn (run {'1' * 32}), text_only (run {'2' * 32})" in card
+    assert "licences in their own model cards" in parts["Licences"]
+    assert "CC BY-NC-SA 4.0" in parts["Licences"] and "CC BY 4.0" in parts["Licences"]
+    assert "another corpus" in parts["Protocol"]
+
+
+def test_adaptation_and_the_language_model_are_stated(tmp_path: Path) -> None:
+    adapted = card_of(tmp_path, "model=egemaps", "adapt=speaker_stats", "adapt.enrol=5")
+    assert "reads 5 enrolment clips of each tested speaker, without their labels" in adapted
+    assert "`llm=local`, asked for a label; it was not trained" in card_of(tmp_path, "model=llm", "llm=local")
