@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ser_bench import comparison, corpora, tracking
+from ser_bench import comparison as reports
+from ser_bench import corpora, tracking
 from ser_bench.comparison import paired, report_tables, run_groups
 from ser_bench.comparison import verdict as sentences
 from ser_bench.config import Config, compose, register
@@ -169,9 +170,9 @@ class ComparisonResult:
         return " ".join(sentences.verdict(self.comparison))
 
     @property
-    def report(self) -> comparison.Report:
+    def report(self) -> reports.Report:
         """The whole report, as `ser-bench compare` writes it."""
-        return comparison.Report.of(comparison.REPORT_TITLE, [self.comparison])
+        return reports.Report.of(reports.REPORT_TITLE, [self.comparison])
 
     def to_html(self, path: str | Path) -> Path:
         """Write the report as one self-contained HTML page and return its path."""
@@ -184,7 +185,7 @@ class ComparisonResult:
         return self.report.markdown()
 
     def __repr__(self) -> str:
-        return comparison.as_text(self.comparison)
+        return reports.as_text(self.comparison)
 
     def _repr_html_(self) -> str:
         headings, rows = report_tables.main_table(self.comparison)
@@ -240,8 +241,7 @@ class LoadedPredictor:
             ConfigError: a path does not exist, or an array is not one-dimensional.
             IncompleteRunError: requests to a language model failed.
         """
-        single = isinstance(items, str | Path | np.ndarray)
-        given: list[AudioInput] = [items] if single else list(items)  # type: ignore[list-item]
+        given: list[AudioInput] = [items] if isinstance(items, str | Path | np.ndarray) else list(items)
         with tempfile.TemporaryDirectory() as scratch:
             names, paths = _as_files(given, sample_rate_hz, Path(scratch))
             clips = clips_of(paths, self._predictor.max_duration_s)

@@ -206,7 +206,7 @@ def test_without_any_host_the_error_contains_the_next_step(tmp_path: Path) -> No
 
 
 def test_a_corpus_without_download_sources_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"demo: .*generated on first use"):
+    with pytest.raises(CorpusError, match=r"demo: .*generated at its first use"):
         prepare("demo", tmp_path)
     with pytest.raises(CorpusError, match=r"table: .*corpus\.root"):
         prepare("table", tmp_path)
