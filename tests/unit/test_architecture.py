@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "ser_bench"
 ORDER = [
-    *("errors", "extras", "types", "durations", "redaction", "proxies", "retry_after", "response_limit", "closed_pipes"),
-    "file_access",
+    *("errors", "extras", "types", "durations", "redaction", "proxies", "retry_after", "response_limit"),
+    *("closed_pipes", "file_access"),
     *("config", "openai_client", "cache"),
     *("predictions", "audio_containers", "audio", "weights", "corpora", "splits", "asr", "features", "evaluation"),
     *("training", "predictors", "tracking", "audit", "comparison", "stored_predictors", "new_audio", "pipeline"),
