@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 from ser_bench.features import numba_cache
 
@@ -65,3 +67,11 @@ def corpora_root() -> Path:
     if not CORPORA.is_dir():
         pytest.skip(f"real corpora are not at {CORPORA}: this test needs recorded speech")
     return CORPORA
+
+
+@pytest.fixture(autouse=True)
+def own_hydra_state() -> Iterator[None]:
+    """Forget the configuration of a run that a test started in this process; messages of later tests would quote it."""
+    before = HydraConfig.instance().cfg
+    yield
+    HydraConfig.instance().cfg = before
