@@ -61,7 +61,7 @@ def run(overrides: Sequence[str] = (), verbose: bool = True) -> StoredRun:
     cfg = compose(list(overrides))
     if cfg.llm.dry_run:
         raise ConfigError("llm.dry_run=true makes no run; ser-bench run prints the estimate")
-    with only_own_services(cfg), _printed() if verbose else contextlib.nullcontext():  # a fusion restores runs
+    with only_own_services(cfg), printed_log() if verbose else contextlib.nullcontext():  # a fusion restores runs
         result = pipeline.run(cfg, None)
     return tracking.load_run(cfg.tracking, result.run_id)
 
@@ -80,7 +80,7 @@ def load_run(run_id: str, store: str | Path | None = None) -> StoredRun:
 
 
 def load_runs(
-    experiment: str = "demo",
+    experiment: str | None = None,
     tags: Mapping[str, str] | None = None,
     models: Sequence[str] = (),
     store: str | Path | None = None,
@@ -89,17 +89,19 @@ def load_runs(
     """Return finished runs of an MLflow experiment, newest first.
 
     Args:
-        experiment: its name; runs on a corpus are in the experiment with the name of the corpus.
+        experiment: its name; runs on a corpus are in the experiment with the name of the corpus. None: the experiment
+            of the latest run.
         tags: name → value that every run must have, for example `{"protocol": "speaker"}`.
         models: only runs of these predictors; (): of all.
         store: as in `load_run`.
-        latest: True: what `ser-bench compare` compares, the latest configuration of each model with its folds and
-            seeds, on one corpus and split; False: every finished run.
+        latest: True: what `ser-bench compare` compares, the latest configuration of each model with its folds, seeds
+            and repetitions, on one corpus and split; False: every finished run.
 
     Raises:
         RunNotFoundError: a predictor in `models` has no finished run.
     """
     cfg = _configuration(store).tracking
+    experiment = experiment or tracking.latest_experiment(cfg) or cfg.experiment
     if latest:
         runs = run_groups.select_runs(cfg, experiment, (), dict(tags or {}), tuple(models))
     else:
@@ -300,7 +302,7 @@ def _as_files(items: Sequence[AudioInput], sample_rate_hz: int, folder: Path) ->
 
 
 @contextlib.contextmanager
-def _printed() -> Iterator[None]:
+def printed_log() -> Iterator[None]:
     """Print the lines that a run logs, inside a `with` block."""
     logger, handler = logging.getLogger("ser_bench"), logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -524,3 +524,20 @@ def test_the_doctor_says_how_to_get_a_corpus_by_its_data_sheet_and_not_by_its_na
 def test_the_doctor_says_that_a_key_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     assert state_of(doctor.rows(compose([])), "OPENAI_API_KEY").startswith("not set")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "latest", "expected"),
+    [
+        ([], "mine", "mine"),
+        ([], None, "demo"),
+        (["corpus=cremad", "corpus.root=a"], "mine", "cremad"),
+        (["tracking.experiment=other"], "mine", "other"),
+        (["tracking.dir=elsewhere"], "mine", "mine"),
+    ],
+)
+def test_compare_searches_the_experiment_of_the_latest_run_unless_one_is_chosen(
+    overrides: list[str], latest: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "latest_experiment", lambda cfg: latest)
+    assert compare_command._experiment(compose(overrides).tracking, overrides) == expected

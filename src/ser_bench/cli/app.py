@@ -307,12 +307,12 @@ def compare(
         typer.Argument(
             metavar="RUN|OVERRIDE",
             help="RUN: id of a run, or its first letters. Without RUN, the latest run of each model is compared, on "
-            "the corpus and the split of the latest run. OVERRIDE: KEY=VALUE.",
+            "the corpus and the split of the latest run. OVERRIDE: KEY=VALUE; corpus=NAME chooses the corpus.",
         ),
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Compare the other models with this one. Default: the first one."),
+        typer.Option(metavar="MODEL", help="Compare the other models with this one. Default: the one that ran first."),
     ] = None,
     parent: Annotated[
         str | None,
@@ -330,7 +330,8 @@ def compare(
     experiment: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Search the runs in this MLflow experiment. Default: the experiment of corpus=NAME."
+            metavar="NAME",
+            help="Search the runs in this MLflow experiment. Default: that of corpus=NAME, or else of the latest run.",
         ),
     ] = None,
     tag: Annotated[

@@ -26,7 +26,9 @@ def run(overrides: Sequence[str], run_ids: Sequence[str], as_json: bool) -> bool
         SerBenchError: a run cannot be found or audited; the runs before it have been audited and logged.
     """
     if not run_ids:
-        raise ConfigError("no run is named: ser-bench audit RUN, with the id that the run printed (make ui shows all)")
+        raise ConfigError(
+            "no run is named: ser-bench audit RUN, with the id that the run printed (ser-bench runs lists all)"
+        )
     cfg = compose(list(overrides))
     passed, records = True, []
     for run_id in run_ids:

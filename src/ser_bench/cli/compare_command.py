@@ -11,7 +11,7 @@ from ser_bench import comparison, tracking
 from ser_bench.cli.terminal_tables import print_json
 from ser_bench.comparison import fold_pooling, paired, run_groups
 from ser_bench.comparison.claims import DEFAULT_FILE
-from ser_bench.config import compose
+from ser_bench.config import TrackingConfig, compose
 from ser_bench.corpora.names import nfc
 from ser_bench.errors import ConfigError, NotComparableError
 
@@ -25,7 +25,7 @@ class Selection:
         run_ids: ids or their first letters; none: the latest run of each model.
         parent: id of a sweep, whose runs are compared instead.
         models: without ids, only these models.
-        experiment: MLflow experiment; None: that of the configuration.
+        experiment: MLflow experiment; None: that of `corpus=` in the overrides, or else of the latest run.
         tags: "NAME=VALUE", which each run must have.
     """
 
@@ -59,7 +59,7 @@ def run(
     models = [nfc(name) for name in selection.models]
     baseline = None if baseline is None else nfc(baseline)
     cfg = compose(list(selection.overrides)).tracking
-    experiment = selection.experiment or cfg.experiment
+    experiment = selection.experiment or _experiment(cfg, selection.overrides)
     parent = tracking.load_run(cfg, selection.parent).run_id if selection.parent else None
     if parent:
         comparisons = paired.comparisons_of_sweep(cfg, parent, baseline, tags)
@@ -91,6 +91,12 @@ def run(
         return True
     print(f"\nreport   {page}\nrun      {run_id} in MLflow has the same report")
     return True
+
+
+def _experiment(cfg: TrackingConfig, overrides: Sequence[str]) -> str:
+    """Return the MLflow experiment that the overrides choose, or else that of the latest finished run."""
+    chosen = any(word.startswith(("corpus=", "experiment=", "tracking.experiment=")) for word in overrides)
+    return cfg.experiment if chosen else tracking.latest_experiment(cfg) or cfg.experiment
 
 
 def parse_tag(text: str) -> tuple[str, str]:

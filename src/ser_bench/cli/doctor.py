@@ -68,4 +68,4 @@ def _keys() -> Iterator[Line]:
 
 def _folders(cfg: Config) -> Iterator[Line]:
     yield "folder", "cache", f"{cache_dir(cfg)}  (change it with $SER_BENCH_CACHE or cache_dir=...)"
-    yield "folder", "runs", f"{cfg.tracking.uri or cfg.tracking.dir}  (show them with make ui)"
+    yield "folder", "runs", f"{cfg.tracking.uri or cfg.tracking.dir}  (ser-bench runs lists them)"

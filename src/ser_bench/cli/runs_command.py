@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ser_bench import tracking
+from ser_bench.api import printed_log
 from ser_bench.cli.compare_command import parse_tag
 from ser_bench.cli.terminal_tables import Cell, print_json, print_table
 from ser_bench.config import RUN_COMMAND, compose, run_here
@@ -103,7 +104,7 @@ def rerun(overrides: Sequence[str], run_id: str) -> bool:
     cfg.force, cfg.tracking.experiment = True, before.config().tracking.experiment
     if here.corpus.root is None or "corpus.root" not in " ".join(overrides):
         cfg.corpus.root = before.config().corpus.root
-    with only_own_services(here):
+    with only_own_services(here), printed_log():
         result = pipeline.run(cfg, None)
     after = tracking.load_run(here.tracking, result.run_id)
     lines, equal = differences(before, after)

@@ -91,10 +91,10 @@ def is_variable_name(text: str) -> bool:
 
 
 def nearest_key(path: str) -> str | None:
-    """Return the configuration key that is most like this one, by its whole path or by its last part.
+    """Return the key or group that is most like this one, by its whole path or by its last part.
 
-    >>> nearest_key("llm.temprature"), nearest_key("max_epoch"), nearest_key("zzz")
-    ('llm.temperature', 'trainer.max_epochs', None)
+    >>> nearest_key("llm.temprature"), nearest_key("max_epoch"), nearest_key("modle"), nearest_key("zzz")
+    ('llm.temperature', 'trainer.max_epochs', 'model', None)
     """
     last = path.rpartition(".")[2]
 
@@ -102,7 +102,8 @@ def nearest_key(path: str) -> str | None:
         of_last = SequenceMatcher(None, last, known.rpartition(".")[2]).ratio()
         return max(SequenceMatcher(None, path, known).ratio(), 0.95 * of_last)
 
-    best = max(keys_by_path(), key=likeness)
+    groups = dict.fromkeys(["experiment", *(known.partition(".")[0] for known in keys_by_path())])
+    best = max([*groups, *keys_by_path()], key=likeness)
     return best if likeness(best) >= CLOSE else None
 
 

@@ -22,7 +22,7 @@ from ser_bench.tracking.audit_records import log_audit, log_clips, log_fit_rows,
 from ser_bench.tracking.mlflow_store import how_to_browse, open_store, results_page
 from ser_bench.tracking.model_card import log_model_card, model_card_text
 from ser_bench.tracking.run_writer import describe_run, log_files, log_text, storable
-from ser_bench.tracking.stored_runs import StoredRun, find_finished, load_run, newest, search
+from ser_bench.tracking.stored_runs import StoredRun, find_finished, latest_experiment, load_run, newest, search
 from ser_bench.tracking.sweep_run import adopt, end_parent, start_parent, start_sweep
 from ser_bench.tracking.traces import traced
 
@@ -35,6 +35,7 @@ __all__ = [
     "end_parent",
     "find_finished",
     "how_to_browse",
+    "latest_experiment",
     "load_run",
     "log_audit",
     "log_clips",

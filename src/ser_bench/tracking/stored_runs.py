@@ -242,6 +242,12 @@ def _without_failures(runs: Sequence[StoredRun]) -> list[StoredRun]:
     return [run for run in runs if not run.metrics.get(FAILED_REQUESTS)]
 
 
+def latest_experiment(cfg: TrackingConfig) -> str | None:
+    """Return the name of the MLflow experiment of the latest finished run; None if there is no run."""
+    runs = _search(cfg, "tags.kind = 'run' and attributes.status = 'FINISHED'", None, limit=1)
+    return runs[0].params.get("tracking.experiment") if runs else None
+
+
 def load_run(cfg: TrackingConfig, run_id: str) -> StoredRun:
     """Return the run whose id is, or begins with, `run_id`.
 
@@ -251,7 +257,9 @@ def load_run(cfg: TrackingConfig, run_id: str) -> StoredRun:
     digits = run_id.strip().lower()
     matches = _search(cfg, f"attributes.run_id LIKE '{digits}%'", None, limit=3) if digits.isalnum() else []
     if not matches:
-        raise RunNotFoundError(f"no run {run_id!r} in {cfg.uri or cfg.dir}; `make ui` shows the runs and their ids")
+        raise RunNotFoundError(
+            f"no run {run_id!r} in {cfg.uri or cfg.dir}; `ser-bench runs` lists the runs and their ids"
+        )
     if len(matches) > 1 and len(digits) < FULL_RUN_ID:
         ids = ", ".join(run.run_id for run in matches)
         raise RunNotFoundError(f"the ids of several runs begin with {run_id!r} ({ids}…): give more digits")
