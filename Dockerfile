@@ -20,7 +20,7 @@ COPY --chown=10001 src ./src
 RUN python -m venv .venv \
     && .venv/bin/pip install --no-cache-dir --constraint constraints.txt torch torchaudio \
        --index-url https://download.pytorch.org/whl/cpu \
-    && .venv/bin/pip install --no-cache-dir --constraint constraints.txt --editable '.[demo]' \
+    && .venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[demo]' \
     && touch .venv/.installed
 
 ENV PATH="/opt/ser_bench/.venv/bin:$PATH"
