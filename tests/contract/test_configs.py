@@ -10,6 +10,7 @@ from hydra.errors import ConfigCompositionException, MissingConfigException
 
 from ser_bench import config, predictors
 from ser_bench.config import to_config, to_plain
+from ser_bench.errors import ConfigError
 from ser_bench.predictors.fusion import Combine, FusionConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,3 +88,23 @@ def test_every_key_of_a_fusion_can_be_set() -> None:
 def test_unknown_names_fail_and_are_named(override: str, said: str) -> None:
     with pytest.raises((ConfigCompositionException, MissingConfigException), match=said):
         composed(*override.split())
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "model=cnnn",
+            r"model=cnnn: there is no such choice; did you mean cnn\? Choices: cnn, cnn_text, .*whisper_probe$",
+        ),
+        ("experiment=mines", r"experiment=mines: there is no such choice; Choices: adaptation, .*three_predictors$"),
+        (
+            "trainer.max_epochs=two",
+            r"trainer.max_epochs=two: value 'two' of type 'str' could not be converted to Integer$",
+        ),
+        ("corpus.labels=basic7", r"corpus.labels=basic7: invalid value 'basic7', expected one of \[native, basic6\]$"),
+    ],
+)
+def test_a_wrong_choice_or_value_is_said_in_one_line(word: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        config.compose([word])

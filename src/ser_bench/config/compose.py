@@ -7,8 +7,10 @@ so that unknown keys and values of the wrong type are errors. `folders` says whe
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,11 @@ from ser_bench.config.schema import (
 )
 from ser_bench.errors import ConfigError
 from ser_bench.redaction import redact
+
+NO_CHOICE = re.compile(r"Could not find '(\S+?)/(\S+)' Available options in '[^']*': (.+)$")
+"""Hydra's message on a choice of a group that does not exist."""
+NO_VALUE = re.compile(r"Error merging override (\S+) (.+?) full_key: ")
+"""Hydra's message on a value that its key does not take."""
 
 SHARED_SCHEMAS: dict[str, type] = {
     "schema/config": Config,
@@ -126,9 +133,20 @@ def compose(overrides: Sequence[str]) -> Config:
 
 
 def message_of(error: BaseException) -> str:
-    """Return the message of one of Hydra's errors in one line, with that of its cause."""
+    """Return the message of one of Hydra's errors in one line, with that of its cause.
+
+    Two frequent ones are said in the words of the command line: a choice that does not exist, and a value that its key
+    does not take.
+    """
     texts = dict.fromkeys(str(e) for e in (error, error.__cause__) if e is not None)
-    return " ".join(" ".join(texts).split()).partition(" Config search path:")[0]
+    text = " ".join(" ".join(texts).split()).partition(" Config search path:")[0]
+    choice, value = NO_CHOICE.search(text), NO_VALUE.search(text)
+    if choice:
+        group, name, choices = choice.groups()
+        near = get_close_matches(name, choices.split(), n=1)
+        advice = f"did you mean {near[0]}? " if near else ""
+        return f"{group}={name}: there is no such choice; {advice}Choices: {choices.replace(' ', ', ')}"
+    return f"{value[1]}: {value[2][0].lower()}{value[2][1:]}" if value else text
 
 
 def to_config(composed: DictConfig) -> Config:
