@@ -102,8 +102,8 @@ def rerun(overrides: Sequence[str], run_id: str) -> bool:
     before = tracking.load_run(here.tracking, run_id)
     cfg = run_here(before.config(), here)
     cfg.force, cfg.tracking.experiment = True, before.config().tracking.experiment
-    if here.corpus.root is None or "corpus.root" not in " ".join(overrides):
-        cfg.corpus.root = before.config().corpus.root
+    cfg.corpus.root = here.corpus.root or before.config().corpus.root
+    cfg.split.test_root = here.split.test_root or before.config().split.test_root
     with only_own_services(here), printed_log():
         result = pipeline.run(cfg, None)
     after = tracking.load_run(here.tracking, result.run_id)

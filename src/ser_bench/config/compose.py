@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
@@ -170,6 +170,19 @@ def to_plain(cfg: Config) -> dict[str, Any]:
     if not isinstance(container, dict):
         raise ConfigError("a configuration must be a mapping")
     return {str(name): value for name, value in container.items()}
+
+
+def flattened(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested mappings by their dotted names.
+
+    >>> flattened({"features": {"pitch": {"floor_hz": 75.0}}, "seed": 0})
+    {'features.pitch.floor_hz': 75.0, 'seed': 0}
+    """
+    leaves: dict[str, Any] = {}
+    for name, value in node.items():
+        path = f"{prefix}{name}"
+        leaves |= flattened(value, path + ".") if isinstance(value, Mapping) else {path: value}
+    return leaves
 
 
 def run_here(cfg: Config, here: Config) -> Config:

@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from ser_bench.config import folders
-from ser_bench.config.compose import compose, model_schemas, to_plain
+from ser_bench.config.compose import compose, flattened, model_schemas, to_plain
 from ser_bench.config.keys import KeyRole, roles
 from ser_bench.config.override_words import quoted_for_hydra
 from ser_bench.config.schema import Config
@@ -34,11 +34,11 @@ def repeating_overrides(cfg: Config) -> list[str]:
     """
     known = {path.stem for path in folders.experiment_files()}
     words = [f"experiment={cfg.experiment_name if cfg.experiment_name in known else 'none'}"]
-    target = _leaves(to_plain(cfg))
+    target = flattened(to_plain(cfg))
     words += _choices(cfg, words)
     words += _missing_values(target)
     role_of = roles(Config, model_schemas()[cfg.model.name])
-    composed = _leaves(to_plain(compose(words)))
+    composed = flattened(to_plain(compose(words)))
     for path, value in target.items():
         if composed.get(path) != value and role_of.get(path) is not KeyRole.machine and not path.startswith(LEFT_OUT):
             words.append(f"{path}={_as_hydra(value)}")
@@ -60,19 +60,12 @@ def _choices(cfg: Config, experiment: list[str]) -> list[str]:
         if isinstance(name, str) and name in folders.choices(item.name):
             words.append(f"{item.name}={name}")
     try:
-        default = _leaves(to_plain(compose([*experiment, *words[:1], *_missing_values(_leaves(to_plain(cfg)))])))
+        default = flattened(to_plain(compose([*experiment, *words[:1], *_missing_values(flattened(to_plain(cfg)))])))
     except ConfigError:
         return words
     same = {f"{path.removesuffix('.name')}={value}" for path, value in default.items() if path.endswith(".name")}
     same.add(f"split={default['split.protocol']}")
     return [word for word in words if word not in same or word.startswith("model=")]
-
-
-def _leaves(node: Any, prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for name, value in node.items():
-        leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return leaves
 
 
 def _as_hydra(value: Any) -> str:

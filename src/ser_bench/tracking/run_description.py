@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser_bench import __version__
-from ser_bench.config import PROJECT_ROOT, Config, to_plain
+from ser_bench.config import PROJECT_ROOT, Config, flattened, to_plain
 from ser_bench.corpora.names import nfc
 from ser_bench.evaluation.metrics import METRICS
 from ser_bench.redaction import redact
@@ -109,19 +109,6 @@ def code_version(root: Path = PROJECT_ROOT) -> dict[str, str]:
 def params(cfg: Config) -> dict[str, str]:
     """Return the composed configuration as one redacted parameter per leaf ("features.pitch.floor_hz")."""
     return {name: redact(_text(value)) for name, value in flattened(to_plain(cfg)).items()}
-
-
-def flattened(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings by their dotted names.
-
-    >>> flattened({"features": {"pitch": {"floor_hz": 75.0}}, "seed": 0})
-    {'features.pitch.floor_hz': 75.0, 'seed': 0}
-    """
-    leaves: dict[str, Any] = {}
-    for name, value in node.items():
-        path = f"{prefix}{name}"
-        leaves |= flattened(value, path + ".") if isinstance(value, Mapping) else {path: value}
-    return leaves
 
 
 def config_yaml(cfg: Config) -> str:

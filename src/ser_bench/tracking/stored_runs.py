@@ -15,10 +15,9 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from ser_bench import predictions as tables
-from ser_bench.config import Config, TrackingConfig, model_schemas, to_config
+from ser_bench.config import Config, TrackingConfig, flattened, model_schemas, to_config
 from ser_bench.config.bounded_yaml import load_bounded_yaml
 from ser_bench.errors import ArtifactError, RunNotFoundError, SerBenchError, one_line
-from ser_bench.tracking import run_description
 from ser_bench.tracking.mlflow_store import client, errors, tracking_dir
 from ser_bench.tracking.moved_store import artifacts_of, local_path
 from ser_bench.tracking.sweep_run import ADOPTED, PARENT_TAG
@@ -193,7 +192,7 @@ class StoredRun:
     def _refuse_incomplete(self, plain: Any) -> None:
         """Raise ValueError for a configuration without its model, or without a key that is a parameter of the run."""
         dict(plain.model)
-        names = set(run_description.flattened(OmegaConf.to_container(plain)))
+        names = set(flattened(OmegaConf.to_container(plain)))
         missing = [name for name in self.params if name not in names]
         if missing:
             raise ValueError(f"it lacks {missing[0]}, which is a parameter of the run")
