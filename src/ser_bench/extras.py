@@ -54,6 +54,23 @@ EXTRAS: dict[str, Extra] = {
         "`model=egemaps`",
         note="audEERING's licence: research, not commercial use",
     ),
+    "serve": Extra(
+        {
+            "fastapi": "fastapi",
+            "uvicorn": "uvicorn",
+            "python_multipart": "python-multipart",
+            "prometheus_client": "prometheus-client",
+            "websockets": "websockets",
+        },
+        "`ser-bench serve`, the HTTP server",
+    ),
+    "app": Extra({"gradio": "gradio", "parselmouth": "praat-parselmouth"}, "`ser-bench app`, the page to try predictors"),
+    "onnx": Extra(
+        {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"}, "`ser-bench export --onnx`"
+    ),
+    "listen": Extra(
+        {"sounddevice": "sounddevice"}, "`ser-bench listen` from a microphone", note="PortAudio must be installed too"
+    ),
     "demo": Extra(
         {"espeakng_loader": "espeakng-loader", "xllamacpp": "xllamacpp"},
         "the generated corpus (`corpus=demo`), `llm=local`, and all of `make demo`",

@@ -16,8 +16,9 @@ ORDER = [
     *("closed_pipes", "file_access"),
     *("config", "openai_client", "cache"),
     *("predictions", "audio_containers", "audio", "weights", "corpora", "splits", "asr", "features", "evaluation"),
-    *("training", "predictors", "tracking", "audit", "comparison", "stored_predictors", "new_audio", "pipeline"),
-    *("launcher", "hydra_program", "api", "cli"),
+    *("training", "predictors", "tracking", "audit", "comparison", "stored_predictors"),
+    *("inference", "export", "new_audio", "pipeline"),
+    *("launcher", "hydra_program", "api", "serving", "webpage", "cli"),
 ]
 """The steps of the chain; a module imports only from its own step and from earlier ones."""
 AGAINST_THE_ORDER = {("config", "predictors")}

@@ -1,0 +1,1 @@
+"""Trained predictors applied to new audio: files, bytes, samples, long recordings and streams."""
