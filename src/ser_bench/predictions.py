@@ -26,8 +26,9 @@ def to_frame(predictions: Predictions, clips: Mapping[str, Clip]) -> pd.DataFram
     """Return predictions as a table with one line per row.
 
     The columns are clip_id, variant, `CLIP_COLUMNS`, truth, predicted, abstained, p_<label> for each label, latency_s,
-    cost_usd and note; `attrs["source"]` is the source of the probabilities. Where the predictor states why a row has no
-    label, the columns status ("answered", "abstained", "failed") and reason (of an abstention or of a failure) follow.
+    cost_usd and note; `attrs["source"]` is the source of the probabilities, and `attrs["ordinal"]` is True where the
+    labels are ordered levels. Where the predictor states why a row has no label, the columns status ("answered",
+    "abstained", "failed") and reason (of an abstention or of a failure) follow.
 
     Args:
         predictions: N rows.
@@ -51,7 +52,7 @@ def to_frame(predictions: Predictions, clips: Mapping[str, Clip]) -> pd.DataFram
         pairs = zip(predictions.reasons or empty, predictions.causes or empty, strict=True)
         frame["status"] = list(predictions.status)
         frame["reason"] = [cause or reason for reason, cause in pairs]
-    frame.attrs = {"source": predictions.source}
+    frame.attrs = {"source": predictions.source} | ({"ordinal": True} if predictions.ordinal else {})
     return frame
 
 
@@ -75,6 +76,7 @@ def from_frame(frame: pd.DataFrame) -> Predictions:
         causes=tuple(reason if failed else "" for failed, reason in zip(has_failed, reasons, strict=True))
         if any(has_failed)
         else (),
+        ordinal=bool(frame.attrs.get("ordinal", False)),
     )
 
 
@@ -100,6 +102,7 @@ def concatenate(first: Predictions, second: Predictions) -> Predictions:
         source=first.source if first.source == second.source else "one_hot",
         reasons=_joined(first, first.reasons, second, second.reasons),
         causes=_joined(first, first.causes, second, second.causes),
+        ordinal=first.ordinal and second.ordinal,
     )
 
 

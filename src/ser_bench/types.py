@@ -28,7 +28,8 @@ class Clip:
     Attributes:
         id: unique within its corpus; the stem of the file name.
         path: the audio file.
-        emotion: canonical label (`corpora/labels.py`); "" if unknown (new audio).
+        emotion: canonical label (`corpora/labels.py`), or the level under `corpus.target=intensity`; "" if unknown (new
+            audio).
         speaker: unique within the corpus.
         sentence: code of the spoken sentence; "" if unknown.
         text: words of that sentence; "" if unknown.
@@ -66,7 +67,7 @@ class Corpus:
         synthetic: True for generated speech.
         skipped: file → reason, for files that `on_bad_clip=skip` left out.
         warnings: problems of this copy (missing clips, silent clips), one line each.
-        target: source of the labels: "intended" emotion, or plurality of listeners' "votes".
+        target: source of the labels: "intended" emotion, plurality of listeners' "votes", or requested "intensity".
     """
 
     name: str
@@ -82,6 +83,11 @@ class Corpus:
     def measured(self) -> str:
         """Name used in tags and headings: the name, with the target if it is not `intended` ("cremad-votes")."""
         return self.name if self.target == "intended" else f"{self.name}-{self.target}"
+
+    @property
+    def is_ordinal(self) -> bool:
+        """Whether the labels are ordered levels, from the least to the most (`corpus.target=intensity`)."""
+        return self.target == "intensity"
 
     @property
     def by_id(self) -> dict[str, Clip]:
@@ -151,6 +157,7 @@ class Predictions:
         reasons: the reason of each abstention, "" for other rows; () if the predictor states none.
         causes: the cause of each failed request, "" for other rows; () if no request failed. Failed rows have no label
             either, but they say nothing about the model: predictions that hold some have no score.
+        ordinal: whether the labels are ordered levels, from the least to the most; metrics of levels are then defined.
     """
 
     rows: tuple[Row, ...]
@@ -164,6 +171,7 @@ class Predictions:
     notes: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     causes: tuple[str, ...] = ()
+    ordinal: bool = False
 
     def __post_init__(self) -> None:
         n, c = len(self.rows), len(self.labels)
@@ -220,6 +228,7 @@ class Predictions:
             notes=tuple(self.notes[i] for i in keep) if self.notes else (),
             reasons=tuple(self.reasons[i] for i in keep) if self.reasons else (),
             causes=tuple(self.causes[i] for i in keep) if self.causes else (),
+            ordinal=self.ordinal,
         )
 
 

@@ -69,7 +69,8 @@ def _clean_rows(runs: Sequence[StoredRun]) -> pd.DataFrame:
     frames = [_unchanged_table(run) for run in runs]
     sources = {frame.attrs.get("source", "softmax") for frame in frames}
     pooled = pd.concat([frame[frame["variant"] == CLEAN] for frame in frames]).set_index("clip_id")
-    pooled.attrs = {"source": sources.pop() if len(sources) == 1 else "one_hot"}
+    ordinal = all(frame.attrs.get("ordinal", False) for frame in frames)
+    pooled.attrs = {"source": sources.pop() if len(sources) == 1 else "one_hot", "ordinal": ordinal}
     return pooled
 
 

@@ -14,10 +14,11 @@ class LabelSet(Enum):
 
 
 class Target(Enum):
-    """Whose word is the truth of a clip: the actor's instruction, or the people who listened."""
+    """What is learnt: the emotion that the actor was asked for, that listeners chose, or the intensity asked for."""
 
     intended = "intended"
     votes = "votes"
+    intensity = "intensity"
 
 
 class Protocol(Enum):

@@ -56,8 +56,9 @@ class CorpusConfig:
     labels: LabelSet = LabelSet.native
     """`native`: the labels of the corpus; `basic6`: of these, the six of CREMA-D."""
     target: Target = key(KeyRole.neutral, Target.intended)
-    """The label that is learnt and scored: `intended`, or `votes` of listeners where the corpus has them. Neutral,
-    because the corpus is then another one by name and content (`Corpus.measured`)."""
+    """The label that is learnt and scored: `intended` emotion; plurality of listeners' `votes`, or the `intensity` that
+    the actor was asked for, where the corpus has them. Neutral, because the corpus is then another one by name and
+    content (`Corpus.measured`)."""
     language: str = "en"
     """ISO 639-1 code of the spoken language."""
     folds: int = 5
@@ -230,13 +231,13 @@ class HeadConfig(FixedEpochsConfig):
     name: str = key(KeyRole.label, "logistic")
     """Name of the choice."""
     members: list[str] = field(default_factory=lambda: ["logistic"])
-    """Of `logistic`, `svm`, `mlp`; the probabilities of several are averaged."""
+    """Of `logistic`, `svm`, `mlp`, `ordinal`; the probabilities of several are averaged."""
     refit: bool = True
     """After the choice on validation rows, fit on training and validation rows together."""
     components: int | None = None
     """Principal components of the training rows that the classifiers receive; null: all numbers as they are."""
     logistic_c: list[float] = field(default_factory=lambda: [0.01])
-    """logistic: inverse strengths of the L2 penalty; the best on validation rows is taken, the first without any."""
+    """logistic, ordinal: inverse strengths of the L2 penalty; the best on validation rows, the first without any."""
     svm_c: list[float] = field(default_factory=lambda: [3.0])
     """svm: penalties of margin violations; chosen likewise."""
     svm_gamma: float = 1.0

@@ -15,6 +15,8 @@ from ser_bench.config.folders import RUN_COMMAND
 
 Votes = Mapping[str, Mapping[str, int]]
 """Clip id → emotion → number of listeners who chose this emotion."""
+HeardIntensity = Mapping[str, float]
+"""Clip id → mean intensity of the emotion that listeners heard; the scale is that of the corpus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,10 @@ class DataSheet:
         sexes: returns speaker → "female" | "male", given the root folder, if the release has a table of speakers.
         votes: returns the votes of listeners, given the root folder, if the release has them; else None. It raises
             CorpusError if the table is missing from this copy.
+        intensities: the levels of intensity that actors were asked for, from the least to the most; () if there are none,
+            or if they depend on the user's table.
+        heard_intensity: returns the mean intensity that listeners heard, given the root folder, {} if this copy lacks
+            the table; None if the release has no such ratings.
         generate: writes the corpus into a folder, unless the folder is complete, for a synthetic corpus:
             `generate(folder, clips, seed)`; else None.
         read_table: reads the clips from a table that is given as `corpus.root`; else None. It returns (audio file,
@@ -129,6 +135,8 @@ class DataSheet:
     homepage: str = ""
     sexes: Callable[[Path], Mapping[str, str]] = no_sexes
     votes: Callable[[Path], Votes] | None = None
+    intensities: tuple[str, ...] = ()
+    heard_intensity: Callable[[Path], HeardIntensity] | None = None
     generate: Callable[[Path, int, int], None] | None = None
     read_table: Callable[[Path], tuple[list[tuple[Path, Fields]], dict[Path, str]]] | None = None
     remotes: tuple[Remote, ...] = ()

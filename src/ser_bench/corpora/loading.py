@@ -18,6 +18,7 @@ from ser_bench.config import Config, CorpusConfig, LabelSet, OnBadClip, Protocol
 from ser_bench.corpora import audio_files, labels
 from ser_bench.corpora.audio_files import default_root, level_warnings, search_folder, some
 from ser_bench.corpora.data_sheet import DataSheet, Fields
+from ser_bench.corpora.intensity_levels import label_by_intensity
 from ser_bench.corpora.listener_votes import label_by_plurality, votes_of
 from ser_bench.corpora.names import existing_form, find_alike, nfc
 from ser_bench.corpora.sheets import sheet_of
@@ -77,7 +78,8 @@ def load(cfg: Config) -> Corpus:
         )
     if cfg.corpus.target is not Target.intended:
         raise ConfigError(
-            "corpus.target=votes cannot be combined with split=cross_corpus, which has two corpora; remove one of them"
+            f"corpus.target={cfg.corpus.target.value} cannot be combined with split=cross_corpus, which has two corpora; "
+            "remove one of them"
         )
     return merge(load_one(cfg), _load_test_corpus(cfg, test))
 
@@ -92,19 +94,22 @@ def load_one(cfg: Config) -> Corpus:
         raise BadClipError(f"{next(iter(listing.refused.values()))} (on_bad_clip=skip leaves out and lists such files)")
     wanted = labels.choose(sheet.labels or [fields.emotion for _, fields in listing.clips], cfg.corpus.labels)
     chosen = [(path, fields) for path, fields in listing.clips if fields.emotion in wanted]
+    label_set, target_warnings = wanted, []
+    if cfg.corpus.target is Target.intensity:
+        chosen, wanted, summary = label_by_intensity(sheet, chosen)
+        target_warnings = [summary]
     cache = Cache(config.cache_dir(cfg) / "index")
     infos, bad = audio_files.probe_all([path for path, _ in chosen], root, cfg.corpus.max_duration_s, cache, skip)
     clips = _clips(sheet, root, [(path, fields) for path, fields in chosen if path in infos], infos)
-    vote_warnings: list[str] = []
     if cfg.corpus.target is Target.votes:
         labelled, summary = label_by_plurality(clips, votes_of(sheet, root), wanted, sheet.name)
-        clips, vote_warnings = tuple(labelled), [summary]
+        clips, target_warnings = tuple(labelled), [summary]
     present, label_warnings = _labels_with_clips(sheet, root, wanted, clips, skip)
     warnings = [
         *_missing_warnings(sheet, listing),
-        *_label_set_warnings(sheet, listing, wanted, cfg.corpus.labels),
+        *_label_set_warnings(sheet, listing, label_set, cfg.corpus.labels),
         *label_warnings,
-        *vote_warnings,
+        *target_warnings,
         *_content_warnings(sheet, clips, infos),
     ]
     return Corpus(

@@ -6,6 +6,9 @@ value is 100,000 × query type + number of the clip, with query type 1 for voice
 emotion, and `fileName` the clip. The authors left out practice clips, repetitions, and answers whose first click came
 more than ten seconds after the clip (`processFinishedResponses.R`). A file `voice_votes.csv` with the same columns, for
 voice only, is also accepted.
+
+Each listener also rated how intense the chosen emotion was, from 0 to 100. The columns meanAngerResp … meanSadResp contain
+the mean of these ratings over the listeners who chose the emotion, and −1 if nobody chose it.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ser_bench.corpora.csv_tables import CsvLine, read_rows
-from ser_bench.corpora.data_sheet import DataSheet, Fields, Host, Remote, Votes
+from ser_bench.corpora.data_sheet import DataSheet, Fields, HeardIntensity, Host, Remote, Votes
 from ser_bench.corpora.labels import BASIC6
 from ser_bench.errors import CorpusError
 
@@ -43,6 +46,7 @@ EMOTIONS: Mapping[str, str] = {
     "NEU": "neutral",
     "SAD": "sad",
 }
+LEVELS = ("low", "medium", "high")
 INTENSITIES: Mapping[str, str] = {"LO": "low", "MD": "medium", "HI": "high", "XX": ""}
 """XX: no intensity was requested. Only the sentence IEO has intensities."""
 
@@ -56,6 +60,15 @@ VOTE_COLUMNS: Mapping[str, str] = {
     "N": "neutral",
     "S": "sad",
 }
+RATING_COLUMNS: Mapping[str, str] = {
+    "A": "meanAngerResp",
+    "D": "meanDisgustResp",
+    "F": "meanFearResp",
+    "H": "meanHappyResp",
+    "S": "meanSadResp",
+}
+"""Column of votes → column of the mean rating of these listeners; ratings of neutral are not used."""
+HIGHEST_RATING = 100.0
 ROW_NAME = ""
 """Column of row names, as R writes it."""
 CLIPS_PER_QUERY_TYPE = 100_000
@@ -108,13 +121,65 @@ def votes(root: Path) -> Votes:
     Raises:
         CorpusError: if there is no such table, or if it cannot be read.
     """
-    for path in (folder / name for folder in (root, root.parent) for name in VOTE_TABLES):
-        if path.is_file():
-            return _read_votes(path)
+    for path in _vote_tables(root):
+        return _read_votes(path)
     raise CorpusError(
         f"{root}: no table of listeners' votes ({VOTE_TABLES[0]} or {VOTE_TABLES[1]}) in this folder or its parent; "
         "`ser-bench corpora prepare cremad` downloads one with the corpus"
     )
+
+
+def heard_intensity(root: Path) -> HeardIntensity:
+    """Return clip id → mean intensity of the emotion that was heard, 0 to 100, given the voice only.
+
+    A listener who chose an emotion other than neutral counts with the rating, one who chose neutral with 0. Ratings of
+    neutral are left out, because they state how neutral a voice is. The first table of votes that has ratings is read.
+
+    Returns:
+        {} if no table of this copy has ratings.
+
+    Raises:
+        CorpusError: if the table cannot be read.
+    """
+    for path in _vote_tables(root):
+        columns = ("fileName", *VOTE_COLUMNS, *RATING_COLUMNS.values())
+        advice = f"needed is a table of votes with the columns {', '.join(columns)}; download it again or remove it"
+        lines = read_rows(path, ("fileName", *VOTE_COLUMNS), advice)
+        if lines and not set(columns) <= set(lines[0].cells):
+            continue
+        heard: dict[str, float] = {}
+        for line in lines:
+            try:
+                if _is_voice_only(line):
+                    clip_id, counts = _vote_counts(line)
+                    heard |= {clip_id: _mean_rating(line, counts)} if sum(counts.values()) else {}
+            except ValueError as error:
+                raise CorpusError(f"{path} line {line.number}: {error}; {advice}") from error
+        return heard
+    return {}
+
+
+def _vote_tables(root: Path) -> list[Path]:
+    """Return the tables of votes of this copy, the first to be read first."""
+    paths = [folder / name for folder in (root, root.parent) for name in VOTE_TABLES]
+    return [path for path in paths if path.is_file()]
+
+
+def _mean_rating(line: CsvLine, counts: Mapping[str, int]) -> float:
+    """Return the mean rating of a clip with at least one vote, votes for neutral counted as 0.
+
+    Raises:
+        ValueError: if a rating is not a number from 0 to 100.
+    """
+    total = 0.0
+    for column, rated in RATING_COLUMNS.items():
+        votes_for = counts[VOTE_COLUMNS[column]]
+        if votes_for:
+            rating = float(line.cells[rated])
+            if not 0 <= rating <= HIGHEST_RATING:
+                raise ValueError(f"{rated} is {line.cells[rated]}, not a rating from 0 to {HIGHEST_RATING:g}")
+            total += votes_for * rating
+    return total / sum(counts.values())
 
 
 def _read_votes(path: Path) -> dict[str, dict[str, int]]:
@@ -173,6 +238,8 @@ SHEET = DataSheet(
     examples=("1001_DFA_ANG_XX", "1001_IEO_HAP_LO", "1091_WSI_SAD_XX", "1040_ITH_SAD_X"),
     sexes=sexes,
     votes=votes,
+    intensities=LEVELS,
+    heard_intensity=heard_intensity,
     remotes=(
         Remote(
             Host.git_lfs,

@@ -72,6 +72,7 @@ SHEET = DataSheet(
     language="en",
     labels=ordered(EMOTIONS.values()),
     sentences=SENTENCES,
+    intensities=tuple(INTENSITIES.values()),
     clips=1440,
     speakers=24,
     clips_per_label={label: 96 if label == "neutral" else 192 for label in ordered(EMOTIONS.values())},
