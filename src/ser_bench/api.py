@@ -10,7 +10,6 @@ import contextlib
 import html
 import logging
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,9 +27,11 @@ from ser_bench.comparison import verdict as sentences
 from ser_bench.config import Config, compose, register
 from ser_bench.config.override_words import quoted_for_hydra
 from ser_bench.config.services import only_own_services
-from ser_bench.errors import ConfigError
-from ser_bench.new_audio import NewAudioPredictor, clips_of
-from ser_bench.predictions import require_complete
+from ser_bench.errors import BadClipError, ConfigError
+from ser_bench.inference.answer import FAILED, Answer
+from ser_bench.inference.audio_predictor import AudioPredictor
+from ser_bench.inference.recording import Recording
+from ser_bench.new_audio import clips_of
 from ser_bench.tracking import StoredRun
 from ser_bench.types import Corpus
 
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
 RUNS_PREFIX = "runs:/"
 """How MLflow writes the address of a run."""
 
-AudioInput = str | Path | npt.NDArray[np.floating[Any]]
-"""A file, or samples [T] (full scale ±1)."""
+AudioInput = str | Path | bytes | npt.NDArray[Any] | Recording
+"""A file or a folder of files, the bytes of a file, samples [T] (float of full scale ±1, int16 or int32), or a
+`Recording`."""
 
 
 def run(overrides: Sequence[str] = (), verbose: bool = True) -> StoredRun:
@@ -196,65 +198,137 @@ class ComparisonResult:
         return f"<h4>{heading}</h4><p>{html.escape(self.verdict)}</p>{table}"
 
 
-def load_predictor(run: str | StoredRun, store: str | Path | None = None) -> LoadedPredictor:
+def load_predictor(
+    run: str | StoredRun, store: str | Path | None = None, overrides: Sequence[str] = ()
+) -> LoadedPredictor:
     """Return the predictor of a stored run, for new audio.
 
     Args:
         run: the run, its id or first letters, or `runs:/<id>`.
         store: as in `load_run`, if `run` is an id.
 
+        overrides: further overrides, such as the service that a language model may be asked at:
+            `["llm.base_url=http://127.0.0.1:8000/v1", "llm.api_key_env=null"]`.
+
     Raises:
         RunNotFoundError: there is no such run.
+        ConfigError: the predictor cannot predict new audio (`model=listeners` needs votes).
+        LLMError: the run asks a service that neither `overrides` nor the defaults name.
         TrackingError: files of the run were changed after it had ended.
     """
     stored = load_run(run, store) if isinstance(run, str) else run
-    return LoadedPredictor(NewAudioPredictor(stored, _configuration(store)))
+    return LoadedPredictor(AudioPredictor.from_run(stored, _configuration(store, overrides)), stored)
 
 
 class LoadedPredictor:
-    """A trained predictor that takes files or samples; it computes transcript, F0 and other features itself."""
+    """A trained predictor that takes files, bytes or samples, and computes transcript, F0 and other features itself.
 
-    def __init__(self, predictor: NewAudioPredictor) -> None:
+    Nothing of the audio is written to the disk.
+    """
+
+    def __init__(self, predictor: AudioPredictor, stored: StoredRun) -> None:
         self._predictor = predictor
+        self._stored = stored
 
     @property
     def run(self) -> StoredRun:
         """The run that trained it."""
-        return self._predictor.run
+        return self._stored
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels, in the order of the columns of probabilities."""
         return self._predictor.labels
 
-    def predict(self, items: AudioInput | Sequence[AudioInput], sample_rate_hz: int = 16_000) -> pd.DataFrame:
-        """Return one row per file or array, in the order given.
+    def answers(self, items: AudioInput | Sequence[AudioInput], sample_rate_hz: int = 16_000) -> list[Answer]:
+        """Return one answer per recording: label, probabilities, flags of unsure input, transcript, seconds per stage.
+
+        A recording that cannot be used is an answer with the status "failed" and the reason.
 
         Args:
-            items: files, folders of audio files, or arrays of mono samples [T], full scale ±1.
+            items: files, folders of audio files, the bytes of files, arrays of mono samples [T], or recordings.
             sample_rate_hz: sampling rate of the arrays, Hz; files state their own.
 
+        Raises:
+            ConfigError: a path does not exist, or an array is not one-dimensional.
+            SerBenchError: nothing can be predicted, for example because weights are missing.
+        """
+        given = [items] if isinstance(items, str | Path | bytes | np.ndarray | Recording) else list(items)
+        recordings: list[Recording | Answer] = []
+        for i, item in enumerate(given):
+            recordings += self._recordings(i, item, sample_rate_hz)
+        usable = [recording for recording in recordings if isinstance(recording, Recording)]
+        answers = iter(self._predictor.predict(usable))
+        return [next(answers) if isinstance(recording, Recording) else recording for recording in recordings]
+
+    def predict(self, items: AudioInput | Sequence[AudioInput], sample_rate_hz: int = 16_000) -> pd.DataFrame:
+        """Return one row per recording, in the order given.
+
+        Args:
+            items: as in `answers`.
+            sample_rate_hz: as in `answers`.
+
         Returns:
-            Columns: `file` (the path, or "samples 1" for an array at position 1 of the items), `emotion` (empty if the
-            predictor abstained), and one column of probabilities per label.
+            Columns: `file` (the path, or "samples 1" for the item at position 1), `emotion` (empty if the predictor
+            abstained), one column of probabilities per label, `flags` (why the answer is unsure: codes with spaces
+            between) and `seconds` (all of the prediction; `answers` has each stage).
 
         Raises:
-            BadClipError: a file or an array cannot be used.
-            ConfigError: a path does not exist, or an array is not one-dimensional.
-            IncompleteRunError: requests to a language model failed.
+            BadClipError: a recording cannot be used.
+            SerBenchError: as in `answers`, or a request to a language model failed.
         """
-        given: list[AudioInput] = [items] if isinstance(items, str | Path | np.ndarray) else list(items)
-        with tempfile.TemporaryDirectory() as scratch:
-            names, paths = _as_files(given, sample_rate_hz, Path(scratch))
-            clips = clips_of(paths, self._predictor.max_duration_s)
-            predictions = self._predictor.predict(clips)
-        require_complete(predictions)
-        columns = dict(zip(predictions.labels, predictions.probabilities.T, strict=True))
-        files = [names.get(row.clip_id, row.clip_id) for row in predictions.rows]
-        return pd.DataFrame({"file": files, "emotion": list(predictions.predicted), **columns})
+        answers = self.answers(items, sample_rate_hz)
+        for answer in answers:
+            if answer.status == FAILED:
+                raise BadClipError(answer.reason)
+        return pd.DataFrame(
+            {
+                "file": [answer.name for answer in answers],
+                "emotion": [answer.label for answer in answers],
+                **{label: [answer.probabilities[label] for answer in answers] for label in self.labels},
+                "flags": [" ".join(flag.code for flag in answer.flags) for answer in answers],
+                "seconds": [answer.seconds["total"] for answer in answers],
+            }
+        )
+
+    def enrol(self, items: AudioInput | Sequence[AudioInput], speaker: str, sample_rate_hz: int = 16_000) -> None:
+        """Adapt to a speaker by clips without labels, for runs with `adapt=speaker_stats`.
+
+        A `Recording` with this `speaker` is then predicted with the statistics of these clips.
+
+        Raises:
+            ConfigError: the run does not adapt to speakers.
+            BadClipError: a recording cannot be used.
+        """
+        given = [items] if isinstance(items, str | Path | bytes | np.ndarray | Recording) else list(items)
+        recordings = []
+        for i, item in enumerate(given):
+            for recording in self._recordings(i, item, sample_rate_hz):
+                if isinstance(recording, Answer):
+                    raise BadClipError(recording.reason)
+                recordings.append(recording)
+        self._predictor.enrol(recordings, speaker)
+
+    def _recordings(self, position: int, item: AudioInput, sample_rate_hz: int) -> list[Recording | Answer]:
+        """Return the recordings of one item, and for each that cannot be used an answer with the reason."""
+        limit_s = self._predictor.max_duration_s
+        name = f"samples {position}"
+        try:
+            if isinstance(item, Recording):
+                return [item]
+            if isinstance(item, bytes):
+                return [Recording.from_bytes(item, name, limit_s)]
+            if isinstance(item, np.ndarray):
+                return [Recording.from_samples(item, sample_rate_hz, name)]
+            skipped: dict[str, str] = {}
+            paths = clips_of([Path(item)], limit_s, skipped)
+        except BadClipError as error:
+            return [Answer(name if isinstance(item, bytes | np.ndarray) else str(item), "", {}, FAILED, str(error))]
+        files: list[Recording | Answer] = [Recording.from_file(path, limit_s) for path in paths]
+        return files + [Answer(path, "", {}, FAILED, reason) for path, reason in skipped.items()]
 
     def __repr__(self) -> str:
-        return f"<predictor of run {self.run.run_id[:8]} ({self.run.name}): {', '.join(self.labels)}>"
+        return repr(self._predictor)
 
 
 def load_corpus(name: str, root: str | Path | None = None, overrides: Sequence[str] = ()) -> Corpus:
@@ -273,32 +347,13 @@ def load_corpus(name: str, root: str | Path | None = None, overrides: Sequence[s
     return corpora.load(compose(["experiment=none", f"corpus={name}", *words, *overrides]))
 
 
-def _configuration(store: str | Path | None) -> Config:
-    """Return the default configuration with this store."""
+def _configuration(store: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Return the default configuration with this store and these overrides."""
     register()
     if store is None:
-        return compose([])
+        return compose(list(overrides))
     key = "tracking.uri" if "://" in str(store) else "tracking.dir"
-    return compose([f"{key}={quoted_for_hydra(str(store))}"])
-
-
-def _as_files(items: Sequence[AudioInput], sample_rate_hz: int, folder: Path) -> tuple[dict[str, str], list[Path]]:
-    """Write arrays to files; return path → name shown for them, and the paths of all items."""
-    import soundfile
-
-    names: dict[str, str] = {}
-    paths: list[Path] = []
-    for i, item in enumerate(items):
-        if isinstance(item, str | Path):
-            paths.append(Path(item))
-            continue
-        if np.ndim(item) != 1:
-            raise ConfigError(f"samples {i}: give mono samples [T], not an array of shape {np.shape(item)}")
-        path = folder / f"{i}.wav"
-        soundfile.write(path, np.asarray(item, dtype=np.float32), sample_rate_hz, subtype="FLOAT")
-        names[str(path)] = f"samples {i}"
-        paths.append(path)
-    return names, paths
+    return compose([f"{key}={quoted_for_hydra(str(store))}", *overrides])
 
 
 @contextlib.contextmanager

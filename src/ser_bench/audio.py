@@ -4,6 +4,9 @@ libsndfile decodes WAV, FLAC, Ogg, MP3 and more, with any sample format, number 
 decodes a truncated or damaged file without an error, so `audio_containers` checks that the file is complete. Only
 regular files of limited size are opened: a named pipe would wait for a writer without end.
 
+Recordings that are not files, such as an upload or the signal of a microphone, are read by the same functions: `held`
+gives them a path that exists in this process only, so nothing is written to the disk.
+
 The check has a limit for MP3 files whose header does not count the frames (no Xing, Info or VBRI tag). libsndfile then
 estimates the length from the first frame: a truncated file with a constant bit rate is not detected, and an intact file
 with a variable bit rate may be refused.
@@ -11,12 +14,16 @@ with a variable bit rate may be refused.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import itertools
 import math
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -55,6 +62,12 @@ UNREAD_EXTENSIONS = frozenset(
 """File extensions, in lower case, of audio and video formats that libsndfile does not read."""
 HOW_TO_CONVERT = "convert each to WAV, for example with `ffmpeg -i clip.m4a clip.wav`"
 
+HELD_FOLDER = Path("<in memory>")
+"""First part of the paths of `held`."""
+_held: dict[Path, tuple[FloatArray, int]] = {}
+"""Path → samples [T] and sampling rate of the recordings that are in memory now."""
+_numbers = itertools.count()
+
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
@@ -91,6 +104,45 @@ def read(path: Path, max_duration_s: float = MAX_DURATION_S) -> tuple[FloatArray
     """
     frames, rate = _decode(path, max_duration_s)
     return frames.mean(axis=1, dtype=np.float32), rate
+
+
+def decode(content: bytes, name: str, max_duration_s: float = MAX_DURATION_S) -> tuple[FloatArray, int]:
+    """Decode the content of a file, as `read` does; `name` stands for it in error messages."""
+    file = io.BytesIO(content)
+    with _oserrors(name):
+        corrected = _checked(file, name, len(content))
+    file.seek(0)
+    frames, rate = _decoded(corrected or file, name, max_duration_s)
+    return frames.mean(axis=1, dtype=np.float32), rate
+
+
+@contextlib.contextmanager
+def held(samples: FloatArray, sample_rate_hz: int, name: str) -> Iterator[Path]:
+    """Give samples a path, which `read` and `load` accept inside a `with` block; nothing is written to the disk.
+
+    Args:
+        samples: [T] float32, mono, full scale ±1.
+        sample_rate_hz: their sampling rate.
+        name: last part of the path, for messages.
+
+    Raises:
+        BadClipError: there are no samples, or they contain NaN or infinite numbers.
+    """
+    if not len(samples):
+        raise BadClipError(f"{name}: contains no audio samples")
+    if not np.isfinite(samples).all():
+        raise BadClipError(f"{name}: contains samples that are not numbers (NaN or infinite)")
+    path = HELD_FOLDER / str(next(_numbers)) / (Path(name).name or "samples")
+    _held[path] = (samples, sample_rate_hz)
+    try:
+        yield path
+    finally:
+        del _held[path]
+
+
+def is_held(path: Path) -> bool:
+    """Return True for a path of `held`; another process cannot read it."""
+    return path in _held
 
 
 def load(path: Path, sample_rate_hz: int, offset_s: float = 0.0, duration_s: float | None = None) -> FloatArray:
@@ -180,20 +232,31 @@ def _decode(
     path: Path, max_duration_s: float, offset_s: float = 0.0, duration_s: float | None = None
 ) -> tuple[FloatArray, int]:
     """Return the samples [T, channels] of a section, checked, and the sampling rate of the file."""
+    if path in _held:
+        samples, rate = _held[path]
+        _refuse_long(path, len(samples), rate, max_duration_s)
+        start, wanted = _section(len(samples), rate, offset_s, duration_s)
+        return samples[start : start + wanted, None], rate
     corrected = _open_checked(path)
+    return _decoded(path if corrected is None else corrected, path, max_duration_s, offset_s, duration_s)
+
+
+def _decoded(
+    source: Path | BinaryIO,
+    name: str | Path,
+    max_duration_s: float,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
+) -> tuple[FloatArray, int]:
+    """As `_decode`, of a complete file; `name` stands for it in messages."""
     try:
-        with soundfile.SoundFile(path if corrected is None else corrected) as file:
+        with soundfile.SoundFile(source) as file:
             rate, total, kind = int(file.samplerate), int(file.frames), str(file.format)
-            if total > max_duration_s * rate:
-                raise BadClipError(
-                    f"{path}: {total / rate:.0f} s long, the limit for one utterance is "
-                    f"corpus.max_duration_s={max_duration_s:g}"
-                )
-            start = min(int(offset_s * rate), total)
-            wanted = total - start if duration_s is None else min(int(duration_s * rate), total - start)
+            _refuse_long(name, total, rate, max_duration_s)
+            start, wanted = _section(total, rate, offset_s, duration_s)
             if total * file.channels > MAX_SAMPLES:
                 raise BadClipError(
-                    f"{path}: contains {total * file.channels:,} samples, the limit is {MAX_SAMPLES:,}; cut it into "
+                    f"{name}: contains {total * file.channels:,} samples, the limit is {MAX_SAMPLES:,}; cut it into "
                     "utterances"
                 )
             skipped = 0 if file.seekable() else start  # GSM 6.10 and ADPCM codings can only be read from the start
@@ -201,18 +264,32 @@ def _decode(
                 file.seek(start)
             frames: FloatArray = file.read(skipped + wanted, dtype="float32", always_2d=True)[skipped:]
     except soundfile.LibsndfileError as error:
-        convert = f"; {HOW_TO_CONVERT}" if path.suffix.lower() in UNREAD_EXTENSIONS else ""
-        raise BadClipError(f"{path}: not audio that can be decoded ({error.error_string}){convert}") from error
+        convert = f"; {HOW_TO_CONVERT}" if Path(name).suffix.lower() in UNREAD_EXTENSIONS else ""
+        raise BadClipError(f"{name}: not audio that can be decoded ({error.error_string}){convert}") from error
     if not total:
-        raise BadClipError(f"{path}: contains no audio samples")
+        raise BadClipError(f"{name}: contains no audio samples")
     if len(frames) < wanted:
         raise BadClipError(
-            f"{path}: truncated, {len(frames)} of {wanted} samples can be decoded; download it again"
+            f"{name}: truncated, {len(frames)} of {wanted} samples can be decoded; download it again"
             + (", or convert it to WAV if its MP3 header does not count the frames" if kind == "MP3" else "")
         )
     if not np.isfinite(frames).all():
-        raise BadClipError(f"{path}: contains samples that are not numbers (NaN or infinite)")
+        raise BadClipError(f"{name}: contains samples that are not numbers (NaN or infinite)")
     return frames, rate
+
+
+def _refuse_long(name: str | Path, total: int, rate: int, max_duration_s: float) -> None:
+    if total > max_duration_s * rate:
+        raise BadClipError(
+            f"{name}: {total / rate:.0f} s long, the limit for one utterance is "
+            f"corpus.max_duration_s={max_duration_s:g}"
+        )
+
+
+def _section(total: int, rate: int, offset_s: float, duration_s: float | None) -> tuple[int, int]:
+    """Return the first sample of a section, and how many samples it has."""
+    start = min(int(offset_s * rate), total)
+    return start, total - start if duration_s is None else min(int(duration_s * rate), total - start)
 
 
 def _open_checked(path: Path) -> io.BytesIO | None:
@@ -225,23 +302,33 @@ def _open_checked(path: Path) -> io.BytesIO | None:
         BadClipError: if the file is absent, empty, too large, a Git LFS pointer, or not complete.
     """
     size = _regular_size(path)
+    with _oserrors(path), path.open("rb") as file:
+        return _checked(file, path, size)
+
+
+def _checked(file: BinaryIO, name: str | Path, size: int) -> io.BytesIO | None:
+    """As `_open_checked`, of an open file of `size` bytes."""
+    head = file.read(HEAD_BYTES)
+    if not size:
+        raise BadClipError(f"{name}: is empty (0 bytes); download it again")
+    if is_lfs_pointer(head):
+        raise BadClipError(
+            f"{name}: is a Git LFS pointer, not audio; run `git lfs pull` in its repository, "
+            "or `ser-bench corpora prepare cremad`"
+        )
+    fault = audio_containers.fault_of(file, head, size)
+    if fault:
+        remedy = "; download it again" if fault.startswith(("truncated", "damaged")) else ""
+        raise BadClipError(f"{name}: {fault}{remedy}")
+    return audio_containers.with_stated_size(file, head, size)
+
+
+@contextlib.contextmanager
+def _oserrors(name: str | Path) -> Iterator[None]:
     try:
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-            if not size:
-                raise BadClipError(f"{path}: is empty (0 bytes); download it again")
-            if is_lfs_pointer(head):
-                raise BadClipError(
-                    f"{path}: is a Git LFS pointer, not audio; run `git lfs pull` in its repository, "
-                    "or `ser-bench corpora prepare cremad`"
-                )
-            fault = audio_containers.fault_of(file, head, size)
-            if fault:
-                remedy = "; download it again" if fault.startswith(("truncated", "damaged")) else ""
-                raise BadClipError(f"{path}: {fault}{remedy}")
-            return audio_containers.with_stated_size(file, head, size)
+        yield
     except OSError as error:
-        raise BadClipError(f"{path}: cannot be read ({error.strerror})") from error
+        raise BadClipError(f"{name}: cannot be read ({error.strerror})") from error
 
 
 def _regular_size(path: Path) -> int:

@@ -3,6 +3,9 @@
 An entry is one file: the BLAKE2b digest of the payload, then the payload. It is written to a temporary file and moved
 into place, so that several processes can fill the same cache, and a process that is killed leaves no partial entry. An
 entry whose digest does not match is removed and computed again.
+
+Below a `MemoryFolder`, which is no folder of the disk, entries are kept in memory until they are cleared: what is
+computed of the audio of a server's users must not be stored.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ import io
 import json
 import os
 import tempfile
+import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -36,11 +41,34 @@ Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 
+_in_memory: dict[Path, dict[Path, bytes]] = {}
+"""Path of each `MemoryFolder` → path of an entry → payload."""
+
+
+class MemoryFolder:
+    """A path below which every `Cache` keeps its entries in memory; they are dropped with this object."""
+
+    def __init__(self) -> None:
+        self.path = Path(f"<memory {uuid4().hex}>")
+        _in_memory[self.path] = {}
+        weakref.finalize(self, _in_memory.pop, self.path, None)
+
+    def clear(self) -> None:
+        """Drop all entries."""
+        _in_memory[self.path].clear()
+
+
 class Cache:
     """A folder of entries. An entry's file is named by its key, in a subfolder named by the key's first two digits."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._entries = next((_in_memory[root] for root in folder.parents if root in _in_memory), None)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the folder is below a `MemoryFolder`."""
+        return self._entries is not None
 
     @staticmethod
     def key(**parts: Any) -> str:
@@ -50,6 +78,8 @@ class Cache:
     def read(self, key: str) -> bytes | None:
         """Return the payload, or None if the entry is absent or damaged."""
         path = self._path(key)
+        if self._entries is not None:
+            return self._entries.get(path)
         try:
             blob = path.read_bytes()
         except OSError:
@@ -86,6 +116,9 @@ class Cache:
 
     def _store(self, key: str, payload: bytes, move: Callable[[Path, Path], object]) -> None:
         path = self._path(key)
+        if self._entries is not None:
+            self._entries[path] = payload
+            return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=".half-")

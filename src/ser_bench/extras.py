@@ -64,9 +64,13 @@ EXTRAS: dict[str, Extra] = {
         },
         "`ser-bench serve`, the HTTP server",
     ),
-    "app": Extra({"gradio": "gradio", "parselmouth": "praat-parselmouth"}, "`ser-bench app`, the page to try predictors"),
+    "app": Extra(
+        {"gradio": "gradio", "parselmouth": "praat-parselmouth"},
+        "`ser-bench app`, the page to try predictors",
+    ),
     "onnx": Extra(
-        {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"}, "`ser-bench export --onnx`"
+        {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
+        "`ser-bench export --onnx`",
     ),
     "listen": Extra(
         {"sounddevice": "sounddevice"}, "`ser-bench listen` from a microphone", note="PortAudio must be installed too"

@@ -26,6 +26,8 @@ from ser_bench.types import Clip, Corpus, FloatArray, Predictions, Predictor, Ro
 log = logging.getLogger(__name__)
 
 SHORT_ID = 8
+RESTORED = ("config.yaml", "predictor", "predictions.parquet")
+"""Artifacts by which a run predicts again; they must not have changed since it ended."""
 MUST_EQUAL = (*run_groups.MUST_EQUAL, "shuffle_labels")
 """Tags that a member shares with the fusion; a run on shuffled labels has members on shuffled labels."""
 
@@ -40,7 +42,7 @@ class RestoredMember:
         labels: labels of the fusion, and of the member.
         features: features of the fusion's clips under the member's configuration.
         cfg: configuration of the member, with files and devices of this machine.
-        answers: stored predictions of the test rows; None: every row is predicted again (new audio).
+        answers: stored predictions of the test rows.
     """
 
     name: str
@@ -48,7 +50,7 @@ class RestoredMember:
     labels: tuple[str, ...]
     features: Features = field(repr=False)
     cfg: Config = field(repr=False)
-    answers: Predictions | None = field(default=None, repr=False)
+    answers: Predictions = field(repr=False)
 
     @property
     def run_id(self) -> str:
@@ -57,11 +59,11 @@ class RestoredMember:
 
     def predict(self, rows: Sequence[Row]) -> Predictions:
         """Return predictions in the given order; stored ones keep their cost and latency."""
-        index = {} if self.answers is None else {row: i for i, row in enumerate(self.answers.rows)}
+        index = {row: i for i, row in enumerate(self.answers.rows)}
         known = [row for row in rows if row in index]
-        if self.answers is not None and len(known) == len(rows):
+        if len(known) == len(rows):
             return self.answers.take([index[row] for row in rows])
-        if not known or self.answers is None:
+        if not known:
             return self._predictor.predict(rows)
         new = self._predictor.predict([row for row in rows if row not in index])
         both = concatenate(self.answers.take([index[row] for row in known]), new)
@@ -137,7 +139,6 @@ def restore(
     clips: Mapping[str, Clip],
     language: str,
     labels: tuple[str, ...],
-    new_audio: bool = False,
 ) -> tuple[RestoredMember, ...]:
     """Return these runs as members that can predict; a fusion among them has members of its own.
 
@@ -147,28 +148,36 @@ def restore(
         clips: clips by id.
         language: language of the clips.
         labels: labels of the fusion.
-        new_audio: True if the clips are not those of the runs, so that no stored prediction applies.
 
     Raises:
         NotComparableError: a run was limited to some of the rows (`llm.limit`).
         TrackingError: files of a run were changed after it had ended.
     """
-    # MLflow does not allow "+" in the name of a metric ("whisper_probe+speaker_stats").
-    of_model = [run.tags["model"].replace("+", "_") for run in runs]
     found = []
-    for run, model in zip(runs, of_model, strict=True):
-        tracking.refuse_changed(run, "config.yaml", "predictor", "predictions.parquet")
+    for name, run in zip(member_names(runs), runs, strict=True):
+        tracking.refuse_changed(run, *RESTORED)
         cfg = run_here(run.config(), here)
         if cfg.llm.limit is not None and "llm" in predictors.predictor_class(cfg.model.name).groups:
             raise NotComparableError(
                 f"run {run.run_id} ({run.name}) predicts at most {cfg.llm.limit} clips (llm.limit), and a fusion all; "
                 f"make one without a limit: {RUN_COMMAND} model={cfg.model.name} llm.limit=null"
             )
-        members = restore(run.members(), here, clips, language, labels, new_audio)
-        name = model if of_model.count(model) == 1 else f"{model}_{run.run_id[:SHORT_ID]}"
+        members = restore(run.members(), here, clips, language, labels)
         features = Features(cfg, clips, language, members)
-        found.append(RestoredMember(name, run, labels, features, cfg, None if new_audio else run.predictions()))
+        found.append(RestoredMember(name, run, labels, features, cfg, run.predictions()))
     return tuple(found)
+
+
+def member_names(runs: Sequence[StoredRun]) -> list[str]:
+    """Return the name of each run within a fusion: its model, with the first digits of the run id if several have it.
+
+    MLflow does not allow "+" in the name of a metric ("whisper_probe+speaker_stats").
+    """
+    models = [run.tags["model"].replace("+", "_") for run in runs]
+    return [
+        model if models.count(model) == 1 else f"{model}_{run.run_id[:SHORT_ID]}"
+        for model, run in zip(models, runs, strict=True)
+    ]
 
 
 def tags_of(members: Sequence[RestoredMember]) -> dict[str, str]:

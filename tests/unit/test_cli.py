@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -26,7 +26,8 @@ from ser_bench.cli import app, audit_command, compare_command, data_commands, do
 from ser_bench.cli.command_words import parse_words
 from ser_bench.config import compose
 from ser_bench.errors import BadClipError, ConfigError, RunNotFoundError
-from ser_bench.types import Clip, Predictions, Row
+from ser_bench.inference.answer import Answer
+from ser_bench.types import Predictions, Row
 from tests.support import stored_runs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -413,21 +414,6 @@ def test_a_file_is_found_in_another_unicode_form(tmp_path: Path) -> None:
     assert clip.path == tmp_path / "u\u0308.wav"
 
 
-def test_predict_skips_a_file_that_only_the_features_refuse() -> None:
-    clips = {name: Clip(name, Path(name), "", "", duration_s=1.0) for name in ("a.wav", "b.wav", "c.wav")}
-    skipped: dict[str, str] = {}
-
-    def predicted(given: Mapping[str, Clip]) -> list[str]:
-        if "b.wav" in given:
-            raise BadClipError("b.wav: is too short")
-        return list(given)
-
-    with pytest.raises(BadClipError, match="on_bad_clip=skip"):
-        new_audio.without_refused(predicted, clips, None)
-    assert new_audio.without_refused(predicted, clips, skipped) == ["a.wav", "c.wav"]
-    assert skipped == {"b.wav": "b.wav: is too short"}
-
-
 def test_predict_names_and_counts_what_it_skips(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -442,6 +428,8 @@ def test_predict_names_and_counts_what_it_skips(
         )
 
     stored = SimpleNamespace(
+        name="cnn speaker fold 0",
+        run_id="8b97" * 8,
         config=lambda: compose([]),
         predictions=lambda: predict([]),
         members=tuple,
@@ -463,13 +451,9 @@ def test_predict_names_and_counts_what_it_skips(
 
 
 def test_predict_has_one_record_per_file() -> None:
-    zeros = np.zeros(2, np.float32)
-    probabilities = np.array([[0.123456, 0.876544], [0.5, 0.5]], np.float32)
-    rows = (Row("a.wav"), Row("b.wav"))
-    predictions = Predictions(rows, ("", ""), ("angry", "sad"), probabilities, np.array([False, True]), zeros, zeros)
-    first, second = predict_command.records_of(predictions)
-    assert first["file"] == "a.wav" and first["emotion"] == "sad" and first["angry"] == pytest.approx(0.1235)
-    assert second["emotion"] == "(abstained)"
+    first = predict_command.record_of(Answer("a.wav", "sad", {"angry": 0.123456, "sad": 0.876544}))
+    assert first == {"file": "a.wav", "emotion": "sad", "angry": 0.1235, "sad": 0.8765}
+    assert predict_command.record_of(Answer("b.wav", status="abstained"))["emotion"] == "(abstained)"
 
 
 # ---- doctor

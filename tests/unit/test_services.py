@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import wave
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from ser_bench import config, new_audio, predictors, redaction, stored_predictors, tracking
+from ser_bench import config, predictors, redaction, stored_predictors, tracking
 from ser_bench.cache import Cache
 from ser_bench.cli import predict_command
 from ser_bench.config import Config
 from ser_bench.config.services import only_own_services, own_service
 from ser_bench.errors import LLMError
 from ser_bench.features import text_embedding
-from ser_bench.types import Row
+from ser_bench.inference import audio_predictor
+from ser_bench.types import Predictions, Row
 from tests.support import fake_openai as fake
 from tests.support.fake_inputs import LABELS, FakeInputs
 
@@ -36,6 +38,12 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 class SpokenInputs(FakeInputs):
     """Inputs of any clip."""
+
+    seconds: Mapping[str, float] = {}
+    transcripts_by_id: Mapping[str, str] = {}
+
+    def forget(self) -> None:
+        pass
 
     def truth(self, rows: Sequence[Row]) -> list[str]:
         return ["" for _ in rows]
@@ -103,7 +111,7 @@ def test_predict_asks_no_service_that_only_the_stored_run_names(
         run = edited_run(server, own, tmp_path)
         monkeypatch.setattr(tracking, "load_run", lambda *_: run)
         monkeypatch.setattr(tracking, "refuse_changed", lambda *_: None)
-        monkeypatch.setattr(new_audio, "Features", lambda *_: SpokenInputs())
+        monkeypatch.setattr(audio_predictor, "Features", lambda *_: SpokenInputs())
         address, variable = f"llm.base_url={server.base_url}", f"llm.api_key_env={VARIABLE}"
         for words in ((), (address,), (variable,), ("llm=local",)):
             with pytest.raises(LLMError, match="Nothing was sent") as error:
@@ -116,10 +124,15 @@ def test_predict_asks_no_service_that_only_the_stored_run_names(
     assert '"emotion": "fear"' in capsys.readouterr().out
 
 
+def predictions_of_none() -> Predictions:
+    nothing = np.zeros(0, np.float32)
+    return Predictions((), (), LABELS, np.zeros((0, len(LABELS)), np.float32), nothing > 0, nothing, nothing)
+
+
 def test_a_member_of_a_fusion_is_not_loaded_with_a_foreign_service(own: tuple[str, ...]) -> None:
     foreign = config.compose(["model=llm", "llm.base_url=http://10.0.0.1/v1", f"llm.api_key_env={VARIABLE}", *own])
     run: Any = None
-    member = stored_predictors.RestoredMember("llm", run, LABELS, run, foreign)
+    member = stored_predictors.RestoredMember("llm", run, LABELS, run, foreign, predictions_of_none())
     with only_own_services(config.compose(["model=fusion", *own])), pytest.raises(LLMError, match=r"10\.0\.0\.1"):
         member.predict([Row("anger-1")])
 

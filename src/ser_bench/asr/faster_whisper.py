@@ -9,7 +9,8 @@ again with `asr.fallback_frames`. docs/asr.md has the figures.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,14 @@ def recognise(clips: Sequence[Clip], cfg: AsrConfig, language: str) -> Iterator[
         WeightsError: if its weights are not available.
         BadClipError: if a clip cannot be read.
     """
-    yield from Whisper(cfg, language).transcribe(clips)
+    settings = tuple(sorted((name, value) for name, value in asdict(cfg).items()))
+    yield from _resident(settings, language).transcribe(clips)
+
+
+@lru_cache(maxsize=1)
+def _resident(settings: tuple[tuple[str, Any], ...], language: str) -> Whisper:
+    """The recogniser with these settings. It stays in memory: loading it takes as long as transcribing ten clips."""
+    return Whisper(AsrConfig(**dict(settings)), language)
 
 
 class Whisper:

@@ -10,10 +10,11 @@ from typing import Any
 from ser_bench import tracking
 from ser_bench.cli.terminal_tables import print_json, print_table
 from ser_bench.config import OnBadClip, compose
-from ser_bench.errors import ConfigError
-from ser_bench.new_audio import NewAudioPredictor, clips_of
-from ser_bench.predictions import require_complete
-from ser_bench.types import Predictions
+from ser_bench.errors import BadClipError, ConfigError
+from ser_bench.inference.answer import DECIMALS, FAILED, Answer
+from ser_bench.inference.audio_predictor import AudioPredictor
+from ser_bench.inference.recording import Recording
+from ser_bench.new_audio import HOW_TO_SKIP, clips_of
 
 log = logging.getLogger(__name__)
 
@@ -39,32 +40,27 @@ def run(overrides: Sequence[str], words: Sequence[str], as_json: bool) -> None:
         raise ConfigError("no audio is named: ser-bench predict RUN FILE..., with the id that the run printed")
     run_id, *paths = words
     cfg = compose(list(overrides))
-    predictor = NewAudioPredictor(tracking.load_run(cfg.tracking, run_id), cfg)
+    predictor = AudioPredictor.from_run(tracking.load_run(cfg.tracking, run_id), cfg, store_features=True)
     skipped: dict[str, str] | None = {} if cfg.on_bad_clip is OnBadClip.skip else None
     clips = clips_of([Path(path) for path in paths], predictor.max_duration_s, skipped)
-    predictions = predictor.predict(clips, skipped)
-    records = records_of(predictions)
+    answers = predictor.predict([Recording.from_file(path, predictor.max_duration_s) for path in clips])
+    refused = [answer for answer in answers if answer.status == FAILED and not answer.probabilities]
+    if refused and skipped is None:
+        raise BadClipError(f"{refused[0].reason} ({HOW_TO_SKIP})")
+    if len(refused) == len(answers):
+        raise BadClipError(f"{refused[0].reason}; no file can be used")
+    records = [record_of(answer) for answer in answers if answer not in refused]
     if as_json:
         print_json(records)
     else:
         print_table(("file", "emotion", *predictor.labels), [list(record.values()) for record in records])
-    for reason in (skipped or {}).values():
+    for reason in [*(skipped or {}).values(), *(answer.reason for answer in refused)]:
         log.warning("skipped  %s", reason)
-    if skipped:
-        log.warning("skipped  %d of %d files (on_bad_clip=skip)", len(skipped), len(skipped) + len(records))
-    require_complete(predictions)
+    if skipped is not None and (count := len(skipped) + len(refused)):
+        log.warning("skipped  %d of %d files (on_bad_clip=skip)", count, count + len(records))
 
 
-def records_of(predictions: Predictions) -> list[dict[str, Any]]:
-    """One mapping per row: `file`, `emotion`, and the probability of each label, rounded to four decimals."""
-    return [
-        {"file": row.clip_id, "emotion": label or f"({status})"}
-        | dict(zip(predictions.labels, map(float, probabilities), strict=True))
-        for row, label, status, probabilities in zip(
-            predictions.rows,
-            predictions.predicted,
-            predictions.status,
-            predictions.probabilities.round(4),
-            strict=True,
-        )
-    ]
+def record_of(answer: Answer) -> dict[str, Any]:
+    """Return `file`, `emotion`, and the probability of each label, rounded to four decimals."""
+    probabilities = {label: round(p, DECIMALS) for label, p in answer.probabilities.items()}
+    return {"file": answer.name, "emotion": answer.label or f"({answer.status})", **probabilities}

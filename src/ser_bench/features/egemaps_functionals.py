@@ -81,7 +81,8 @@ def extract(
 
     def compute(missing: Sequence[Row]) -> Generator[tuple[int, FloatArray], None, None]:
         check_installed()
-        count = 1 if len(missing) <= ROWS_IN_THIS_PROCESS else processes or len(os.sched_getaffinity(0))
+        alone = len(missing) <= ROWS_IN_THIS_PROCESS or any(audio.is_held(clips[row.clip_id].path) for row in missing)
+        count = 1 if alone else processes or len(os.sched_getaffinity(0))
         return _compute([_VariantOfClip(clips[row.clip_id], row.variant) for row in missing], variants, count)
 
     computation = CachedComputation(cache, key, compute, array_format(), "eGeMAPS", "row")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -15,13 +19,33 @@ from ser_bench.features import egemaps_functionals, fingerprint, log_mel, paper_
 from ser_bench.features.encoders import huggingface_encoder, whisper_states
 from ser_bench.types import Clip, FloatArray, FusionMember, Row
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _stage(name: str) -> Callable[[Method], Method]:
+    """Add the time of a method to `Features.seconds[name]`, without that of the other stages that it requests."""
+
+    def timed(method: Method) -> Method:
+        @functools.wraps(method)
+        def call(self: Features, *args: Any, **kwargs: Any) -> Any:
+            started, others = time.perf_counter(), sum(self.seconds.values())
+            try:
+                return method(self, *args, **kwargs)
+            finally:
+                within = sum(self.seconds.values()) - others
+                self.seconds[name] += time.perf_counter() - started - within
+
+        return cast(Method, call)
+
+    return timed
+
 
 class Features:
     """Features of rows, in the order of the rows. The variants of a clip share its transcript and its prosody.
 
     Args:
         cfg: composed configuration of the run.
-        clips: id → clip.
+        clips: id → clip; a mapping that the caller may fill anew (`forget`).
         language: ISO 639-1 code of the spoken language; for two corpora both codes, separated by a space.
         members: the runs that a fusion combines.
     """
@@ -39,6 +63,20 @@ class Features:
         self._votes: dict[str, Mapping[str, Mapping[str, int]]] = {}
         self.labels_read: set[Row] = set()
         """Rows whose labels or votes were requested so far; a run stores those that its fit requested."""
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        """Stage → seconds that it took since the last `forget`."""
+
+    def forget(self) -> None:
+        """Drop what was computed so far; call it after the mapping `clips` was given other clips."""
+        self._transcripts.clear()
+        self._pooled.clear()
+        self.labels_read.clear()
+        self.seconds.clear()
+
+    @property
+    def transcripts_by_id(self) -> Mapping[str, str]:
+        """Clip id → transcript, of those that were requested."""
+        return self._transcripts
 
     def truth(self, rows: Sequence[Row]) -> list[str]:
         """Return the canonical labels."""
@@ -49,6 +87,7 @@ class Features:
         """Return the clips of these rows."""
         return [self._clips[row.clip_id] for row in rows]
 
+    @_stage("spectral")
     def spectral(self, rows: Sequence[Row]) -> FloatArray:
         """Return ZCR | RMS | MFCC [N, D], not standardised; D is 2,376 with the paper's settings."""
         cache = Cache(self._folder / "spectral")
@@ -59,14 +98,17 @@ class Features:
         clips = [self._clips[clip_id] for clip_id in clip_ids]
         return fingerprint.copies(clips, Cache(self._folder / "fingerprint"), compute)
 
+    @_stage("log_mel")
     def log_mel(self, rows: Sequence[Row], cfg: LogMelConfig) -> FloatArray:
         """Return the log-mel spectrograms [N, T, B] of the clean clips, dB, not standardised."""
         return log_mel.extract(self.clips(rows), cfg, Cache(self._folder / "logmel"))
 
+    @_stage("egemaps")
     def egemaps(self, rows: Sequence[Row]) -> FloatArray:
         """Return openSMILE's eGeMAPSv02 functionals [N, 88] of the whole row, not standardised."""
         return egemaps_functionals.extract(rows, self._clips, self._cfg.augment, Cache(self._folder / "egemaps"))
 
+    @_stage("transcript")
     def transcripts(self, rows: Sequence[Row]) -> list[str]:
         """Return the transcripts of the clean clips."""
         missing = [c for c in self._unique(rows) if c.id not in self._transcripts]
@@ -81,11 +123,13 @@ class Features:
             return None
         return asr.word_error_rate([self._clips[i] for i in self._transcripts], list(self._transcripts.values()))
 
+    @_stage("text_embedding")
     def text(self, rows: Sequence[Row]) -> FloatArray:
         """Return the embeddings [N, D] of the transcripts, not standardised; D is 384 for MiniLM."""
         cache = Cache(self._folder / "text")
         return text_embedding.embed(self.transcripts(rows), self._cfg.text, self._language, cache)
 
+    @_stage("encoder")
     def embedding(self, rows: Sequence[Row], encoder: str, others: Sequence[str], device: str) -> FloatArray:
         """Return [N, layers, 2, width] of the clean clips: mean and deviation over time of a frozen Whisper encoder."""
         missing = [c for c in self._unique(rows) if (encoder, c.id) not in self._pooled]
@@ -95,6 +139,7 @@ class Features:
         pooled = [self._pooled[encoder, row.clip_id] for row in rows]
         return np.stack(pooled) if pooled else np.zeros((0, 0, 0, 0), dtype=np.float32)
 
+    @_stage("encoder")
     def frames(self, rows: Sequence[Row], encoder: str, layer: int, device: str) -> Iterator[FloatArray]:
         """Yield the frames [T, width] float16 of each clean clip: states of one layer of a frozen Whisper encoder."""
         cache = Cache(self._folder / "frames")
@@ -104,11 +149,13 @@ class Features:
         """Return the clean rows of all clips of a speaker."""
         return [Row(clip.id) for clip in self._clips.values() if clip.speaker == speaker]
 
+    @_stage("f0")
     def pitch(self, rows: Sequence[Row]) -> list[prosody.Pitch | None]:
         """Return the F0 statistics of the clean clips, Hz; None if no frame is voiced."""
         cache = Cache(self._folder / "pitch")
         return prosody.measure_pitch(self.clips(rows), self._cfg.features.pitch, cache)
 
+    @_stage("prosody")
     def prosody(self, rows: Sequence[Row]) -> list[prosody.Prosody]:
         """Return pitch, loudness, rate, pauses and voice quality of the clean clips."""
         cache = Cache(self._folder / "prosody")
@@ -135,6 +182,7 @@ class Features:
         """Return the runs whose predictions a fusion combines; () for every other predictor."""
         return self._members
 
+    @_stage("encoder")
     def speech_encoder(self, rows: Sequence[Row], encoder: str, revision: str | None, device: str) -> FloatArray:
         """Return [N, layers, 2, width] of the clean clips, not standardised; see `huggingface_encoder.embed`."""
         cache = Cache(self._folder / "speech_encoder")

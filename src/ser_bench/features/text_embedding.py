@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,18 +90,23 @@ def _minilm(texts: Sequence[str], cfg: TextConfig) -> Iterator[FloatArray]:
     from ser_bench.features.torchaudio_cpu import torchaudio  # noqa: F401
 
     extras.require("sentence_transformers", "text=minilm")
-    folder = weights.fetch(cfg.model)
-    from sentence_transformers import SentenceTransformer  # isort: skip
-    from transformers.utils import logging  # isort: skip
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # `CachedComputation` shows one
-    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    model = _sentence_transformer(weights.fetch(cfg.model))
     for start in range(0, len(texts), cfg.batch_size):
         batch = list(texts[start : start + cfg.batch_size])
         yield np.asarray(
             model.encode(batch, batch_size=cfg.batch_size, show_progress_bar=False, normalize_embeddings=True),
             dtype=np.float32,
         )
+
+
+@lru_cache(maxsize=1)
+def _sentence_transformer(folder: Path) -> Any:
+    """The embedder in a folder. It stays in memory, because reading it takes longer than embedding a text."""
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # `CachedComputation` shows one
+    return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
 
 
 def _openai(texts: Sequence[str], cfg: TextConfig) -> Iterator[FloatArray]:

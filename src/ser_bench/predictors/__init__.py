@@ -8,10 +8,12 @@ docs/adding.md shows how to add one.
 """
 
 from ser_bench.predictors.capabilities import (
+    AdaptsToSpeaker,
     CombinesRuns,
     GivesVectors,
     HasNetwork,
     HasPrompt,
+    PredictsHeldOut,
     ScalesFeatures,
     UsesLicensedParts,
 )
@@ -28,10 +30,12 @@ from ser_bench.predictors.registry import (
 )
 
 __all__ = [
+    "AdaptsToSpeaker",
     "CombinesRuns",
     "GivesVectors",
     "HasNetwork",
     "HasPrompt",
+    "PredictsHeldOut",
     "Need",
     "ScalesFeatures",
     "UsesLicensedParts",

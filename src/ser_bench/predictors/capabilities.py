@@ -52,6 +52,38 @@ class ScalesFeatures(ABC):
         return ""
 
 
+class AdaptsToSpeaker(ABC):
+    """It can adapt to a speaker by clips without labels."""
+
+    @abstractmethod
+    def enrol(self, speaker: str, rows: Sequence[Row]) -> None:
+        """Adapt to the speaker of these clips: later clips with this speaker's name are predicted accordingly.
+
+        Raises:
+            ConfigError: the run does not adapt to speakers.
+        """
+
+
+class PredictsHeldOut(ABC):
+    """After `fit` it gives predictions of the validation rows by a model that was fitted to training rows alone.
+
+    They show how far its probabilities agree with its accuracy on unseen speakers (`evaluation/calibration.py`).
+    """
+
+    @abstractmethod
+    def held_out(self, val: Sequence[Row]) -> Predictions:
+        """Return predictions of the rows that were given to `fit` as `val`, in the same order.
+
+        Raises:
+            SerBenchError: it was loaded and not fitted.
+        """
+
+    @classmethod
+    def reason_without_held_out(cls, cfg: Config) -> str:
+        """Return why a run with this configuration has no such predictions, or should not ask for them; else ""."""
+        return ""
+
+
 class HasNetwork(ABC):
     """It is a PyTorch network, and is logged as an MLflow model."""
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ser_bench.config import Config, ModelConfig
 from ser_bench.errors import SerBenchError
-from ser_bench.predictors.capabilities import HasNetwork, ScalesFeatures
+from ser_bench.predictors.capabilities import HasNetwork, PredictsHeldOut, ScalesFeatures
 from ser_bench.predictors.registry import Need
 from ser_bench.predictors.stored_model import check_description, read_description, reading
 from ser_bench.types import EpochLog, FloatArray, Inputs, Predictions, Row
@@ -37,7 +37,7 @@ PREDICT_BATCH_ROWS = 64
 """Bounds memory: the first activation of the paper's network takes 4.9 MB per row."""
 
 
-class NetworkPredictor(HasNetwork, ScalesFeatures):
+class NetworkPredictor(HasNetwork, ScalesFeatures, PredictsHeldOut):
     """A PyTorch network over standardised features. A subclass gives its features and its network."""
 
     name: ClassVar[str]
@@ -158,6 +158,10 @@ class NetworkPredictor(HasNetwork, ScalesFeatures):
             latency_s=latency_s,
             cost_usd=np.zeros(len(rows), dtype=np.float32),
         )
+
+    def held_out(self, val: Sequence[Row]) -> Predictions:
+        """Return the predictions of these rows: they chose the epoch, and no weight was fitted to them."""
+        return self.predict(val)
 
     def facts(self) -> Mapping[str, float]:
         """Return {}: the predictions hold everything."""

@@ -67,7 +67,7 @@ def embed(clips: Sequence[Clip], encoder: str, revision: str | None, device: str
         return Cache.key(step="speech_encoder", version=VERSION, audio=audio.clip_digest(clip), weights=weights)
 
     def compute(missing: Sequence[Clip]) -> Generator[tuple[int, FloatArray], None, None]:
-        model = SpeechEncoder(home(encoder, revision), device)
+        model = _resident(home(encoder, revision), device)
         for batch in shortest_first(missing, BATCH_CLIPS):
             waves = [audio.load(missing[position].path, SAMPLE_RATE_HZ) for position in batch]
             yield from zip(batch, model(waves), strict=True)
@@ -155,6 +155,12 @@ class SpeechEncoder:
         states = self.model(padded, attention_mask=mask, output_hidden_states=True).hidden_states
         frames = self.model._get_feat_extract_output_lengths(torch.tensor(lengths)).tolist()
         return states, [int(count) for count in frames]
+
+
+@lru_cache(maxsize=1)
+def _resident(folder: Path, device: str) -> SpeechEncoder:
+    """The encoder in a folder. It stays in memory, because reading it takes longer than encoding a clip."""
+    return SpeechEncoder(folder, device)
 
 
 def load(folder: Path) -> Any:

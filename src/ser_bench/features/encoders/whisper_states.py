@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +24,8 @@ from ser_bench.types import Clip, FloatArray
 
 if TYPE_CHECKING:
     import torch
+
+    from ser_bench.features.encoders.whisper_encoder import WhisperEncoder
 
 VERSION = 1
 """Increase it when the same clip and weights give other numbers than before: older cache entries are then not read."""
@@ -94,7 +97,9 @@ def embed(clips: Sequence[Clip], encoder: str, others: Sequence[str], device: st
     absent = [position for position in range(len(requests)) if position not in pooled]
     with closing(computation.each([requests[position] for position in absent])) as results:
         for number, values in results:
-            pooled[absent[number]] = _recent[keys[absent[number]]] = values
+            pooled[absent[number]] = values
+            if not cache.in_memory:
+                _recent[keys[absent[number]]] = values
     return np.stack([pooled[position] for position in range(len(clips))])
 
 
@@ -130,11 +135,9 @@ def _encoded(
     requests: Sequence[_Request], device: str, summary: Summary
 ) -> Generator[tuple[int, FloatArray], None, None]:
     """(position, summary of the states) of each request; the shortest clips come first."""
-    from ser_bench.features.encoders.whisper_encoder import WhisperEncoder
-
     extras.require("faster_whisper", "model=whisper_probe")  # before weights are downloaded
     encoders = {
-        name: WhisperEncoder(whisper_weights.home(name, KEY) / whisper_weights.MODEL_FILE, device)
+        name: _encoder(whisper_weights.home(name, KEY) / whisper_weights.MODEL_FILE, device)
         for name in dict.fromkeys(request.encoder for request in requests)
     }
     spectrograms = {encoder.mels: _spectrogram(encoder.mels) for encoder in encoders.values()}
@@ -154,6 +157,14 @@ def _encoded(
                     yield positions[_Request(batch[row], name)], values
 
 
+@lru_cache(maxsize=2)
+def _encoder(path: Path, device: str) -> WhisperEncoder:
+    """The encoder in a file. It stays in memory, because reading it takes longer than encoding a clip."""
+    from ser_bench.features.encoders.whisper_encoder import WhisperEncoder
+
+    return WhisperEncoder(path, device)
+
+
 def _frames_of_layer(layer: int) -> Summary:
     """[T, width] float16 of one layer."""
 
@@ -169,6 +180,7 @@ def _samples(clip: Clip) -> FloatArray:
     return np.pad(wave, (0, max(0, MIN_SAMPLES - len(wave))))
 
 
+@lru_cache(maxsize=2)
 def _spectrogram(mels: int) -> Any:
     """Samples [T] → log-mel [mels, T // 160], as in the training of Whisper."""
     from faster_whisper.feature_extractor import FeatureExtractor

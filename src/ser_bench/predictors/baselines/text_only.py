@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ser_bench.config import ModelConfig, model_config
+from ser_bench.config import Config, ModelConfig, model_config
 from ser_bench.errors import ConfigError, SerBenchError
 from ser_bench.predictors import logistic_regression
 from ser_bench.predictors.base import LightPredictor
-from ser_bench.predictors.capabilities import GivesVectors, ScalesFeatures
+from ser_bench.predictors.capabilities import GivesVectors, PredictsHeldOut, ScalesFeatures
 from ser_bench.predictors.registry import Need, register
 from ser_bench.predictors.stored_model import reading
 from ser_bench.training.standardizer import Standardizer
@@ -42,7 +42,7 @@ class TextOnlyConfig(ModelConfig):
 
 
 @register("text_only", TextOnlyConfig, groups=("asr", "text"), needs=(Need.transcript,))
-class TextOnly(LightPredictor, GivesVectors, ScalesFeatures):
+class TextOnly(LightPredictor, GivesVectors, ScalesFeatures, PredictsHeldOut):
     """Standardisation by the training rows, then multinomial logistic regression with an L2 penalty.
 
     It equals scikit-learn's `make_pipeline(StandardScaler(), LogisticRegression(C=model.C))`. Numbers are stored, not
@@ -115,6 +115,15 @@ class TextOnly(LightPredictor, GivesVectors, ScalesFeatures):
             scaled, self._arrays["coefficients"], self._arrays["intercepts"]
         )
         return self._predictions(rows, probabilities, "softmax", time.perf_counter() - started)
+
+    def held_out(self, val: Sequence[Row]) -> Predictions:
+        """Return the predictions of these rows, which the regression does not use."""
+        return self.predict(val)
+
+    @classmethod
+    def reason_without_held_out(cls, cfg: Config) -> str:
+        """Return a reason where more embeddings would cost money."""
+        return "text=openai would be asked for more embeddings" if cfg.text.name == "openai" else ""
 
     def vectors(self, rows: Sequence[Row]) -> FloatArray:
         """Return [N, D] embeddings of the transcripts."""

@@ -16,7 +16,7 @@ import numpy as np
 from ser_bench.config import Config
 from ser_bench.errors import SerBenchError
 from ser_bench.predictors.base import LightPredictor
-from ser_bench.predictors.capabilities import GivesVectors, ScalesFeatures
+from ser_bench.predictors.capabilities import AdaptsToSpeaker, GivesVectors, PredictsHeldOut, ScalesFeatures
 from ser_bench.predictors.embeddings.speaker_adaptation import SpeakerAdaptation
 from ser_bench.types import FloatArray, Predictions, Row
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ser_bench.predictors.heads import Head
 
 
-class Probe(LightPredictor, GivesVectors, ScalesFeatures):
+class Probe(LightPredictor, GivesVectors, ScalesFeatures, AdaptsToSpeaker, PredictsHeldOut):
     """Base of the predictors over fixed vectors."""
 
     _head: Head | None = None
@@ -76,6 +76,17 @@ class Probe(LightPredictor, GivesVectors, ScalesFeatures):
         probabilities = self._head.predict_proba(vectors)
         return self._predictions(scored, probabilities, "softmax", time.perf_counter() - started)
 
+    def held_out(self, val: Sequence[Row]) -> Predictions:
+        """Return the predictions by the head before its second fit, which includes these rows under `head.refit`.
+
+        Raises:
+            SerBenchError: the probe was not fitted with these validation rows.
+        """
+        kept = None if self._head is None else self._head.validation_probabilities
+        if kept is None or len(kept) != len(val):
+            raise SerBenchError(f"this {self.name} was not fitted with these validation rows")
+        return self._predictions(val, kept, "softmax")
+
     def vectors(self, rows: Sequence[Row]) -> FloatArray:
         """Return [N, D] vectors, adapted to the speaker where the run asks for it, not standardised.
 
@@ -85,6 +96,17 @@ class Probe(LightPredictor, GivesVectors, ScalesFeatures):
         if self._adaptation is None:
             raise SerBenchError(f"this {self.name} is not trained; call fit, or load a stored run")
         return self._adaptation.adapted(rows, self._raw)
+
+    def enrol(self, speaker: str, rows: Sequence[Row]) -> None:
+        """Standardise later clips of this speaker by the statistics of these.
+
+        Raises:
+            ConfigError: the run was made under `adapt=none`.
+            SerBenchError: the probe is not trained.
+        """
+        if self._adaptation is None:
+            raise SerBenchError(f"this {self.name} is not trained; call fit, or load a stored run")
+        self._adaptation.enrol(speaker, rows, self._raw)
 
     @classmethod
     def reason_without_vectors(cls, cfg: Config) -> str:

@@ -2,7 +2,8 @@
 
 The statistics of a training speaker are those of all of the speaker's training clips. For an unseen speaker,
 `adapt.enrol` *unlabelled* enrolment clips are used and not scored; with null, all clips are used, scored ones too
-(transductive). Few clips give noisy statistics, so they are shrunk towards those of the training speakers, with a
+(transductive). Clips of unknown speakers, whose name is empty, are standardised by the mean and the variance of the
+training speakers. Few clips give noisy statistics, so they are shrunk towards those of the training speakers, with a
 weight of `adapt.prior` clips:
 
     mean = (Σx + prior · M) / (n + prior),  variance = (Σ(x − mean)² + prior · V) / (n + prior)
@@ -88,6 +89,16 @@ class SpeakerAdaptation:
             out[speakers == name] = (vectors[speakers == name] - mean) / np.maximum(deviation, TINY)
         return out
 
+    def enrol(self, speaker: str, rows: Sequence[Row], raw: Raw) -> None:
+        """Take the statistics of an unseen speaker from these clips; clips of this speaker are then adapted by them.
+
+        Raises:
+            ConfigError: the run was made under `adapt=none`.
+        """
+        if self._prior is None:
+            raise ConfigError("enrolment needs a run with adapt=speaker_stats; this one has adapt=none")
+        self._trained = {**self._trained, speaker: self._estimated(raw(rows))}
+
     def enrolled(self, rows: Sequence[Row]) -> set[str]:
         """Return the ids of the enrolment clips of the speakers of these rows; they are not scored."""
         if self._prior is None or self._cfg.enrol is None:
@@ -126,6 +137,9 @@ class SpeakerAdaptation:
         """Return unseen speaker → enrolment clips, drawn by seed and speaker so that 5 clips are a subset of 10."""
         chosen: dict[str, list[Row]] = {}
         for name in dict.fromkeys(clip.speaker for clip in clips if clip.speaker not in self._trained):
+            if not name:  # the clips of unknown speakers are not those of one speaker
+                chosen[name] = []
+                continue
             rows = sorted(self._inputs.of_speaker(name))
             if self._cfg.enrol_emotion is not None:
                 wanted, emotions = nfc(self._cfg.enrol_emotion), self._inputs.truth(rows)

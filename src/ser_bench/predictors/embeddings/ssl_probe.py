@@ -119,6 +119,10 @@ class SslProbe(Probe, UsesLicensedParts):
         probabilities = self._finetuned.predict_proba(self._inputs.clips(rows))
         return self._predictions(rows, probabilities, "softmax", time.perf_counter() - started)
 
+    def held_out(self, val: Sequence[Row]) -> Predictions:
+        """Return those of every probe; a fine-tuned encoder was fitted to training rows alone."""
+        return super().held_out(val) if self._finetuned is None else self.predict(val)
+
     @classmethod
     def reason_without_vectors(cls, cfg: Config) -> str:
         """Return a reason also where the encoder is fine-tuned to the labels."""

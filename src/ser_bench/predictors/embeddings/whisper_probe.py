@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cachetools import LRUCache
 
 from ser_bench import weights
 from ser_bench.config import Config, FixedEpochsConfig, ModelConfig, model_config
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 POOLING_FILE = "pooling_{}.safetensors"
 """One file per encoder, in the order of `model.encoders`."""
+POOLED_CLIPS = 1 << 15
+"""Number of pooled vectors that stay in memory: those of CREMA-D for two encoders and more."""
 
 
 class Pooling(Enum):
@@ -72,7 +75,7 @@ class WhisperProbe(Probe, UsesLicensedParts):
     """
 
     _poolings: Mapping[str, TrainedPooling] | None = None
-    _pooled: dict[tuple[str, str], FloatArray]
+    _pooled: LRUCache[tuple[str, str], FloatArray]
 
     @classmethod
     def licensed_parts(cls, cfg: Config) -> list[LicensedPart]:
@@ -100,7 +103,7 @@ class WhisperProbe(Probe, UsesLicensedParts):
                 encoder: TrainedPooling.fit(self._frames(rows, encoder), targets, classes, cfg.attention, self._seed)
                 for encoder in cfg.encoders
             }
-            self._pooled = {}
+            self._pooled = LRUCache(POOLED_CLIPS)
         return super().fit(train, val, test)
 
     def _raw(self, rows: Sequence[Row]) -> FloatArray:
@@ -119,12 +122,13 @@ class WhisperProbe(Probe, UsesLicensedParts):
         """Return [N, 2 · width · seeds] of one encoder; each clip is pooled once."""
         if self._poolings is None:
             raise SerBenchError(f"this {self.name} is not trained; call fit, or load a stored run")
-        pooling, known = self._poolings[encoder], self._pooled
-        new = [row for row in dict.fromkeys(rows) if (encoder, row.clip_id) not in known]
+        pooling = self._poolings[encoder]
+        keys = {row.clip_id: (encoder, row.clip_id) for row in rows}
+        pooled = {clip_id: self._pooled[key] for clip_id, key in keys.items() if key in self._pooled}
+        new = [row for row in dict.fromkeys(rows) if row.clip_id not in pooled]
         for row, frames in zip(new, self._frames(new, encoder), strict=True):
-            known[encoder, row.clip_id] = pooling(frames)
-        pooled = [known[encoder, row.clip_id] for row in rows]
-        return np.stack(pooled) if pooled else np.zeros((0, 0), dtype=np.float32)
+            pooled[row.clip_id] = self._pooled[encoder, row.clip_id] = pooling(frames)
+        return np.stack([pooled[row.clip_id] for row in rows]) if rows else np.zeros((0, 0), dtype=np.float32)
 
     def _frames(self, rows: Sequence[Row], encoder: str) -> Iterator[FloatArray]:
         cfg = model_config(self._cfg, WhisperProbeConfig)
@@ -153,7 +157,7 @@ class WhisperProbe(Probe, UsesLicensedParts):
 
             files = [folder / POOLING_FILE.format(number) for number in range(len(cfg.encoders))]
             self._poolings = {name: TrainedPooling.load(path) for name, path in zip(cfg.encoders, files, strict=True)}
-            self._pooled = {}
+            self._pooled = LRUCache(POOLED_CLIPS)
 
 
 def chosen(layers: Sequence[int] | None, count: int) -> list[int]:

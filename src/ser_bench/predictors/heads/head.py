@@ -14,6 +14,7 @@ from ser_bench.errors import ConfigError, SerBenchError
 from ser_bench.predictors.heads.classifier import HeadClassifier, LabelledVectors
 from ser_bench.predictors.heads.hidden_layer import HiddenLayerClassifier
 from ser_bench.predictors.heads.logistic import LogisticClassifier
+from ser_bench.predictors.heads.ordinal import OrdinalClassifier
 from ser_bench.predictors.heads.svm import SvmClassifier
 from ser_bench.predictors.probabilities import Array, Labels, validation_metrics
 from ser_bench.predictors.stored_model import read_description, reading
@@ -23,6 +24,7 @@ CLASSIFIERS: dict[str, type[HeadClassifier]] = {
     "logistic": LogisticClassifier,
     "svm": SvmClassifier,
     "mlp": HiddenLayerClassifier,
+    "ordinal": OrdinalClassifier,
 }
 """The names that `head.members` may contain."""
 HEAD_FILE = "head.json"
@@ -42,9 +44,15 @@ class Head:
         classes: number of labels C; a label without training rows gets probability 0.
         seed: seed of all random numbers.
 
+    Attributes:
+        validation_probabilities: [M, C] of the validation rows, by the classifiers that were fitted to training rows
+            alone; None if there were no validation rows, and of a loaded head.
+
     Raises:
         ConfigError: `head.members` is empty, or contains an unknown or repeated name.
     """
+
+    validation_probabilities: Array | None = None
 
     def __init__(self, cfg: HeadConfig, classes: int, seed: int = 0) -> None:
         unknown = [name for name in cfg.members if name not in CLASSIFIERS]
@@ -74,7 +82,7 @@ class Head:
             y_train: label indices [N].
             x_val: vectors [M, D]; without validation rows (M = 0) the first of the listed settings is used.
             y_val: label indices [M].
-            shares: soft targets of both, [N, C] and [M, C]. `logistic` and `mlp` are fitted to them, `svm` to the
+            shares: soft targets of both, [N, C] and [M, C]. `logistic` and `mlp` are fitted to them, the others to the
                 labels. Settings are always chosen by the labels.
 
         Returns:
@@ -101,8 +109,9 @@ class Head:
         facts: dict[str, float] = {}
         for name, classifier in self._classifiers.items():
             facts |= {f"head/{name}_{setting}": value for setting, value in classifier.fit(train, val).items()}
-        if len(y_val):
-            facts |= validation_metrics(self.predict_proba(x_val), y_val)
+        self.validation_probabilities = self.predict_proba(x_val) if len(y_val) else None
+        if self.validation_probabilities is not None:
+            facts |= validation_metrics(self.validation_probabilities, y_val)
         if len(y_val) and self._cfg.refit:
             x_both, y_both = np.concatenate([x_train, x_val]), np.concatenate([y_train, y_val])
             shares_both = None if shares is None else np.concatenate(shares)
