@@ -15,6 +15,7 @@ import soundfile
 from ser_bench import audio, config, predictors
 from ser_bench.cache import Cache, MemoryFolder
 from ser_bench.errors import BadClipError, ConfigError
+from ser_bench.evaluation.calibration import Calibration
 from ser_bench.features.feature_store import Features
 from ser_bench.inference.audio_predictor import AudioPredictor, predict_with_each
 from ser_bench.inference.predictor_files import PredictorFiles
@@ -144,8 +145,9 @@ def test_answers_have_label_probabilities_and_seconds(files: PredictorFiles, tmp
     assert (low.label, high.label) == ("sadness", "anger") and low.status == "answered"
     assert low.probabilities == again.probabilities and again.name == "the same"
     assert sum(low.probabilities.values()) == pytest.approx(1.0, abs=1e-5)
-    assert set(low.seconds) == {"egemaps", "classify", "total"} and low.transcript is None
-    assert low.seconds["total"] == pytest.approx(low.seconds["egemaps"] + low.seconds["classify"])
+    assert set(low.seconds) == {"egemaps", "classify", "checks", "total"} and low.transcript is None
+    assert low.seconds["total"] == pytest.approx(sum(low.seconds.values()) / 2)
+    assert {flag.code for flag in low.flags} & {"no_speech", "no_speech_gate"}
     assert 0 < low.seconds["egemaps"] < low.seconds["total"]
     assert low.as_dict()["label"] == "sadness" and low.as_dict()["duration_s"] == 1.0
     assert predictor.predict([]) == []
@@ -226,6 +228,16 @@ def test_a_fusion_answers_by_its_members(files: PredictorFiles, tmp_path: Path) 
     (alone,), (both,) = loaded(files).predict([recording(120.0)]), loaded(mean).predict([recording(120.0)])
     assert both.probabilities == pytest.approx(alone.probabilities)
     assert both.seconds["egemaps"] > 0
+
+
+def test_probabilities_are_calibrated_where_the_run_has_a_temperature(files: PredictorFiles, tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    path.write_text(Calibration(2.0, 9, 3, 0.2, 0.1, 1.0, 0.9).as_json(), encoding="utf-8")
+    (raw,) = loaded(files).predict([recording(120.0)])
+    (calibrated,) = loaded(replace(files, calibration=path)).predict([recording(120.0)])
+    odds, tempered = (answer.probabilities["anger"] / answer.probabilities["sadness"] for answer in (raw, calibrated))
+    assert tempered == pytest.approx(odds**0.5, rel=1e-3)
+    assert calibrated.calibrated and not raw.calibrated and calibrated.label == raw.label
 
 
 def test_warming_up_leaves_nothing_behind(files: PredictorFiles) -> None:

@@ -11,8 +11,8 @@ from ser_bench.inference.input_checks import Flag
 DECIMALS = 4
 """Of probabilities and seconds in `Answer.as_dict`."""
 ANSWERED, FAILED = "answered", "failed"
-TOTAL, CLASSIFY = "total", "classify"
-"""Keys of `Answer.seconds`: all of the prediction, and what is not a feature."""
+TOTAL, CLASSIFY, CHECKS = "total", "classify", "checks"
+"""Keys of `Answer.seconds`: all of the answer, the predictor without its features, and the checks of the input."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Answer:
         status: "answered", "abstained" (the predictor gave no label) or "failed" (the recording or a request failed).
         reason: of an abstention or a failure; else "".
         flags: why the answer is unsure; () if nothing is known against it.
-        seconds: stage → seconds; those of a batch are divided evenly. "classify" is the predictor itself, "total" all.
+        seconds: stage → seconds; those of a batch are divided evenly. "classify" is the predictor
+            itself, "checks" looks for `flags`, "total" is the sum of all stages.
         duration_s: length of the recording, seconds.
         transcript: the words that were recognised; None if the predictor uses none.
         calibrated: whether the probabilities were calibrated on validation speakers.

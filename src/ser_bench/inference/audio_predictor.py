@@ -16,9 +16,11 @@ from ser_bench.cache import MemoryFolder
 from ser_bench.config import Config, run_here
 from ser_bench.config.services import only_own_services
 from ser_bench.errors import BadClipError, ConfigError
+from ser_bench.evaluation.calibration import Calibration
 from ser_bench.features.feature_store import Features
 from ser_bench.inference import input_checks
-from ser_bench.inference.answer import CLASSIFY, FAILED, TOTAL, Answer
+from ser_bench.inference.answer import CHECKS, CLASSIFY, FAILED, TOTAL, Answer
+from ser_bench.inference.input_checks import TrainedOn
 from ser_bench.inference.predictor_files import PredictorFiles
 from ser_bench.inference.recording import Recording
 from ser_bench.predictors import AdaptsToSpeaker, GivesVectors, Need
@@ -71,6 +73,8 @@ class AudioPredictor:
         self.labels = files.labels
         self.cfg = files.cfg
         self.needs: frozenset[Need] = predictors.predictor_class(files.cfg.model.name).needs
+        self._calibration = None if files.calibration is None else Calibration.load(files.calibration)
+        self._trained_on = TrainedOn(files.longest_s, files.cfg.corpus.language)
         self._here = here
         self._cache_dir = here.cache_dir if store_features else str(_memory.path)
         self._clips: dict[str, Clip] = {}
@@ -177,6 +181,8 @@ class AudioPredictor:
                     failed[position] = str(error)
             started = time.perf_counter()
             predictions = self._predictions(clips, recordings, failed)
+            if predictions is not None and self._calibration is not None and predictions.gives_probabilities:
+                predictions = self._calibration.applied(predictions)
             total_s = (time.perf_counter() - started) / max(1, len(clips))
             transcripts = {i: words for features in self._features for i, words in features.transcripts_by_id.items()}
             seconds: dict[str, float] = {}
@@ -239,16 +245,20 @@ class AudioPredictor:
         elif predictions.reasons:
             reason = predictions.reasons[row]
         probabilities = predictions.probabilities[row]
+        checked = time.perf_counter()
+        flags = input_checks.flags(recording, self._trained_on)
+        checks_s = time.perf_counter() - checked
         return Answer(
             name=recording.name,
             label=predictions.predicted[row],
             probabilities=dict(zip(self.labels, map(float, probabilities), strict=True)) if status != FAILED else {},
             status=status,
             reason=reason,
-            flags=input_checks.flags(recording),
-            seconds=dict(seconds),
+            flags=flags,
+            seconds={**seconds, CHECKS: checks_s, TOTAL: seconds[TOTAL] + checks_s},
             duration_s=recording.duration_s,
             transcript=transcript,
+            calibrated=self._calibration is not None and predictions.gives_probabilities,
         )
 
     def _forget(self) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from ser_bench import stored_predictors, tracking
 from ser_bench.config import Config
+from ser_bench.evaluation.calibration import CALIBRATION_FILE
+from ser_bench.predictions import from_frame
 from ser_bench.tracking import StoredRun
 
 
@@ -21,6 +23,7 @@ class PredictorFiles:
         labels: the label list, the column order of probabilities.
         folder: what `Predictor.save` wrote.
         calibration: the run's calibration.json; None if it has none.
+        longest_s: length of the longest clip of the run, seconds; 0 if unknown.
         members: name within the fusion → files of each run that a fusion combines; {} for other predictors.
         keep: an object that must exist as long as the files, such as a temporary folder.
     """
@@ -31,6 +34,7 @@ class PredictorFiles:
     labels: tuple[str, ...]
     folder: Path
     calibration: Path | None = None
+    longest_s: float = 0.0
     members: dict[str, PredictorFiles] = field(default_factory=dict)
     keep: object = field(default=None, repr=False, compare=False)
 
@@ -43,14 +47,18 @@ class PredictorFiles:
             ArtifactError: a file is missing or damaged.
             RunNotFoundError: a member of a fusion is no longer in the store.
         """
-        tracking.refuse_changed(stored, *stored_predictors.RESTORED)
+        calibrated = [CALIBRATION_FILE] if CALIBRATION_FILE in stored.artifact_names() else []
+        tracking.refuse_changed(stored, *stored_predictors.RESTORED, *calibrated)
         members = stored.members()
+        frame = stored.frame()
         return cls(
             name=stored.name,
             run_id=stored.run_id,
             cfg=stored.config(),
-            labels=stored.predictions().labels,
+            labels=from_frame(frame).labels,
             folder=stored.artifact("predictor"),
+            calibration=stored.artifact(CALIBRATION_FILE) if calibrated else None,
+            longest_s=float(frame["duration_s"].max()) if len(frame) else 0.0,
             members={
                 name: cls.of_run(run)
                 for name, run in zip(stored_predictors.member_names(members), members, strict=True)
