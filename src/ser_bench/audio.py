@@ -237,7 +237,7 @@ def _decode(
         _refuse_long(path, len(samples), rate, max_duration_s)
         start, wanted = _section(len(samples), rate, offset_s, duration_s)
         return samples[start : start + wanted, None], rate
-    corrected = _open_checked(path)
+    corrected = open_checked(path)
     return _decoded(path if corrected is None else corrected, path, max_duration_s, offset_s, duration_s)
 
 
@@ -264,8 +264,7 @@ def _decoded(
                 file.seek(start)
             frames: FloatArray = file.read(skipped + wanted, dtype="float32", always_2d=True)[skipped:]
     except soundfile.LibsndfileError as error:
-        convert = f"; {HOW_TO_CONVERT}" if Path(name).suffix.lower() in UNREAD_EXTENSIONS else ""
-        raise BadClipError(f"{name}: not audio that can be decoded ({error.error_string}){convert}") from error
+        raise undecodable(name, error) from error
     if not total:
         raise BadClipError(f"{name}: contains no audio samples")
     if len(frames) < wanted:
@@ -292,7 +291,13 @@ def _section(total: int, rate: int, offset_s: float, duration_s: float | None) -
     return start, total - start if duration_s is None else min(int(duration_s * rate), total - start)
 
 
-def _open_checked(path: Path) -> io.BytesIO | None:
+def undecodable(name: str | Path, error: soundfile.LibsndfileError) -> BadClipError:
+    """Return the error for a file that libsndfile does not decode, with what to do about it."""
+    convert = f"; {HOW_TO_CONVERT}" if Path(name).suffix.lower() in UNREAD_EXTENSIONS else ""
+    return BadClipError(f"{name}: not audio that can be decoded ({error.error_string}){convert}")
+
+
+def open_checked(path: Path, max_bytes: int = MAX_FILE_BYTES) -> io.BytesIO | None:
     """Check that the file exists, is audio and is complete.
 
     Returns:
@@ -301,13 +306,13 @@ def _open_checked(path: Path) -> io.BytesIO | None:
     Raises:
         BadClipError: if the file is absent, empty, too large, a Git LFS pointer, or not complete.
     """
-    size = _regular_size(path)
+    size = _regular_size(path, max_bytes)
     with _oserrors(path), path.open("rb") as file:
         return _checked(file, path, size)
 
 
 def _checked(file: BinaryIO, name: str | Path, size: int) -> io.BytesIO | None:
-    """As `_open_checked`, of an open file of `size` bytes."""
+    """As `open_checked`, of an open file of `size` bytes."""
     head = file.read(HEAD_BYTES)
     if not size:
         raise BadClipError(f"{name}: is empty (0 bytes); download it again")
@@ -331,11 +336,11 @@ def _oserrors(name: str | Path) -> Iterator[None]:
         raise BadClipError(f"{name}: cannot be read ({error.strerror})") from error
 
 
-def _regular_size(path: Path) -> int:
+def _regular_size(path: Path, max_bytes: int = MAX_FILE_BYTES) -> int:
     """Return the size of a file, bytes. The file is not opened.
 
     Raises:
-        BadClipError: if it is absent, a named pipe, a device or a folder, or larger than `MAX_FILE_BYTES`.
+        BadClipError: if it is absent, a named pipe, a device or a folder, or larger than `max_bytes`.
     """
     try:
         status = path.stat()
@@ -345,8 +350,6 @@ def _regular_size(path: Path) -> int:
         raise BadClipError(f"{path}: is a folder, not an audio file")
     if not stat.S_ISREG(status.st_mode):
         raise BadClipError(f"{path}: is not a regular file but a named pipe, a socket or a device; remove it")
-    if status.st_size > MAX_FILE_BYTES:
-        raise BadClipError(
-            f"{path}: has {status.st_size:,} bytes, the limit is {MAX_FILE_BYTES:,}; cut it into utterances"
-        )
+    if status.st_size > max_bytes:
+        raise BadClipError(f"{path}: has {status.st_size:,} bytes, the limit is {max_bytes:,}; cut it into utterances")
     return status.st_size

@@ -34,6 +34,9 @@ PAD_S = speech_gate.PAD_S
 BUFFER_S = 10.0
 """Audio that may wait for a prediction, seconds; what does not fit is dropped and counted."""
 
+ARRIVALS_S = 60.0
+"""The times of arrival of the last so many seconds are kept."""
+
 
 class PredictsRecordings(Protocol):
     """What a session needs of `AudioPredictor`."""
@@ -77,13 +80,14 @@ class LiveAnswer:
 
 @dataclass(frozen=True)
 class _Due:
-    """Sample positions of a section that is to be predicted."""
+    """A section that is to be predicted: its samples [T], and positions in the stream."""
 
     utterance: int
     onset: int
     start: int
     end: int
     final: bool
+    samples: FloatArray
 
 
 class LiveSession:
@@ -100,7 +104,8 @@ class LiveSession:
     the speech began. Where the speech gate is not installed (`has_gate`), all audio counts as speech.
 
     If predictions take longer than `hop_s`, answers are left out (`skipped`), so that an answer is always about the
-    newest audio. At most `buffer_s` of audio wait; older samples are dropped and counted (`dropped_s`). Memory is bounded.
+    newest audio. At most `buffer_s` of audio wait; older samples are dropped and counted (`dropped_s`). The session
+    keeps no other samples.
 
     `feed` and the counters may be used from any thread. `next_answer` and `answers` belong to one thread.
 
@@ -139,12 +144,12 @@ class LiveSession:
         self._waiting: deque[FloatArray] = deque()
         self._waiting_count = 0
         self._arrivals: deque[tuple[int, float]] = deque()
-        """(position after a chunk, time of its arrival), as far back as an utterance may begin."""
+        """(position after a chunk, time of its arrival) of the last `ARRIVALS_S`."""
         self._received = self._dropped = 0
         self._closed = False
-        self._history = _History(self._window + self._samples(END_S + 2 * PAD_S + 1.0))
+        self._history = _History(self._window + self._buffer_size + self._samples(END_S + 2 * PAD_S))
         self.has_gate = not speech_gate.reason_unavailable()
-        self._detector = _UtteranceDetector(sample_rate_hz) if self.has_gate else _EverythingIsSpeech()
+        self._detector: _Detector = _UtteranceDetector(sample_rate_hz) if self.has_gate else _EverythingIsSpeech()
         self._utterance = -1
         self._answered_onset = -1
         self._next_due = 0
@@ -183,7 +188,7 @@ class LiveSession:
         """
         chunk: FloatArray = np.array(samples, dtype=np.float32)
         if chunk.ndim != 1 or not np.isfinite(chunk).all():
-            raise ConfigError(f"a stream takes finite mono samples [T], not an array of shape {chunk.shape} or with NaN")
+            raise ConfigError(f"a stream takes finite mono samples [T]; got shape {chunk.shape}, or NaN or infinity")
         with self._condition:
             if self._closed or not len(chunk):
                 return
@@ -191,6 +196,8 @@ class LiveSession:
             self._waiting_count += len(chunk)
             self._received += len(chunk)
             self._arrivals.append((self._received, self._clock()))
+            while self._arrivals[0][0] < self._received - ARRIVALS_S * self.sample_rate_hz:
+                self._arrivals.popleft()
             while self._waiting_count > self._buffer_size:
                 surplus = self._waiting_count - self._buffer_size
                 oldest = self._waiting.popleft()
@@ -261,16 +268,17 @@ class LiveSession:
 
     def _advance(self, chunks: list[FloatArray], position: int, closed: bool) -> _Due | None:
         """Take in new samples that end at `position`, and return the newest section that is due."""
+        interrupted: _Due | None = None
         if chunks:
             samples = np.concatenate(chunks)
-            if self._history.end and position - len(samples) != self._history.end:  # samples between were dropped
+            if position - len(samples) != self._history.end:  # samples between were dropped
                 self._detector.restart(position - len(samples))
+                interrupted = self._ended(closed=False)
             self._history.append(samples, position)
             self._detector.feed(samples)
-        ended = self._detector.take_ended(closed)
+        ended = interrupted or self._ended(closed)
         if ended is not None:
-            onset, end = ended
-            return self._section(onset, min(end, self._history.end), final=True)
+            return ended
         onset = self._detector.onset
         if onset is None:
             return None
@@ -286,20 +294,26 @@ class LiveSession:
         self._next_due = position + self._hop
         return self._section(onset, position, final=False)
 
+    def _ended(self, closed: bool) -> _Due | None:
+        ended = self._detector.take_ended(closed)
+        if ended is None:
+            return None
+        return self._section(ended[0], min(ended[1], self._history.end), final=True)
+
     def _section(self, onset: int, end: int, final: bool) -> _Due:
         if onset != self._answered_onset:
             self._utterance += 1
             self._answered_onset = onset
-        return _Due(self._utterance, onset, max(onset, end - self._window), end, final)
+        samples, start = self._history.section(max(onset, end - self._window), end)
+        return _Due(self._utterance, onset, start, end, final, samples)
 
     def _predicted(self, due: _Due) -> LiveAnswer:
-        samples, start = self._history.section(due.start, due.end)
         name = f"utterance {due.utterance}"
-        (answer,) = self._predictor.predict([Recording.from_samples(samples, self.sample_rate_hz, name)])
+        (answer,) = self._predictor.predict([Recording.from_samples(due.samples, self.sample_rate_hz, name)])
         now = self._clock()
         return LiveAnswer(
             due.utterance,
-            start / self.sample_rate_hz,
+            due.start / self.sample_rate_hz,
             due.end / self.sample_rate_hz,
             due.final,
             answer,
@@ -308,13 +322,9 @@ class LiveSession:
         )
 
     def _arrival(self, position: int) -> float:
-        """Return when the sample before `position` arrived; older ones than an utterance are forgotten."""
+        """Return when the sample before `position` arrived, or the oldest one whose arrival is still known."""
         with self._condition:
-            times = [moment for after, moment in self._arrivals if after >= position]
-            oldest = self._received - self._samples(60.0)
-            while len(self._arrivals) > 1 and self._arrivals[1][0] < oldest:
-                self._arrivals.popleft()
-            return times[0] if times else self._arrivals[-1][1]
+            return next((moment for after, moment in self._arrivals if after >= position), self._arrivals[-1][1])
 
 
 class _History:
@@ -346,12 +356,24 @@ class _History:
         return held[begin - first : max(begin + 1, end) - first], begin
 
 
-class _UtteranceDetector:
-    """Begin and end of utterances by the speech gate, in positions of the stream.
+class _Detector(Protocol):
+    """Begin and end of utterances, in positions of the stream."""
 
-    Attributes:
-        onset: position at which the current utterance began; None while there is none.
-    """
+    onset: int | None
+    """Position at which the current utterance began; None while there is none."""
+
+    def restart(self, position: int) -> None:
+        """Begin anew at a position, because the samples before it are missing."""
+
+    def feed(self, samples: FloatArray) -> None:
+        """Look at the next samples."""
+
+    def take_ended(self, closed: bool) -> tuple[int, int] | None:
+        """Return begin and end of an utterance that has ended since the last call, or that ends with the stream."""
+
+
+class _UtteranceDetector:
+    """A detector that uses the speech gate."""
 
     def __init__(self, sample_rate_hz: int) -> None:
         self._rate = sample_rate_hz
