@@ -7,16 +7,22 @@ import logging
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ser_bench import __version__, audit, corpora, predictors, splits, stored_predictors, tracking
 from ser_bench.config import RUN_COMMAND, CacheMode, Config, Protocol, Target, scientific_part, to_plain
+from ser_bench.evaluation.calibration import CALIBRATION_FILE
 from ser_bench.evaluation.classification_report import reasons_text
+from ser_bench.evaluation.heard_intensity import heard_agreement
+from ser_bench.evaluation.metrics import METRICS
 from ser_bench.evaluation.run_scores import score
 from ser_bench.features.feature_store import Features
 from ser_bench.predictions import RUN_AGAIN, require_complete
 from ser_bench.predictors import HasPrompt
+from ser_bench.predictors.held_out_calibration import TAG as CALIBRATION_TAG
+from ser_bench.predictors.held_out_calibration import calibrate
+from ser_bench.predictors.target_limits import check_target
 from ser_bench.tracking.incomplete_run import log_incomplete
 from ser_bench.tracking.mlflow_store import store_name
 from ser_bench.types import Corpus, Predictions, Split, digest_of
@@ -24,6 +30,8 @@ from ser_bench.types import Corpus, Predictions, Split, digest_of
 log = logging.getLogger(__name__)
 
 SKIPPED_SHOWN = 5
+AGAINST = {Target.votes: " against the votes of listeners", Target.intensity: " against the requested intensity"}
+"""What the answers were compared with, where it is not the intended emotion."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class RunResult:
 
 def run(cfg: Config, parent: str | None = None) -> RunResult:
     """Carry out one run and log it; return a run of the same key that is already finished, unless `force=true`."""
+    check_target(cfg)
     tracking.open_store(cfg.tracking)
     corpus = corpora.load(cfg)
     split = splits.make(corpus, cfg.split, cfg.augment.variants)
@@ -66,7 +75,7 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
         fitted = time.perf_counter()
         tracking.log_fit_rows(cfg.tracking, active.run_id, features.labels_read)
         with tracking.traced(cfg.tracking, active.run_id) if "llm" in groups else contextlib.nullcontext():
-            predictions = predictor.predict(split.test)
+            predictions = replace(predictor.predict(split.test), ordinal=corpus.is_ordinal)
         predicted = time.perf_counter()
         if predictors.has_capability(predictor.name, HasPrompt):
             active.log_tags(predictors.require_capability(predictor, HasPrompt).prediction_tags())
@@ -76,7 +85,13 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
         speakers = {clip.id: clip.speaker for clip in corpus.clips}
         facts |= {**predictor.facts(), **_word_errors(features)}
         facts |= stored_predictors.what_each_adds(predictor, predictions, speakers)
-        scores = score(predictions, cfg.split.protocol, speakers)
+        facts |= _heard_intensity(cfg, corpus, predictions)
+        calibration, calibrated = calibrate(cfg, predictor, split.val, speakers)
+        active.log_tags({CALIBRATION_TAG: calibrated})
+        if calibration is not None:
+            facts |= {"calibration/temperature": calibration.temperature}
+            tracking.log_text(cfg.tracking, active.run_id, calibration.as_json(), CALIBRATION_FILE)
+        scores = score(predictions, cfg.split.protocol, speakers, calibration)
         active.log_metrics(facts | scores | _timing(predictions, fitted - started, predicted - fitted))
         active.log_split(split)
         active.log_predictions(predictions, corpus.by_id)
@@ -91,6 +106,7 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
         tracking.log_model_card(cfg.tracking, active.run_id, card)
         tracking.log_manifest(cfg.tracking, active.run_id)  # again, because the card states the result of the audit
     summarise(cfg, active.run_id, predictions, scores)
+    log.info("calibr.  %s", calibrated)
     return RunResult(active.run_id, scores)
 
 
@@ -155,10 +171,17 @@ def announce(cfg: Config, corpus: Corpus, split: Split) -> None:
 def summarise(cfg: Config, run_id: str, predictions: Predictions, scores: dict[str, float]) -> None:
     """Log the result and where to find it."""
     abstained = int(predictions.abstained.sum())
+    against = AGAINST.get(cfg.corpus.target, "")
     log.info("result   UAR %.3f, accuracy %.3f, macro-F1 %.3f on %d test rows%s%s", scores["test/uar"],
-             scores["test/accuracy"], scores["test/macro_f1"], len(predictions.rows),
-             " against the votes of listeners" if cfg.corpus.target is Target.votes else "",
+             scores["test/accuracy"], scores["test/macro_f1"], len(predictions.rows), against,
              f", {abstained} abstentions counted as wrong{reasons_text(predictions)}" if abstained else "")  # fmt: skip
+    of_levels = [
+        f"{entry.title} {scores[f'test/{name}']:.3f}"
+        for name, entry in METRICS.items()
+        if entry.of_levels and f"test/{name}" in scores
+    ]
+    if of_levels:
+        log.info("         %s", ", ".join(of_levels))
     if "test_clean/uar" in scores:
         log.info("         on the clean rows alone: UAR %.3f, accuracy %.3f; %s", scores["test_clean/uar"],
                  scores["test_clean/accuracy"], splits.LEAKS[cfg.split.protocol])  # fmt: skip
@@ -176,6 +199,14 @@ def _remedy(cfg: Config) -> str:
 def _word_errors(features: Features) -> dict[str, float]:
     error_rate = features.word_error_rate()
     return {} if error_rate is None else {"asr/wer": error_rate}
+
+
+def _heard_intensity(cfg: Config, corpus: Corpus, predictions: Predictions) -> dict[str, float]:
+    """Return the agreement with listeners' ratings of intensity; {} for emotions, or if this copy has no ratings."""
+    if not corpus.is_ordinal:
+        return {}
+    heard = corpora.heard_intensity_of(corpora.sheet_of(cfg.corpus.name, cfg.corpus.root), corpora.root_of(cfg))
+    return heard_agreement(predictions, heard, {clip.id: clip.speaker for clip in corpus.clips})
 
 
 def _timing(predictions: Predictions, fit_s: float, predict_s: float) -> dict[str, float]:

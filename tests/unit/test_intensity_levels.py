@@ -24,7 +24,7 @@ NAMES = (
 )
 """Anger at three levels, sadness at two, and two clips without a level."""
 
-RATINGS = """"","A","D","F","H","N","S","fileName","meanAngerResp","meanDisgustResp","meanFearResp","meanHappyResp","meanSadResp"
+RATINGS = """"",A,D,F,H,N,S,fileName,meanAngerResp,meanDisgustResp,meanFearResp,meanHappyResp,meanSadResp
 "100001",6,2,0,0,2,0,"1001_IEO_ANG_HI",80,50,-1,-1,-1
 "100002",0,0,0,0,5,0,"1001_IEO_ANG_LO",-1,-1,-1,-1,-1
 "200001",9,0,0,0,0,0,"1001_IEO_ANG_HI",99,-1,-1,-1,-1

@@ -122,7 +122,7 @@ def test_stacked_tables_score_as_each_table_alone(cases):
             together = entry.compute(stack)
             assert together.shape == (len(cases), 1, *([classes] if entry.per_class else []))
             for i, table in enumerate(tables):
-                assert together[i, 0] == pytest.approx(entry.compute(table)), name
+                assert together[i, 0] == pytest.approx(entry.compute(table), nan_ok=True), name
 
 
 def test_groups_are_counted_apart():
@@ -257,7 +257,7 @@ def test_nothing_to_score_and_unknown_truth_are_refused():
 
 def test_score_holds_every_registered_metric_under_its_prefix():
     scores = metrics.score(random(1), prefix="clean/")
-    names = {entry.name for entry in metrics.METRICS.values() if not entry.per_class}
+    names = {entry.name for entry in metrics.METRICS.values() if not entry.per_class and not entry.of_levels}
     names |= {f"{entry.name}/{label}" for entry in metrics.METRICS.values() if entry.per_class for label in LABELS}
     assert set(scores) == {f"clean/{name}" for name in names}
     assert all(type(value) is float for value in scores.values())
@@ -268,7 +268,9 @@ def test_names_in_mlflow_do_not_change():
     of_a_class = {"precision", "recall", "f1", "support"}
     assert {name for name, entry in metrics.METRICS.items() if entry.per_class} == of_a_class
     of_all = {"rows", "uar", "accuracy", "macro_f1", "weighted_f1", "abstention_rate", "log_loss", "ece"}
-    assert set(metrics.METRICS) == of_a_class | of_all
+    of_levels = {"quadratic_kappa", "spearman", "mae_levels"}
+    assert {name for name, entry in metrics.METRICS.items() if entry.of_levels} == of_levels
+    assert set(metrics.METRICS) == of_a_class | of_all | of_levels
 
 
 def test_the_documentation_lists_every_registered_metric_with_its_range():

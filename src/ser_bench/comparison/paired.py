@@ -7,8 +7,9 @@ their names. `fold_pooling` pools the folds; `evaluation.statistics` has interva
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,7 @@ class GroupResult:
         scores: `metrics.score` without prefix, the mean over seeds; and `clips_per_second`, if latency was measured.
         uar, accuracy, macro_f1: with intervals, from counts that are the mean over seeds.
         uar_by_seed: one UAR per seed.
+        of_levels: the metrics of ordered levels, by name, with intervals as above; {} for emotions.
         difference: UAR minus that of the baseline; None for the baseline itself.
         adjusted_p: p-value of the difference, adjusted over all pairs by Holm's method; None if there is no test.
         fit_s: seconds of training, summed over folds, the mean over seeds.
@@ -51,6 +53,7 @@ class GroupResult:
     adjusted_p: float | None
     fit_s: float
     parameters: float | None
+    of_levels: Mapping[str, Interval] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -105,6 +108,11 @@ class Comparison:
     def baseline(self) -> GroupResult:
         """The result that all others are compared with."""
         return self.results[0]
+
+    @property
+    def kind_of_label(self) -> str:
+        """What a label names, in headings: "level" of ordered labels, else "emotion"."""
+        return "level" if self.baseline.predictions.ordinal else "emotion"
 
     @property
     def speakers(self) -> int:
@@ -227,7 +235,8 @@ def _result(
     # The baseline comes first, so it is the first of the first pair of every other group.
     against_baseline = next((pair for pair in pairs if pair.second == group.name), None)
     score_of_seed = [metrics.score(p, prefix="") for p in by_seed]
-    scores = {key: float(np.mean([score[key] for score in score_of_seed])) for key in score_of_seed[0]}
+    given = [key for key in score_of_seed[0] if all(key in score for score in score_of_seed)]
+    scores = {key: float(np.mean([score[key] for score in score_of_seed])) for key in given}
     seconds = [float(p.latency_s.sum()) for p in by_seed]
     if min(seconds) > 0:
         scores["clips_per_second"] = len(clips) * len(by_seed) / sum(seconds)
@@ -245,4 +254,10 @@ def _result(
         adjusted_p=against_baseline.adjusted_p if against_baseline else None,
         fit_s=sum(run.metrics.get("time/fit_s", 0.0) for run in runs) / len(by_seed),
         parameters=parameters[0] if parameters else None,
+        of_levels=_of_levels(counts) if all(p.ordinal for p in by_seed) else {},
     )
+
+
+def _of_levels(counts: metrics.Float64Array) -> dict[str, Interval]:
+    """Return the metrics of levels that are defined, with intervals."""
+    return {name: i for name, i in statistics.level_intervals(counts).items() if not math.isnan(i.value)}

@@ -146,6 +146,7 @@ def _result(result: GroupResult) -> dict[str, Any]:
         "accuracy": _interval(result.accuracy),
         "macro_f1": _interval(result.macro_f1),
         "uar_by_seed": list(result.uar_by_seed),
+        "of_levels": {name: _interval(interval) for name, interval in result.of_levels.items()},
         "scores": dict(result.scores),
         "usd_per_1000_clips": result.usd_per_1000,
         "parameters": result.parameters,

@@ -79,6 +79,7 @@ def _section(comparison: Comparison, claims: list[Claim]) -> dict[str, Any]:
         "verdict": verdict(comparison),
         "columns": headings,
         "rows": rows,
+        "kind_of_label": comparison.kind_of_label,
         "leakage": leakage_statements(comparison),
         "claims": _plain(report_tables.claims_table(claims)) if claims else None,
         "remark": report_tables.sentence_remark(comparison),

@@ -17,6 +17,7 @@ from ser_bench.comparison.claims import Claim
 from ser_bench.comparison.paired import Comparison
 from ser_bench.comparison.verdict import heading, leakage_statements, share, verdict
 from ser_bench.errors import NotComparableError
+from ser_bench.evaluation.metrics import METRICS
 
 TERMINAL_COLUMNS = 118
 TERMINAL_HEADINGS = (
@@ -24,6 +25,11 @@ TERMINAL_HEADINGS = (
     "training time",
 )
 """Columns of the main table that fit a terminal. The files have all columns."""
+LEVEL_HEADINGS = (
+    *("predictor", "UAR", *(entry.title for entry in METRICS.values() if entry.of_levels)),
+    *("accuracy", "log-loss", "abstentions", "clips/s", "training time"),
+)
+"""The same for ordered levels."""
 MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
 """Characters that can start markup inside a line, in the dialects of GitHub and MLflow; "_" only beside a word."""
 ENTITY = re.compile(r"&(?=#?\w+;)")
@@ -33,7 +39,9 @@ def as_text(comparison: Comparison) -> str:
     """Return heading, table and verdict. Only UAR has its interval, because of the width of a terminal."""
     headings, rows = report_tables.main_table(comparison)
     texts = [[c.whole if name == "UAR" else c.text for name, c in zip(headings, row, strict=True)] for row in rows]
-    table = pd.DataFrame(texts, columns=headings)[list(TERMINAL_HEADINGS)]
+    table = pd.DataFrame(texts, columns=headings)
+    wanted = LEVEL_HEADINGS if comparison.baseline.predictions.ordinal else TERMINAL_HEADINGS
+    table = table[[name for name in wanted if name in headings]]
     sentences = [textwrap.fill(sentence, TERMINAL_COLUMNS) for sentence in verdict(comparison)]
     return "\n".join([heading(comparison), table.to_string(index=False), "", *sentences])
 
@@ -44,7 +52,7 @@ def all_as_text(comparisons: Sequence[Comparison | NotComparableError]) -> str:
 
 
 def as_markdown(comparison: Comparison, claims: Sequence[Claim] = ()) -> str:
-    """Return verdict, main table, leakage statements, claims, and recall by emotion."""
+    """Return verdict, main table, leakage statements, claims, and recall by label."""
     parts = [
         f"## {escaped(heading(comparison))}",
         escaped(" ".join(verdict(comparison))),
@@ -57,7 +65,8 @@ def as_markdown(comparison: Comparison, claims: Sequence[Claim] = ()) -> str:
     remark = report_tables.sentence_remark(comparison)
     if remark:
         parts.append(escaped(remark))
-    parts.append("Recall by emotion:\n\n" + as_markdown_table(report_tables.by_class(comparison, "recall")))
+    recall = as_markdown_table(report_tables.by_class(comparison, "recall"))
+    parts.append(f"Recall by {comparison.kind_of_label}:\n\n{recall}")
     return "\n\n".join(parts) + "\n"
 
 

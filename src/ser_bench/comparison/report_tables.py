@@ -20,7 +20,7 @@ from ser_bench.evaluation import metrics
 from ser_bench.evaluation.metrics import METRICS, Float64Array
 from ser_bench.evaluation.sentence_ceiling import sentence_ceiling
 from ser_bench.evaluation.statistics import Interval
-from ser_bench.predictors.llm.parsing.answer import stated_reason
+from ser_bench.predictors.llm.parsing.model_answer import stated_reason
 from ser_bench.tracking.stored_runs import FAILED_REQUESTS
 from ser_bench.types import Predictions
 
@@ -68,6 +68,10 @@ def _scores(result: GroupResult, baseline: str) -> dict[str, Cell]:
             deviation = share(float(np.std(result.uar_by_seed, ddof=1)))
             detail += f"; {len(result.uar_by_seed)} seeds; SD {deviation}"
         cells[METRICS[name].title] = Cell(share(interval.value), interval.value, detail)
+    cells |= {
+        METRICS[name].title: Cell(share(interval.value), interval.value, bounds(interval))
+        for name, interval in result.of_levels.items()
+    }
     heading = f"difference to {baseline} (UAR points)"
     if result.difference is None:
         cells |= {heading: Cell("baseline", 0.0), "p (Holm)": Cell("", None), "p (McNemar)": Cell("", None)}

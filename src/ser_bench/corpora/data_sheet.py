@@ -102,8 +102,8 @@ class DataSheet:
         sexes: returns speaker → "female" | "male", given the root folder, if the release has a table of speakers.
         votes: returns the votes of listeners, given the root folder, if the release has them; else None. It raises
             CorpusError if the table is missing from this copy.
-        intensities: the levels of intensity that actors were asked for, from the least to the most; () if there are none,
-            or if they depend on the user's table.
+        intensities: the levels of intensity that actors were asked for, from the least to the most; () if there are
+            none, or if they depend on the user's table.
         heard_intensity: returns the mean intensity that listeners heard, given the root folder, {} if this copy lacks
             the table; None if the release has no such ratings.
         generate: writes the corpus into a folder, unless the folder is complete, for a synthetic corpus:

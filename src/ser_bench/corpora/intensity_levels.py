@@ -46,8 +46,8 @@ def levels_of(sheet: DataSheet, found: Sequence[str]) -> tuple[str, ...]:
     if scale is None:
         allowed = " or ".join(", ".join(scale) for scale in SCALES)
         raise CorpusError(
-            f"corpus {sheet.name}: the intensities {', '.join(sorted(given))} are not of one known scale, so their order "
-            f"is unknown; write {allowed}, or leave the cell empty"
+            f"corpus {sheet.name}: the intensities {', '.join(sorted(given))} are not of one known scale, so their "
+            f"order is unknown; write {allowed}, or leave the cell empty"
         )
     return scale
 
@@ -76,8 +76,8 @@ def label_by_intensity(sheet: DataSheet, listed: Sequence[Listed]) -> tuple[list
     >>> [clip.emotion for _, clip in clips], levels
     (['strong', 'normal'], ('normal', 'strong'))
     >>> print(summary)
-    ravdess: corpus.target=intensity: 2 of 4 clips are used, with the levels normal < strong; left out are 1 clip without \
-a level and 1 clip of emotions without all levels (neutral)
+    ravdess: corpus.target=intensity: 2 of 4 clips are used, with the levels normal < strong; left out are 1 clip \
+without a level and 1 clip of emotions without all levels (neutral)
     """
     levels = levels_of(sheet, [fields.intensity for _, fields in listed])
     with_level = [(path, fields) for path, fields in listed if fields.intensity in levels]
@@ -85,7 +85,9 @@ a level and 1 clip of emotions without all levels (neutral)
     emotions = sorted({emotion for emotion, _ in spoken})
     incomplete = [emotion for emotion in emotions if any(not spoken[emotion, level] for level in levels)]
     kept = [
-        (path, replace(fields, emotion=fields.intensity)) for path, fields in with_level if fields.emotion not in incomplete
+        (path, replace(fields, emotion=fields.intensity))
+        for path, fields in with_level
+        if fields.emotion not in incomplete
     ]
     if not kept:
         raise CorpusError(

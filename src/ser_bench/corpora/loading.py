@@ -78,8 +78,8 @@ def load(cfg: Config) -> Corpus:
         )
     if cfg.corpus.target is not Target.intended:
         raise ConfigError(
-            f"corpus.target={cfg.corpus.target.value} cannot be combined with split=cross_corpus, which has two corpora; "
-            "remove one of them"
+            f"corpus.target={cfg.corpus.target.value} cannot be combined with split=cross_corpus, which has two "
+            "corpora; remove one of them"
         )
     return merge(load_one(cfg), _load_test_corpus(cfg, test))
 

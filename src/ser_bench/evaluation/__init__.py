@@ -4,6 +4,7 @@
 - `run_scores`: all scores of a run with their intervals;
 - `statistics`: confidence intervals and significance tests by speaker;
 - `classification_report`: precision, recall and F1 of every class as text and JSON;
+- `heard_intensity`: predicted levels of intensity beside the intensity that listeners heard;
 - `contributions`: what each member adds to a fusion; `sentence_ceiling`: the best result without the voice;
 - `run_figures`: confusion matrix and learning curves of a run.
 """

@@ -13,6 +13,8 @@ Conventions, the same for every metric:
 - **Absent classes: a class without rows in the truth is left out of every mean over classes** (UAR, macro-F1, the macro
   average of the classification report), in a resampled table as in a whole one. `score` gives its support alone. A UAR
   over five classes is not comparable with one over six, which is why the support is logged beside it.
+- **Metrics of levels are defined for predictions over ordered levels alone** (`Predictions.ordinal`). They are
+  functions of the same table. An abstention counts there as the level that is farthest from the truth, as it is wrong.
 - Precision, recall and F1 are 0 where their denominator is 0, as with `zero_division=0` in scikit-learn.
 - A metric of a table without rows is NaN.
 - Counts may be fractions (the mean over seeds). Results are float64.
@@ -55,6 +57,7 @@ class Metric:
         higher_is_better: None where neither direction is better (counts of rows).
         per_class: whether there is one value per label.
         needs_probabilities: whether it is undefined ("n/a") for a predictor that gives no probabilities.
+        of_levels: whether it is defined for ordered levels alone.
         compute: the function; of `Predictions` if `needs_probabilities`, else of a table of counts.
     """
 
@@ -65,6 +68,7 @@ class Metric:
     per_class: bool
     needs_probabilities: bool
     compute: Callable[[Any], Any]
+    of_levels: bool = False
 
 
 METRICS: dict[str, Metric] = {}
@@ -81,7 +85,10 @@ class TableMetric(Protocol):
 
 
 def metric(
-    title: str, range: tuple[float, float] = (0.0, 1.0), higher_is_better: bool | None = True
+    title: str,
+    range: tuple[float, float] = (0.0, 1.0),
+    higher_is_better: bool | None = True,
+    of_levels: bool = False,
 ) -> Callable[[Callable[[Counts], Float64Array]], TableMetric]:
     """Register a function of counts, [..., C, C + 1] → [...], under its own name; it accepts `Predictions` too."""
 
@@ -90,7 +97,7 @@ def metric(
         def compute(data: Predictions | Counts, /) -> float | Float64Array:
             return float(function(confusion(data))) if isinstance(data, Predictions) else function(data)
 
-        _register(function, title, range, higher_is_better)
+        _register(function, title, range, higher_is_better, of_levels=of_levels)
         return compute  # type: ignore[return-value]
 
     return register
@@ -127,11 +134,12 @@ def _register(
     higher_is_better: bool | None,
     per_class: bool = False,
     needs_probabilities: bool = False,
+    of_levels: bool = False,
 ) -> None:
     name = function.__name__
     if name in METRICS:
         raise ValueError(f"two metrics are named {name!r}")
-    METRICS[name] = Metric(name, title, range, higher_is_better, per_class, needs_probabilities, function)
+    METRICS[name] = Metric(name, title, range, higher_is_better, per_class, needs_probabilities, function, of_levels)
 
 
 # The table of confusion counts.
@@ -359,6 +367,102 @@ def abstention_rate(counts: Counts) -> Float64Array:
     return _ratio(counts[..., -1].sum(-1).astype(np.float64), rows(counts), empty=np.nan)
 
 
+# Metrics of ordered levels.
+
+
+@metric("quadratic-weighted kappa", (-1.0, 1.0), of_levels=True)
+def quadratic_kappa(counts: Counts) -> Float64Array:
+    """Agreement beyond chance of ordered levels, by squared distance: 1 − Σ_jk d² O_jk / Σ_jk d² E_jk, d = j − k.
+
+    O are the counts, and E those of independent truth and answer with the same totals. Range [−1, 1]: 1 if all answers
+    are right, 0 if answers do not depend on the truth (so for every constant answer). NaN if truth and answers are all
+    one level. An abstention counts as the farthest level. Source: Cohen (1968), Psychological Bulletin 70, 213-220.
+
+    >>> round(float(quadratic_kappa(_levels_example())), 4)  # 1 − 3 / (42 / 6)
+    0.5714
+    """
+    table = _levels_table(counts)
+    squared = _distances(table.shape[-1]) ** 2
+    by_chance = table.sum(-1)[..., :, None] * table.sum(-2)[..., None, :]
+    whole = _ratio((squared * by_chance).sum((-1, -2)), table.sum((-1, -2)), empty=np.nan)
+    return 1 - _ratio((squared * table).sum((-1, -2)), whole, empty=np.nan)
+
+
+@metric("Spearman", (-1.0, 1.0), of_levels=True)
+def spearman(counts: Counts) -> Float64Array:
+    """Rank correlation of the true and the predicted level: Pearson's correlation of their mean ranks.
+
+    Range [−1, 1]; 0 for a constant answer, which orders nothing; NaN if all truths are one level. An abstention counts
+    as the farthest level. Source: Spearman (1904), American Journal of Psychology 15, 72-101; ties by mean ranks.
+
+    >>> round(float(spearman(_levels_example())), 4)
+    0.5809
+    """
+    table = _levels_table(counts)
+    truth, answers = (_centred_ranks(table.sum(axis)) for axis in (-1, -2))
+    products = (table * truth[..., :, None] * answers[..., None, :]).sum((-1, -2))
+    of_truth, of_answers = (table.sum(-1) * truth**2).sum(-1), (table.sum(-2) * answers**2).sum(-1)
+    correlation = _ratio(products, np.sqrt(of_truth * of_answers))
+    return np.where(of_truth > 0, correlation, np.nan)
+
+
+@metric("MAE (levels)", (0.0, np.inf), higher_is_better=False, of_levels=True)
+def mae_levels(counts: Counts) -> Float64Array:
+    """Mean absolute distance of the predicted from the true level, in levels: Σ_jk |j − k| O_jk / N.
+
+    Range [0, C − 1]. An abstention counts as the farthest level. Source: Baccianella, Esuli & Sebastiani (2009),
+    Evaluation Measures for Ordinal Regression, ISDA.
+
+    >>> float(mae_levels(_levels_example()))
+    0.5
+    """
+    table = _levels_table(counts)
+    distance = (_distances(table.shape[-1]) * table).sum((-1, -2))
+    return _ratio(distance, table.sum((-1, -2)), empty=np.nan)
+
+
+def expected_levels(predictions: Predictions) -> Float64Array:
+    """Expected level of every row, [N]: Σ_k k · p(k), levels counted from 0. Range [0, C − 1].
+
+    >>> from dataclasses import replace
+    >>> expected_levels(replace(_example(), ordinal=True)).round(2).tolist()
+    [0.1, 0.4, 0.3, 0.5]
+    """
+    probabilities = predictions.probabilities.astype(np.float64)
+    return np.asarray(probabilities @ np.arange(len(predictions.labels)) / probabilities.sum(axis=1))
+
+
+def level_range(name: str, levels: int) -> tuple[float, float]:
+    """Smallest and largest value of a metric of levels, for C levels.
+
+    >>> level_range("mae_levels", 3), level_range("spearman", 3)
+    ((0.0, 2.0), (-1.0, 1.0))
+    """
+    low, high = METRICS[name].range
+    return low, min(high, levels - 1.0)
+
+
+def _levels_table(counts: Counts) -> Float64Array:
+    """[..., C, C]: counts with each abstention moved to the level farthest from the truth; two of them share it."""
+    classes = counts.shape[-2]
+    distance = _distances(classes)
+    farthest = distance == distance.max(axis=1, keepdims=True)
+    shares = farthest / farthest.sum(axis=1, keepdims=True)
+    return np.asarray(counts[..., :-1] + counts[..., -1:] * shares, dtype=np.float64)
+
+
+def _distances(classes: int) -> Float64Array:
+    """[C, C]: |j − k|."""
+    levels = np.arange(classes, dtype=np.float64)
+    return np.asarray(np.abs(levels[:, None] - levels[None, :]))
+
+
+def _centred_ranks(totals: Float64Array) -> Float64Array:
+    """[..., C]: mean rank of each level minus the mean of all ranks, from the number of rows of each level [..., C]."""
+    below = np.cumsum(totals, axis=-1) - totals
+    return np.asarray(below + totals / 2 - totals.sum(-1, keepdims=True) / 2)
+
+
 def uar_of(truth: npt.ArrayLike, answers: npt.ArrayLike, classes: int) -> float:
     """UAR of label indices; arguments as in `confusion_of`.
 
@@ -424,7 +528,8 @@ def score(predictions: Predictions, prefix: str = "test/") -> dict[str, float]:
     """The value of every registered metric, by the name that it has in MLflow (docs/metrics.md).
 
     A metric per class is named `<metric>/<label>`; for a label without rows, only the support is given. Metrics of
-    probabilities are missing ("n/a") if the predictor gives none.
+    probabilities are missing ("n/a") if the predictor gives none. Metrics of levels are missing if the labels are not
+    ordered, or where they are not defined.
 
     Raises:
         ValueError: as `confusion`.
@@ -436,7 +541,10 @@ def score(predictions: Predictions, prefix: str = "test/") -> dict[str, float]:
     present = counts.sum(-1) > 0
     scores: dict[str, float] = {}
     for entry in METRICS.values():
-        if entry.needs_probabilities:
+        if entry.of_levels:
+            value = float(entry.compute(counts)) if predictions.ordinal else np.nan
+            scores |= {} if np.isnan(value) else {entry.name: value}
+        elif entry.needs_probabilities:
             if predictions.gives_probabilities:
                 scores[entry.name] = entry.compute(predictions)
         elif entry.per_class:
@@ -488,3 +596,8 @@ def _example() -> Predictions:
         latency_s=np.zeros(4, dtype=np.float32),
         cost_usd=np.zeros(4, dtype=np.float32),
     )
+
+
+def _levels_example() -> IntArray:
+    """Counts of six rows over three levels for the examples above: three right, three one level off."""
+    return np.array([[1, 1, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0]])

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 
 from ser_bench.config import Protocol
-from ser_bench.evaluation import metrics, statistics
+from ser_bench.evaluation import calibration, metrics, statistics
+from ser_bench.evaluation.calibration import Calibration
 from ser_bench.types import CLEAN, Predictions
 
 TEST, TEST_CLEAN = "test/", "test_clean/"
@@ -15,9 +16,15 @@ BOUNDS = ("_low", "_high")
 """Ends of the names of the bounds of an interval."""
 
 
-def score(predictions: Predictions, protocol: Protocol, speakers: Mapping[str, str]) -> dict[str, float]:
-    """Return metrics of the test rows with intervals; under `paper`, with augmented test rows, of clean rows too."""
+def score(
+    predictions: Predictions, protocol: Protocol, speakers: Mapping[str, str], calibrated_by: Calibration | None = None
+) -> dict[str, float]:
+    """Return metrics of the test rows with intervals; under `paper`, with augmented test rows, of clean rows too.
+
+    With a calibration, `test/ece_calibrated` and `test/log_loss_calibrated` stand beside the scores as predicted.
+    """
     scores = metrics.score(predictions, prefix=TEST) | bounds(predictions, speakers, TEST)
+    scores |= calibration.scores(predictions, calibrated_by, TEST)
     if protocol is Protocol.paper:
         clean = predictions.take([i for i, row in enumerate(predictions.rows) if row.variant == CLEAN])
         scores |= metrics.score(clean, prefix=TEST_CLEAN) | bounds(clean, speakers, TEST_CLEAN)
@@ -25,12 +32,17 @@ def score(predictions: Predictions, protocol: Protocol, speakers: Mapping[str, s
 
 
 def bounds(predictions: Predictions, speakers: Mapping[str, str], prefix: str) -> dict[str, float]:
-    """Return 95 % intervals of UAR and accuracy (`uar_low`, `uar_high`, …), clipped to 0 and 1; {} for one speaker."""
+    """Return 95 % intervals (`uar_low`, `uar_high`, …), cut to the possible values; {} for one speaker.
+
+    They are those of UAR and accuracy, and of the metrics of levels where the labels are ordered.
+    """
     counts = statistics.counts_by_speaker(predictions, speakers)
-    intervals: dict[str, float] = {}
-    for name, statistic in (("uar", metrics.uar), ("accuracy", metrics.accuracy)):
-        interval = statistics.interval(counts, statistic)
-        if not math.isnan(interval.low):
-            limits = (max(0.0, interval.low), min(1.0, interval.high))
-            intervals |= {f"{prefix}{name}{end}": limit for end, limit in zip(BOUNDS, limits, strict=True)}
-    return intervals
+    intervals = {name: statistics.interval(counts, metrics.METRICS[name].compute) for name in ("uar", "accuracy")}
+    if predictions.ordinal:
+        intervals |= statistics.level_intervals(counts)
+    return {
+        f"{prefix}{name}{end}": limit
+        for name, interval in intervals.items()
+        for end, limit in zip(BOUNDS, (interval.low, interval.high), strict=True)
+        if not math.isnan(limit)
+    }

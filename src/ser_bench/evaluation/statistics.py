@@ -15,13 +15,15 @@ import numpy as np
 from scipy import stats
 
 from ser_bench.evaluation import metrics
-from ser_bench.evaluation.metrics import Counts, Float64Array
+from ser_bench.evaluation.metrics import Counts, Float64Array, IntArray
 from ser_bench.types import Predictions
 
 Statistic = Callable[[Counts], Float64Array]
 """A metric of counts, [..., C, C + 1] → [...], such as `metrics.uar`."""
 
 RESAMPLES = 10_000
+RESAMPLES_AT_ONCE = 500
+"""Of a statistic of rows, to bound memory."""
 LEVEL = 0.95
 ALPHA = 0.05
 
@@ -34,7 +36,8 @@ class Interval:
         value: the estimate.
         low, high: the bounds; NaN if there is only one speaker.
         speakers: number of speakers, the independent units.
-        possible: smallest and largest possible value: 0 and 1 of a share, −1 and 1 of a difference of shares.
+        possible: smallest and largest possible value: 0 and 1 of a share, −1 and 1 of a difference of shares or of a
+            correlation.
     """
 
     value: float
@@ -79,7 +82,13 @@ def counts_by_speaker(predictions: Predictions, speakers: Mapping[str, str]) -> 
     return metrics.confusion_of(truth, answers, len(predictions.labels), groups).astype(np.float64)
 
 
-def interval(counts: Counts, statistic: Statistic = metrics.uar, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+def interval(
+    counts: Counts,
+    statistic: Statistic = metrics.uar,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    possible: tuple[float, float] = (0.0, 1.0),
+) -> Interval:
     """Cluster bootstrap over speakers: value ± SE · t(G−1) · √(G/(G−1)).
 
     The standard error is that of `resamples` draws of G speakers with replacement. Student's t and the factor correct
@@ -89,12 +98,46 @@ def interval(counts: Counts, statistic: Statistic = metrics.uar, resamples: int 
 
     Args:
         counts: [G, C, C + 1].
-        statistic: the metric, a share.
+        statistic: the metric.
+        resamples: number of draws.
+        seed: of the draws; equal seeds draw the same speakers.
+        possible: smallest and largest value of the metric.
+    """
+    resampled = statistic(_resampled(counts, resamples, seed))
+    return _corrected(float(statistic(counts.sum(0))), resampled, len(counts), possible)
+
+
+def interval_of_rows(
+    groups: IntArray,
+    statistic: Callable[[Float64Array], Float64Array],
+    possible: tuple[float, float],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """The interval of `interval` for a statistic of rows that is no function of counts, such as a rank correlation.
+
+    Args:
+        groups: [N] index of the speaker of each row, 0 to G − 1.
+        statistic: [B, N] how often each row occurs in each of B resamples → [B].
+        possible: smallest and largest value.
         resamples: number of draws.
         seed: of the draws; equal seeds draw the same speakers.
     """
-    resampled = statistic(_resampled(counts, resamples, seed))
-    return _corrected(float(statistic(counts.sum(0))), resampled, len(counts), possible=(0.0, 1.0))
+    speakers = int(groups.max()) + 1
+    drawn = _weights(speakers, resamples, seed)
+    parts = np.array_split(drawn, -(-resamples // RESAMPLES_AT_ONCE))
+    resampled = np.concatenate([statistic(part[:, groups]) for part in parts])
+    return _corrected(float(statistic(np.ones((1, len(groups))))[0]), resampled, speakers, possible)
+
+
+def level_intervals(counts: Counts) -> dict[str, Interval]:
+    """Return the metrics of ordered levels, by name, with their intervals, from counts by speaker [G, C, C + 1]."""
+    levels = counts.shape[-2]
+    return {
+        name: interval(counts, entry.compute, possible=metrics.level_range(name, levels))
+        for name, entry in metrics.METRICS.items()
+        if entry.of_levels
+    }
 
 
 def difference(

@@ -6,6 +6,7 @@ no more than was measured. It contains no path of the machine; weights in a fold
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from ser_bench import __version__, predictors, splits, weights
@@ -41,6 +42,11 @@ MEASURES: dict[Protocol, str] = {
     Protocol.paper: "rows whose clips are in training too, so not how well it does on new clips or new speakers",
 }
 """What the test rows of each protocol measure, after "The figures measure how well the predictor does on"."""
+SOURCE_OF_LABELS = {
+    Target.intended: "as intended",
+    Target.votes: "plurality of the votes of listeners",
+    Target.intensity: "levels of intensity in ascending order, as the actor was asked for them; they were not measured",
+}
 NOT_FOR = (
     "Decisions about people: hiring, grading, credit, insurance, policing, border control, diagnosis, or supervision "
     "at work or at school. In the European Union, inferring emotions at work and in education is prohibited, except "
@@ -133,8 +139,7 @@ def _data_lines(cfg: Config, corpus: Corpus, split: Split) -> Iterator[str]:
     hours = sum(clip.duration_s for clip in corpus.clips) / 3600
     yield f"- Read: {len(corpus.clips):,} clips of {speakers} speakers, {hours:.2f} hours, language {corpus.language}"
     yield f"- Content: digest {corpus.digest}"
-    votes = cfg.corpus.target is Target.votes
-    yield f"- Labels: {', '.join(corpus.labels)}; {'plurality of the votes of listeners' if votes else 'as intended'}"
+    yield f"- Labels: {', '.join(corpus.labels)}; {SOURCE_OF_LABELS[cfg.corpus.target]}"
     if corpus.skipped:
         yield f"- Left out: {len(corpus.skipped)} files that could not be used; `corpus.json` lists them"
     for name, rows in (("Training", split.train), ("Validation", split.val), ("Test", split.test)):
@@ -174,6 +179,9 @@ def _figure_lines(cfg: Config, corpus: Corpus, predictions: Predictions) -> Iter
         for metric, function in (("uar", metrics.uar), ("accuracy", metrics.accuracy), ("macro_f1", metrics.macro_f1)):
             interval = statistics.interval(counts, function)
             yield f"| {first}{metrics.METRICS[metric].title} | {interval.value:.3f} | {_bounds(interval)} |"
+        for metric, interval in (statistics.level_intervals(counts) if table.ordinal else {}).items():
+            value = "n/a" if math.isnan(interval.value) else f"{interval.value:.3f}"
+            yield f"| {first}{metrics.METRICS[metric].title} | {value} | {_bounds(interval)} |"
         scores = metrics.score(table, prefix=TEST if rows == "all test rows" else TEST_CLEAN)
         for name in ("log_loss", "ece"):
             values = [value for key, value in scores.items() if key.endswith(f"/{name}")]

@@ -53,7 +53,8 @@ def title(model: str, corpus: str, synthetic: bool, protocol: str, fold: int, fo
 
 def headline(scores: Mapping[str, float]) -> str:
     """Return the figures at the top of a run's page: "UAR 0.306 · accuracy 0.306 · … · 72 rows"."""
-    shown = ("uar", "accuracy", "macro_f1", "log_loss", "ece")
+    of_levels = [name for name, entry in METRICS.items() if entry.of_levels]
+    shown = ("uar", *of_levels, "accuracy", "macro_f1", "log_loss", "ece")
     parts = [f"{METRICS[name].title} {scores[name]:.3f}" for name in shown if name in scores]
     return " · ".join([*parts, f"{scores['rows']:,.0f} rows"])
 

@@ -7,8 +7,8 @@ emotion, and `fileName` the clip. The authors left out practice clips, repetitio
 more than ten seconds after the clip (`processFinishedResponses.R`). A file `voice_votes.csv` with the same columns, for
 voice only, is also accepted.
 
-Each listener also rated how intense the chosen emotion was, from 0 to 100. The columns meanAngerResp … meanSadResp contain
-the mean of these ratings over the listeners who chose the emotion, and −1 if nobody chose it.
+Each listener also rated how intense the chosen emotion was, from 0 to 100. The columns meanAngerResp … meanSadResp
+contain the mean of these ratings over the listeners who chose the emotion, and −1 if nobody chose it.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@
 - `head`: standardisation, principal components, one or several classifiers whose probabilities are averaged;
 - `classifier`: the interface of these classifiers;
 - `logistic`: multinomial logistic regression; `svm`: support vector machine with an RBF kernel;
+- `ordinal`: cumulative logit, for ordered levels;
 - `hidden_layer`: networks with one hidden layer (`head=mlp`).
 
 A head is stored as numbers (safetensors) and settings (JSON). Reading it executes no code.
