@@ -42,6 +42,7 @@ COMMANDS = {
     "weights fetch": "NAME",
     "compare": "--baseline",
     "audit": "--json",
+    "serve": "--token-env",
     "predict": "--json",
     "doctor": "OVERRIDE",
     "runs": "--models",
@@ -376,7 +377,7 @@ def test_json_escapes_what_standard_output_cannot_show(capsys: pytest.CaptureFix
 
 def test_every_command_that_prints_a_table_takes_json() -> None:
     """Commands that change something print lines, and no table."""
-    without = {"run", "rerun", "corpora prepare", "corpora verify", "weights fetch"}
+    without = {"run", "rerun", "serve", "corpora prepare", "corpora verify", "weights fetch"}
     for command in COMMANDS.keys() - without - {"corpora", "weights"}:
         words = command.split()
         group = {"corpora": app.corpora_app, "weights": app.weights_app}.get(words[0], app.app)

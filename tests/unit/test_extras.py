@@ -16,6 +16,8 @@ import pytest
 from ser_bench import asr, extras, predictors
 from ser_bench.asr import faster_whisper, openai_whisper
 from ser_bench.cache import Cache
+from ser_bench.cli import serve_command
+from ser_bench.cli.serve_command import ServeOptions
 from ser_bench.config import AsrConfig, PitchConfig, TextConfig, compose
 from ser_bench.corpora.demo_speech import espeak
 from ser_bench.errors import ConfigError, CorpusError, LLMError, SerBenchError
@@ -26,8 +28,11 @@ from ser_bench.predictors.llm import local_server
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = {"dev", "docs"}
 """Extras for development; nothing in the package imports what they bring."""
-IMPORTED_AFTER_A_CHECK = {"openai_client.py", "response_limit.py", "client.py", "endpoint.py", "request.py"}
-"""Modules that import openai at the top; every module that imports them has called `extras.require`, or is one."""
+IMPORTED_AFTER_A_CHECK = {
+    *("openai_client.py", "response_limit.py", "client.py", "endpoint.py", "request.py"),  # openai
+    *("application.py", "uploads.py", "server_metrics.py", "web_server.py"),  # the extra serve
+}
+"""Modules that import an extra at the top; every module that imports them has called `extras.require`, or is one."""
 TEXT = TextConfig(name="minilm", model="all-MiniLM-L6-v2", dim=384)
 
 
@@ -51,6 +56,7 @@ USES: list[tuple[str, str, Callable[[], Any]]] = [
     ("opensmile", "egemaps", egemaps_functionals.check_installed),
     ("xllamacpp", "demo", local_server.require_xllamacpp),
     ("espeakng_loader", "demo", espeak._locate),
+    *((name, "serve", lambda: serve_command.run([], ["8b97"], ServeOptions())) for name in serve_command.PACKAGES),
 ]
 
 

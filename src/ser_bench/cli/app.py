@@ -405,6 +405,92 @@ def audit(
         raise typer.Exit(EXIT_LEAK)
 
 
+@app.command(cls=CommandWithWords, epilog="Example: ser-bench serve 8b9797dc 5d8b6821 --port 8000")
+def serve(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|OVERRIDE",
+            help="RUN: id of a run, or its first letters; the first one answers where a request names none. OVERRIDE: "
+            "KEY=VALUE, for example device=cpu.",
+        ),
+    ],
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address; one that other machines reach needs a token. Default: 127.0.0.1.",
+            show_default=False,
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="PORT", help="Port; 0 is any that is free. Default: 8000.", show_default=False)
+    ] = 8000,
+    token_env: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Name of the environment variable with the token of the clients.", show_default=False
+        ),
+    ] = "",
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Further name by which clients may call the server.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Site whose pages may ask, for example https://example.org (CORS)."),
+    ] = None,
+    max_mb: Annotated[
+        int, typer.Option(metavar="MIB", help="Largest request. Default: 16.", show_default=False)
+    ] = 16,
+    max_seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Longest clip. Default: that of the run.", show_default=False)
+    ] = 0.0,
+    deadline: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="Longest time from request to answer. Default: 30.", show_default=False),
+    ] = 30.0,
+    body_timeout: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="Time in which a request must arrive. Default: 20.", show_default=False),
+    ] = 20.0,
+    queue: Annotated[
+        int,
+        typer.Option(metavar="N", help="Requests that may wait; others get 503. Default: 128.", show_default=False),
+    ] = 128,
+    batch: Annotated[
+        int, typer.Option(metavar="N", help="Clips that are predicted together. Default: 16.", show_default=False)
+    ] = 16,
+    streams: Annotated[
+        int, typer.Option(metavar="N", help="Streams at the same time. Default: 4.", show_default=False)
+    ] = 4,
+) -> None:
+    """Serve trained runs over HTTP.
+
+    Clients send audio and receive label and probabilities. /docs on the server describes the requests. Nothing of the
+    audio is stored or logged.
+    """
+    from ser_bench.cli import serve_command
+
+    serve_command.run(
+        *parse_words(words, words_after_dashes(ctx)),
+        serve_command.ServeOptions(
+            host=host,
+            port=port,
+            token_env=token_env,
+            allow_hosts=allow_host or (),
+            allow_origins=allow_origin or (),
+            max_mb=max_mb,
+            max_seconds=max_seconds,
+            deadline_s=deadline,
+            body_timeout_s=body_timeout,
+            queue=queue,
+            batch=batch,
+            streams=streams,
+        ),
+    )
+
+
 @app.command(cls=CommandWithWords, epilog="Example: ser-bench predict 8b9797dc clip.wav folder/")
 def predict(
     ctx: typer.Context,

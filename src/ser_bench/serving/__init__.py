@@ -1,0 +1,1 @@
+"""An HTTP server for trained predictors: requests, limits, batches, streams and metrics."""
