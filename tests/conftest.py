@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 
 from ser_bench.features import numba_cache
+from tests.support import store_template
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPORA = ROOT.parent / "shared" / "corpora"
@@ -27,6 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
         numba_cache.fill()  # before the workers start
+        os.environ[store_template.FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="ser_bench_templates_")
+    store_template.install()
     worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
@@ -52,6 +57,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail where a test has written into the project's folder, for instance a database of MLflow's default store."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ[store_template.FOLDER_VARIABLE], ignore_errors=True)
     new = created_files(session.config.stash[BEFORE])
     if new:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ import pytest
 import soundfile
 
 import ser_bench as sb
+from ser_bench import config
+from ser_bench.inference.audio_predictor import AudioPredictor
+from ser_bench.inference.predictor_files import PredictorFiles
+from ser_bench.inference.recording import Recording
 from ser_bench.tracking import StoredRun, check_artifacts
 from ser_bench.tracking.artifact_manifest import ArtifactCheck
 
@@ -89,11 +94,15 @@ def test_new_audio_is_predicted_from_files_and_samples_alike(runs: list[StoredRu
     samples, rate = soundfile.read(clip.path, dtype="float32")
     predictor = sb.load_predictor(run)
     table = predictor.predict([clip.path, samples], sample_rate_hz=rate)
-    assert list(table.columns) == ["file", "emotion", *predictor.labels]
+    assert list(table.columns) == ["file", "emotion", *predictor.labels, "flags", "seconds"]
     assert list(table["file"]) == [str(clip.path), "samples 1"]
     np.testing.assert_allclose(table[list(predictor.labels)].iloc[0], table[list(predictor.labels)].iloc[1], atol=1e-6)
     stored = run.predictions().probabilities[0]
-    np.testing.assert_allclose(table[list(predictor.labels)].iloc[0], stored, atol=1e-5)
+    uncalibrated = replace(PredictorFiles.of_run(run), calibration=None)
+    raw = AudioPredictor(uncalibrated, config.compose([])).predict(
+        [Recording.from_file(clip.path)]
+    )
+    np.testing.assert_allclose(list(raw[0].probabilities.values()), stored, atol=1e-5)
     assert len(predictor.predict(samples, sample_rate_hz=rate)) == 1
     with pytest.raises(sb.SerBenchError, match=r"mono samples \[T\]"):
         predictor.predict([np.zeros((2, 16_000), np.float32)])

@@ -41,7 +41,7 @@ def test_ctrl_c_and_kill_end_cleanly_and_the_same_command_resumes(fresh: Bench, 
     process = fresh.start(*words)
     deadline = time.monotonic() + 900
     while time.monotonic() < deadline and not list(Path(fresh.tracking.dir).glob("work/*/last.ckpt")):
-        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        assert process.poll() is None, process.said()
         time.sleep(0.2)
     process.send_signal(sent)
     output, _ = process.communicate(timeout=400)

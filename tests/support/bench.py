@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from itertools import count
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -13,6 +11,7 @@ from mlflow.entities import Run
 from ser_bench import tracking
 from ser_bench.config import TrackingConfig
 from ser_bench.tracking import StoredRun
+from tests.support.forked_process import ForkedProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 FEWER_CLIPS = "corpus.clips=216"
@@ -26,6 +25,7 @@ class Bench:
         self.folder = folder
         self.cache = cache
         self.tracking = TrackingConfig(dir=str(folder / "mlruns"), experiment="demo")
+        self._numbers = count()
 
     @property
     def words(self) -> list[str]:
@@ -36,11 +36,10 @@ class Bench:
             f"hydra.sweep.dir={self.folder}/multirun/${{now:%H-%M-%S-%f}}",
         ]
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str) -> ForkedProcess:
         of_demo = not any(word.startswith(("corpus=", "corpus.", "experiment=")) for word in words)
-        command = [sys.executable, "run.py", *words, *([FEWER_CLIPS] if of_demo else []), *self.words]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **pipes)  # type: ignore[call-overload, no-any-return]
+        program = [str(ROOT / "run.py"), *words, *([FEWER_CLIPS] if of_demo else []), *self.words]
+        return ForkedProcess(program, ROOT, self._new_file("out"))
 
     def run(self, *words: str, status: int = 0) -> str:
         process = self.start(*words)
@@ -49,11 +48,15 @@ class Bench:
         return output
 
     def cli(self, *words: str, status: int = 0) -> str:
-        process = subprocess.run(
-            [sys.executable, "-m", "ser_bench.cli", *words], cwd=ROOT, capture_output=True, text=True, timeout=900
-        )
-        assert process.returncode == status, process.stdout + process.stderr
-        return process.stdout + (process.stderr if status else "")
+        process = ForkedProcess(["-m", "ser_bench.cli", *words], ROOT, self._new_file("out"), self._new_file("err"))
+        output, error = process.communicate(timeout=900)
+        assert process.returncode == status, output + error
+        return output + (error if status else "")
+
+    def _new_file(self, suffix: str) -> Path:
+        folder = self.folder / "printed"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{next(self._numbers)}.{suffix}"
 
     def sweeps(self) -> list[Run]:
         """Return the parent runs with all their tags."""
