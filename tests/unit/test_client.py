@@ -22,7 +22,7 @@ from ser_bench.predictors.llm import client as llm_client
 from ser_bench.predictors.llm import endpoint
 from ser_bench.predictors.llm.budget import cost_usd
 from ser_bench.predictors.llm.client import LlmClient, RequestCounts, RequestProgress
-from ser_bench.predictors.llm.parsing.answer import ModelAnswer
+from ser_bench.predictors.llm.parsing.model_answer import ModelAnswer
 from ser_bench.predictors.llm.prompting.question import Question
 from tests.support import fake_openai as fake
 from tests.support.llm_clients import LABELS, make_client, question, questions

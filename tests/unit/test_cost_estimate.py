@@ -11,7 +11,7 @@ import pytest
 from ser_bench.config import LlmConfig
 from ser_bench.predictors.llm import cost_estimate, request_body
 from ser_bench.predictors.llm.cost_estimate import estimate_cost, token_counter
-from ser_bench.predictors.llm.parsing.answer import ModelAnswer
+from ser_bench.predictors.llm.parsing.model_answer import ModelAnswer
 from ser_bench.predictors.llm.prompting.question import Question
 from tests.support import fake_openai as fake
 from tests.support.llm_clients import LABELS, make_client, questions

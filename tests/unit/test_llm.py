@@ -18,7 +18,7 @@ from ser_bench.config import Config, LlmConfig, TrainerConfig
 from ser_bench.errors import ConfigError, LLMError, LLMStoppedError
 from ser_bench.features.prosody import NO_PROSODY, Pitch, Prosody
 from ser_bench.predictors.llm.llm import SETTINGS_FILE, Llm
-from ser_bench.predictors.llm.parsing.answer import stated_reason
+from ser_bench.predictors.llm.parsing.model_answer import stated_reason
 from ser_bench.predictors.llm.prompting import prompt_template
 from ser_bench.types import Clip, FloatArray, Row, clean_rows
 from tests.support import fake_openai as fake

@@ -32,7 +32,7 @@ from ser_bench.predictors.llm.client import LlmClient
 from ser_bench.predictors.llm.cost_estimate import token_counter
 from ser_bench.predictors.llm.endpoint import Endpoint
 from ser_bench.predictors.llm.local_server import LocalServer
-from ser_bench.predictors.llm.parsing.answer import OPENING, ModelAnswer, stated_reason
+from ser_bench.predictors.llm.parsing.model_answer import OPENING, ModelAnswer, stated_reason
 from ser_bench.predictors.llm.prompting import prompt_template
 from ser_bench.predictors.llm.prompting.question import Question
 from ser_bench.predictors.llm.request import RequestContext

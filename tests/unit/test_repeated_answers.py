@@ -6,7 +6,7 @@ import pytest
 
 from ser_bench.config import LlmConfig
 from ser_bench.errors import ConfigError
-from ser_bench.predictors.llm.parsing.answer import ModelAnswer
+from ser_bench.predictors.llm.parsing.model_answer import ModelAnswer
 from ser_bench.predictors.llm.parsing.repeated_answers import check_samples, merge_answers
 
 LABELS = ("angry", "happy", "sad")

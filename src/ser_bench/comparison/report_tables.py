@@ -82,8 +82,9 @@ def _scores(result: GroupResult, baseline: str) -> dict[str, Cell]:
         cells["p (Holm)"] = _p_cell(result.adjusted_p, TOO_FEW)
         cells["p (McNemar)"] = _p_cell(result.difference.mcnemar_p, NOT_GIVEN)
     for name in ("log_loss", "ece"):
-        value = result.scores.get(name)
-        cells[METRICS[name].title] = Cell(NOT_GIVEN if value is None else share(value), value)
+        value, calibrated = result.scores.get(name), result.scores.get(f"{name}_calibrated")
+        detail = "" if calibrated is None or value is None else f"calibrated {share(calibrated)}"
+        cells[METRICS[name].title] = Cell(NOT_GIVEN if value is None else share(value), value, detail)
     failed = sum(run.metrics.get(FAILED_REQUESTS, 0.0) for run in result.group.all) / len(result.by_seed)
     abstentions = float(np.mean([p.abstained.sum() for p in result.by_seed])) - failed
     detail = f"and {failed:.0f} failed requests, counted as wrong by an earlier version" if failed else ""

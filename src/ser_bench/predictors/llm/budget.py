@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ser_bench.config import LlmConfig
 from ser_bench.errors import ConfigError, LLMError, LLMStoppedError
-from ser_bench.predictors.llm.parsing.answer import ModelAnswer, TokenUsage
+from ser_bench.predictors.llm.parsing.model_answer import ModelAnswer, TokenUsage
 
 LEDGER_FILE = "llm_spending.jsonl"
 POLL_S = 0.02

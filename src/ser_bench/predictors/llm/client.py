@@ -29,7 +29,7 @@ from ser_bench.predictors.llm.budget import Budget, cost_usd
 from ser_bench.predictors.llm.cost_estimate import TokenCounter, token_counter
 from ser_bench.predictors.llm.endpoint import Endpoint
 from ser_bench.predictors.llm.llm_predictions import length_advice
-from ser_bench.predictors.llm.parsing.answer import FAILED, ModelAnswer
+from ser_bench.predictors.llm.parsing.model_answer import FAILED, ModelAnswer
 from ser_bench.predictors.llm.prompting.question import Question
 from ser_bench.predictors.llm.request import RequestContext
 

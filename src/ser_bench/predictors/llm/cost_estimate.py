@@ -18,7 +18,7 @@ from ser_bench.config import LlmConfig
 from ser_bench.durations import format_duration
 from ser_bench.predictors.llm import request_body
 from ser_bench.predictors.llm.budget import price_usd
-from ser_bench.predictors.llm.parsing.answer import ModelAnswer, TokenUsage, answer_json
+from ser_bench.predictors.llm.parsing.model_answer import ModelAnswer, TokenUsage, answer_json
 from ser_bench.predictors.llm.prompting.question import Question
 
 TOKENS_PER_MESSAGE, TOKENS_PER_REPLY = 3, 3

@@ -25,7 +25,7 @@ from ser_bench.predictors.llm.budget import LEDGER_FILE, check_prices, cost_usd
 from ser_bench.predictors.llm.clip_subset import subset
 from ser_bench.predictors.llm.cost_estimate import CostEstimate, context_tokens, estimate_cost, token_counter
 from ser_bench.predictors.llm.local_server import CONTEXT_TOKENS
-from ser_bench.predictors.llm.parsing.answer import FAILED, ModelAnswer
+from ser_bench.predictors.llm.parsing.model_answer import FAILED, ModelAnswer
 from ser_bench.predictors.llm.parsing.repeated_answers import check_samples, merge_answers
 from ser_bench.predictors.llm.prompting import prompt_data, prompt_template
 from ser_bench.predictors.llm.prompting.prompt_data import PromptData

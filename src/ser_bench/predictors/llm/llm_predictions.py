@@ -11,7 +11,7 @@ import numpy as np
 
 from ser_bench.config import LlmConfig
 from ser_bench.predictors.llm.budget import cost_usd
-from ser_bench.predictors.llm.parsing.answer import ModelAnswer
+from ser_bench.predictors.llm.parsing.model_answer import ModelAnswer
 from ser_bench.types import FloatArray
 
 if TYPE_CHECKING:

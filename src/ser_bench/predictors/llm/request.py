@@ -18,9 +18,9 @@ from ser_bench.predictors.llm import request_body
 from ser_bench.predictors.llm.budget import Budget, price_usd
 from ser_bench.predictors.llm.cost_estimate import TokenCounter, audio_tokens, response_format_text
 from ser_bench.predictors.llm.endpoint import Endpoint
-from ser_bench.predictors.llm.parsing import answer as answers
-from ser_bench.predictors.llm.parsing.answer import FAILED, ModelAnswer, TokenUsage
+from ser_bench.predictors.llm.parsing import model_answer as answers
 from ser_bench.predictors.llm.parsing.completion import CONTENT_FILTER, ErrorReply, read_body
+from ser_bench.predictors.llm.parsing.model_answer import FAILED, ModelAnswer, TokenUsage
 from ser_bench.predictors.llm.prompting.question import Question
 from ser_bench.predictors.llm.rate_limiter import RateLimiter, backoff_s
 from ser_bench.redaction import redact_reply

@@ -23,7 +23,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ser_bench.config import AnswerFormat, LlmConfig
-from ser_bench.predictors.llm.parsing.answer import (
+from ser_bench.predictors.llm.parsing.logprobs import FIELD
+from ser_bench.predictors.llm.parsing.model_answer import (
     FREE_TEXT,
     GRAMMAR,
     JSON_MODE,
@@ -32,7 +33,6 @@ from ser_bench.predictors.llm.parsing.answer import (
     REASON_FIELD,
     answer_json,
 )
-from ser_bench.predictors.llm.parsing.logprobs import FIELD
 from ser_bench.predictors.llm.prompting.question import Message, Question
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ser_bench.config import LlmConfig
 from ser_bench.errors import ConfigError
-from ser_bench.predictors.llm.parsing.answer import ModelAnswer
+from ser_bench.predictors.llm.parsing.model_answer import ModelAnswer
 
 TIE_WEIGHT = 1e-6
 """Added to the count of the label that came first, so that a tie does not depend on the order of the label list."""

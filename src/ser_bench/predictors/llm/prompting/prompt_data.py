@@ -13,11 +13,11 @@ from typing import Any
 
 from ser_bench.config import LlmConfig
 from ser_bench.errors import ConfigError
-from ser_bench.predictors.llm.parsing.answer import answer_json
+from ser_bench.predictors.llm.parsing.model_answer import answer_json
 from ser_bench.predictors.llm.prompting import prosody_norms
 from ser_bench.predictors.llm.prompting.prompt_template import Prompt
 from ser_bench.predictors.llm.prompting.prosody_norms import ProsodyNorms
-from ser_bench.predictors.llm.prompting.question import Message, Question, Recording
+from ser_bench.predictors.llm.prompting.question import AudioPart, Message, Question
 from ser_bench.types import Inputs, Row
 
 
@@ -117,7 +117,7 @@ def questions(
     """Return one question for each clean row, in the order of the rows."""
     orders = [_label_order(labels, row, cfg) for row in rows]
     messages = _messages(prompt, data, orders, rows, inputs)
-    recordings = [Recording(c.path, c.digest, c.duration_s) if prompt.audio else None for c in inputs.clips(rows)]
+    recordings = [AudioPart(c.path, c.digest, c.duration_s) if prompt.audio else None for c in inputs.clips(rows)]
     return [
         Question((system, *data.examples, user), order if cfg.shuffle_order else (), recording=recording)
         for (system, user), order, recording in zip(messages, orders, recordings, strict=True)

@@ -22,7 +22,7 @@ AUDIO_TOKENS_PER_S = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class AudioPart:
     """The recording of a clip. The file is read only when it is sent, so that a corpus need not fit into memory.
 
     Attributes:
@@ -69,7 +69,7 @@ class Question:
     messages: tuple[Message, ...]
     order: tuple[str, ...] = ()
     sample: int = 0
-    recording: Recording | None = None
+    recording: AudioPart | None = None
 
     def identity(self) -> dict[str, Any]:
         """Return everything of the question that affects the answer, for the cache key; defaults are left out."""
