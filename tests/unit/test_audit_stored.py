@@ -26,6 +26,7 @@ from ser_bench.audit.validation import REMARK, loss_of
 from ser_bench.config import Config, Protocol, TrackingConfig
 from ser_bench.errors import SerBenchError
 from ser_bench.evaluation import run_scores
+from ser_bench.evaluation.calibration import Calibration
 from ser_bench.features.feature_store import Features
 from ser_bench.tracking import StoredRun
 from ser_bench.tracking.artifact_manifest import HASH_TAG, MANIFEST_FILE, manifest_of
@@ -146,6 +147,17 @@ def test_a_logged_score_that_was_edited_is_found(tmp_path: Path) -> None:
     metrics = read_json(FIXTURES / "cnn" / "metrics.json") | {"test/precision/fear": 0.343333}
     text = finding(audited(stored("cnn", tmp_path, metrics=metrics)), "scores").text
     assert "1 of" in text and "test/precision/fear" in text
+
+
+def test_calibrated_scores_are_computed_again_from_the_stored_calibration(tmp_path: Path) -> None:
+    run = stored("cnn", tmp_path)
+    speakers = {clip.id: clip.speaker for clip in (tracking.stored_clips(run) or {}).values()}
+    found = Calibration(2.0, 9, 3, 0.2, 0.1, 1.2, 1.1)
+    predictions = run.predictions()
+    logged = run_scores.score(predictions, Protocol.speaker, speakers, found)
+    honest = check_scores(predictions, "speaker", speakers, logged, found)
+    assert not honest.leak and "others" not in honest.text
+    assert check_scores(predictions, "speaker", speakers, logged | {"test/ece_calibrated": 0.001}, found).leak
 
 
 def test_a_score_that_was_not_logged_is_no_leak(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from ser_bench.comparison import fold_pooling, paired, report_tables, run_groups
 from ser_bench.comparison.paired import compare
 from ser_bench.comparison.run_groups import group_runs, latest_comparable
 from ser_bench.errors import ArtifactError, NotComparableError, RunNotFoundError
-from ser_bench.evaluation import metrics
+from ser_bench.evaluation import calibration, metrics
+from ser_bench.predictions import concatenate
 from ser_bench.tracking import StoredRun
 from ser_bench.types import Clip
 from tests.support.stored_runs import make_clips, predict, store
@@ -77,6 +78,21 @@ def test_scores_of_the_report_are_those_of_the_run(tmp_path: Path) -> None:
     logged = metrics.score(predictions, prefix="")
     for name in ("uar", "accuracy", "macro_f1"):
         assert getattr(result, name).value == pytest.approx(logged[name], abs=1e-12)
+
+
+def test_each_fold_is_calibrated_by_its_own_run(tmp_path: Path) -> None:
+    parts = [predict(half(fold), 0.7, fold) for fold in (0, 1)]
+    runs = [store(tmp_path, "cnn", part, half(fold), fold) for fold, part in enumerate(parts)]
+    found = [calibration.fit(part, {clip_id: c.speaker for clip_id, c in CLIPS.items()}) for part in parts]
+    assert "ece_calibrated" not in compare(runs).results[0].scores
+    for run, each in zip(runs, found, strict=True):
+        (run.artifact("predictions.parquet").parent / "calibration.json").write_text(each.as_json())
+    (result,) = compare(runs).results
+    pooled = concatenate(found[0].applied(parts[0]), found[1].applied(parts[1]))
+    assert result.scores["ece_calibrated"] == pytest.approx(metrics.ece(pooled), abs=1e-6)
+    assert result.scores["ece_calibrated"] != pytest.approx(result.scores["ece"], abs=1e-3)
+    headings, (row,) = report_tables.main_table(compare(runs))
+    assert row[headings.index("ECE")].detail == f"calibrated {result.scores['ece_calibrated']:.3f}"
 
 
 def test_every_pair_is_tested_and_adjusted_over_all(tmp_path: Path) -> None:

@@ -9,7 +9,10 @@ import pytest
 
 from ser_bench import predictors
 from ser_bench.errors import SerBenchError
+from ser_bench.evaluation.calibration import Calibration
 from ser_bench.predictors import PredictsHeldOut
+from ser_bench.predictors.held_out_calibration import calibrate
+from ser_bench.types import Row
 from tests.support.fake_inputs import LABELS, TINY, FakeInputs, compose_config, rows
 
 TRAIN, VAL = rows(0, 60), rows(60, 24)
@@ -62,3 +65,32 @@ def test_text_that_costs_money_is_not_embedded_for_calibration() -> None:
 def test_those_that_ask_or_use_validation_rows_have_none() -> None:
     for name in ("llm", "fusion", "majority", "prior", "listeners"):
         assert not predictors.has_capability(name, PredictsHeldOut)
+
+
+def calibrated(folder: Path, *words: str, val: tuple[Row, ...] = VAL) -> tuple[Calibration | None, str]:
+    cfg, predictor = build(folder, *words)
+    predictor.fit(TRAIN, val)
+    return calibrate(cfg, predictor, val, {row.clip_id: f"s{i % 4}" for i, row in enumerate(val)})
+
+
+def test_a_trained_predictor_is_calibrated_on_its_validation_rows(tmp_path: Path) -> None:
+    found, text = calibrated(tmp_path, *PROBES)
+    assert found is not None and (found.rows, found.speakers) == (24, 4)
+    assert found.log_loss_after <= found.log_loss_before
+    assert text == f"temperature {found.temperature:.3g}, of 24 rows of 4 validation speakers"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("model=majority",), "model=majority has no predictions"),
+        ((*PROBES, "shuffle_labels=true"), "labels were shuffled"),
+    ],
+)
+def test_where_there_is_no_calibration_the_reason_is_said(tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
+    found, text = calibrated(tmp_path, *words)
+    assert found is None and text.startswith("none: ") and reason in text
+
+
+def test_without_validation_rows_there_is_no_calibration(tmp_path: Path) -> None:
+    assert calibrated(tmp_path, *PROBES, val=()) == (None, "none: split=speaker has no validation rows here")

@@ -103,13 +103,14 @@ def audit_run(
     kept_epoch = stored.metrics.get("fit/best_epoch")
     curves = {name: stored.history(f"test_curve/{name}") for name in CURVES}
     shares = overlaps(split, clips)
+    speakers = {clip.id: clip.speaker for clip in clips.values()}
     findings = [
         *_adaptation(cfg),
         *shares[:3],
         _near_identical(split, clips, features, compute),
         *shares[3:],
         predictions_match(split, predictions, clips, _limit(cfg), {str(n): c for n, c in stored.frame().items()}),
-        check_scores(predictions, split.protocol, {clip.id: clip.speaker for clip in clips.values()}, stored.metrics),
+        check_scores(predictions, split.protocol, speakers, stored.metrics, stored.calibration()),
         check_repetition(predictor, why, split, predictions, seed=int(stored.run_id[:8], 16)),
         check_training_rows(rows_read(stored.artifact("predictor")), tracking.stored_fit_rows(stored), split),
         check_scaler(scaler, split, _reader(predictor, inputs)),

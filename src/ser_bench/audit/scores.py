@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ser_bench.audit.finding import Finding
 from ser_bench.config import Protocol
+from ser_bench.evaluation.calibration import Calibration
 from ser_bench.evaluation.run_scores import BOUNDS, TEST, TEST_CLEAN, score
 from ser_bench.tracking import storable
 from ser_bench.types import Predictions
@@ -19,7 +20,11 @@ SHOWN = 3
 
 
 def check_scores(
-    predictions: Predictions, protocol: str, speakers: Mapping[str, str], logged: Mapping[str, float]
+    predictions: Predictions,
+    protocol: str,
+    speakers: Mapping[str, str],
+    logged: Mapping[str, float],
+    calibration: Calibration | None = None,
 ) -> Finding:
     """Return a leak if a logged score is not that of the stored predictions.
 
@@ -31,12 +36,13 @@ def check_scores(
         protocol: of the split.
         speakers: clip id → speaker, in the corpus.
         logged: the run's metrics.
+        calibration: of the run, as stored.
     """
     of_test = {name: value for name, value in logged.items() if name.startswith((TEST, TEST_CLEAN))}
     if not of_test:
         return Finding("scores", "not checked: the run has logged no scores")
     try:
-        computed = storable(score(predictions, Protocol(protocol), speakers))
+        computed = storable(score(predictions, Protocol(protocol), speakers, calibration))
     except ValueError as error:  # no rows, or labels that are not in the label list
         return Finding("scores", f"the stored predictions cannot be scored: {error}", 1.0, leak=True)
     common = sorted(set(computed) & set(of_test))

@@ -6,6 +6,7 @@ are used, in the same order for all groups. Augmented rows, which are tested und
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import pandas as pd
@@ -59,6 +60,26 @@ def pool_folds(
         raise NotComparableError(f"{', '.join(by_group)} have no clip in common")
     pooled = {name: tuple(_predictions(frame, common) for frame in of_seeds) for name, of_seeds in by_group.items()}
     return pooled, frames[0].loc[common, CLIP_COLUMNS]
+
+
+def pool_calibrated(runs: Sequence[StoredRun], clip_ids: Sequence[str]) -> Predictions | None:
+    """Return the predictions of these clips from one run per fold, each calibrated by the temperature of its run.
+
+    None if a run has no calibration, because it is older or its predictor has none, or gives no probabilities.
+    """
+    parts = []
+    for run in runs:
+        calibration = run.calibration()
+        if calibration is None:
+            return None
+        predictions = run.predictions()
+        if not predictions.gives_probabilities:
+            return None
+        clean = predictions.take([i for i, row in enumerate(predictions.rows) if row.variant == CLEAN])
+        parts.append(calibration.applied(clean))
+    pooled = functools.reduce(tables.concatenate, parts)
+    position = {row.clip_id: i for i, row in enumerate(pooled.rows)}
+    return pooled.take([position[clip_id] for clip_id in clip_ids])
 
 
 def _clean_rows(runs: Sequence[StoredRun]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ser_bench import tracking
-from ser_bench.comparison.fold_pooling import common_folds, pool_folds, readable_runs
+from ser_bench.comparison.fold_pooling import common_folds, pool_calibrated, pool_folds, readable_runs
 from ser_bench.comparison.run_groups import RunGroup, group_runs, refuse_unequal
 from ser_bench.config import TrackingConfig
 from ser_bench.errors import NotComparableError, RunNotFoundError
@@ -32,7 +32,8 @@ class GroupResult:
     Attributes:
         group: the runs.
         by_seed: predictions, one per seed, all over the same rows in the same order.
-        scores: `metrics.score` without prefix, the mean over seeds; and `clips_per_second`, if latency was measured.
+        scores: `metrics.score` without prefix, the mean over seeds; `clips_per_second`, if latency was measured; and
+            `ece_calibrated`, if every run has a calibration.
         uar, accuracy, macro_f1: with intervals, from counts that are the mean over seeds.
         uar_by_seed: one UAR per seed.
         of_levels: the metrics of ordered levels, by name, with intervals as above; {} for emotions.
@@ -213,6 +214,14 @@ def _pairs(pooled: Mapping[str, Sequence[Predictions]], clips: pd.DataFrame) -> 
     return [PairResult(*names[i], difference, adjusted.get(i)) for i, difference in enumerate(differences)]
 
 
+def _calibrated_ece(group: RunGroup, clips: pd.DataFrame, folds: Sequence[int]) -> dict[str, float]:
+    """Return `ece_calibrated`, the mean over seeds, each fold calibrated by its own run; {} if a run cannot be."""
+    ids = [str(clip_id) for clip_id in clips.index]
+    by_seed = [pool_calibrated([of_folds[fold] for fold in folds], ids) for of_folds in group.runs.values()]
+    values = [metrics.ece(predictions) for predictions in by_seed if predictions is not None]
+    return {"ece_calibrated": float(np.mean(values))} if len(values) == len(by_seed) else {}
+
+
 def _mcnemar_p(first: Sequence[Predictions], second: Sequence[Predictions]) -> float | None:
     """Return McNemar's p-value; None if a group has several seeds, which are repeated measurements of the same rows."""
     return statistics.mcnemar(first[0], second[0]) if len(first) == len(second) == 1 else None
@@ -241,6 +250,7 @@ def _result(
     if min(seconds) > 0:
         scores["clips_per_second"] = len(clips) * len(by_seed) / sum(seconds)
     runs = [group.runs[seed][fold] for seed in group.runs for fold in folds]
+    scores |= _calibrated_ece(group, clips, folds)
     parameters = [run.metrics["params/trainable"] for run in runs if "params/trainable" in run.metrics]
     return GroupResult(
         group=group,

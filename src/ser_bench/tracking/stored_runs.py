@@ -18,6 +18,7 @@ from ser_bench import predictions as tables
 from ser_bench.config import Config, TrackingConfig, flattened, model_schemas, to_config
 from ser_bench.config.bounded_yaml import load_bounded_yaml
 from ser_bench.errors import ArtifactError, RunNotFoundError, SerBenchError, one_line
+from ser_bench.evaluation.calibration import CALIBRATION_FILE, Calibration
 from ser_bench.tracking.mlflow_store import client, errors, tracking_dir
 from ser_bench.tracking.moved_store import artifacts_of, local_path
 from ser_bench.tracking.sweep_run import ADOPTED, PARENT_TAG
@@ -137,6 +138,18 @@ class StoredRun:
         """
         with self.reading(PREDICTIONS_FILE) as path:
             return tables.load(path)
+
+    def calibration(self) -> Calibration | None:
+        """Return the calibration of the probabilities; None if the run has none, as runs of older versions.
+
+        Raises:
+            SerBenchError: the file is damaged.
+            TrackingError: the server cannot list the artifacts.
+        """
+        if CALIBRATION_FILE not in self.artifact_names():
+            return None
+        with self.reading(CALIBRATION_FILE) as path:
+            return Calibration.load(path)
 
     def frame(self) -> pd.DataFrame:
         """Return the predictions as a table, with the speaker and other attributes of each clip.
