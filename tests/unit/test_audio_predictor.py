@@ -32,8 +32,7 @@ def tone(frequency_hz: float, seconds: float = 1.0, amplitude: float = 0.3) -> n
 
 
 def recording(frequency_hz: float, name: str = "", speaker: str = "", **wave: Any) -> Recording:
-    made = Recording.from_samples(tone(frequency_hz, **wave), RATE_HZ, name or f"{frequency_hz:g} Hz")
-    return Recording(made.name, made.samples, made.sample_rate_hz, made.digest, speaker)
+    return Recording.from_samples(tone(frequency_hz, **wave), RATE_HZ, name or f"{frequency_hz:g} Hz", speaker)
 
 
 def trained(folder: Path, *words: str) -> PredictorFiles:

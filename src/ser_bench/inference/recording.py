@@ -59,7 +59,9 @@ class Recording:
         return cls(name, samples, rate, _digest(content))
 
     @classmethod
-    def from_samples(cls, samples: npt.NDArray[Any], sample_rate_hz: int, name: str = "samples") -> Recording:
+    def from_samples(
+        cls, samples: npt.NDArray[Any], sample_rate_hz: int, name: str = "samples", speaker: str = ""
+    ) -> Recording:
         """Take samples [T], mono: floating-point numbers of full scale ±1, or integers of 16 or 32 bits.
 
         Raises:
@@ -77,7 +79,7 @@ class Recording:
             raise ConfigError(f"{name}: samples are float, int16 or int32, not {array.dtype}")
         wave: FloatArray = np.ascontiguousarray(array, dtype=np.float32)
         with audio.held(wave, sample_rate_hz, name):  # checks the samples
-            return cls(name, wave, int(sample_rate_hz), _digest(wave.tobytes() + str(sample_rate_hz).encode()))
+            return cls(name, wave, int(sample_rate_hz), _digest(wave.tobytes() + str(sample_rate_hz).encode()), speaker)
 
     def section(self, start_s: float, end_s: float) -> Recording:
         """Return the samples from `start_s` to `end_s`, seconds, as a recording with the same name."""
