@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,6 @@ from ser_bench.serving.application import Access
 from ser_bench.serving.batching import Batcher, BatchFacts
 from ser_bench.serving.limits import MIB, Limits, RequestRefusedError
 from ser_bench.serving.request_guard import TokenCheck
-from ser_bench.serving.stream_endpoint import StreamWindow
 from tests.support.fake_predictor import FakePredictor, with_each
 from tests.support.local_server import LocalServer, serving
 
@@ -540,7 +540,8 @@ def test_nothing_of_the_audio_is_stored_or_logged(
         server.client.post("/v1/predict", files={"audio": ("my private name.wav", WAV[:2000])})
         with stream_of(server) as stream:
             stream.send(np.zeros(RATE_HZ, np.int16).tobytes())
-            stream.recv()
+            stream.send(json.dumps({"type": "end"}))
+            assert messages(stream)[-1]["type"] == "end"
     assert len(wide.getvalue()) > MIB, "more than libraries keep in memory"
     assert not list(tmp_path.iterdir()) and not opened
     ours = [record for record in caplog.records if not record.name.startswith(("httpx", "httpcore", "websockets"))]
@@ -631,20 +632,23 @@ def test_a_stream_answers_every_half_second(server: LocalServer, form: str) -> N
     content = (np.round(wave * 32768).astype("<i2") if form == "pcm16" else wave.astype("<f4")).tobytes()
     with stream_of(server, {"sample_rate_hz": RATE_HZ, "format": form, "model": "other"}) as stream:
         answers = []
-        for part in np.array_split(np.arange(len(content)), 4):
-            middle = int(part[0]) + len(part) // 2 - 1  # in the middle of a sample
-            stream.send(content[part[0] : middle])
-            stream.send(content[middle : part[-1] + 1])
-            answers.append(json.loads(stream.recv(5)))
-        stream.send(content[:800])
+        bounds = [0, *(round(len(content) * k / 4) + 1 for k in (1, 2, 3)), len(content)]  # in the middle of samples
+        for start, end in pairwise(bounds):
+            stream.send(content[start:end])
+            if start:  # an answer needs 0.6 s
+                answers.append(json.loads(stream.recv(5)))
         stream.send(json.dumps({"type": "end"}))
-        *answers[4:], end = messages(stream)
-    assert [answer["type"] for answer in answers] == ["answer"] * 5
-    assert [answer["end_s"] for answer in answers[:4]] == [0.5, 1.0, 1.5, 2.0]
+        *last, ended = messages(stream)
+    answers += last
+    assert [(answer["type"], answer["end_s"], answer["final"]) for answer in answers] == [
+        ("answer", 1.0, False), ("answer", 1.5, False), ("answer", 2.0, False), ("answer", 2.0, True),
+    ]  # fmt: skip
     assert {answer["start_s"] for answer in answers} == {0.0}
-    assert {(answer["model"], answer["label"], answer["speech"]) for answer in answers} == {("other", "angry", None)}
+    assert {(answer["model"], answer["run_id"], answer["label"]) for answer in answers} == {
+        ("other", "cd" * 16, "angry")
+    }
     assert answers[1]["probabilities"]["angry"] == pytest.approx(0.75, abs=1e-3)
-    assert end["type"] == "end" and end["received_s"] == answers[4]["end_s"] > 2
+    assert ended == {"type": "end", "received_s": 2.0, "dropped_s": 0.0, "skipped": 0}
     assert server.service.open_streams == 0
 
 
@@ -656,23 +660,35 @@ def test_audio_that_comes_faster_than_answers_is_dropped_and_counted(server: Loc
             before = len(fake.batches)
             stream.send(second)
             wait_until(lambda: len(fake.batches) > before)
-            for _ in range(10):
+            for _ in range(14):
                 stream.send(second)
-            stream.send(json.dumps({"type": "end"}))
-            time.sleep(0.3)
+            dropped = [json.loads(stream.recv(5)) for _ in range(4)]
+        stream.send(json.dumps({"type": "end"}))
         found = messages(stream)
-    assert [message["type"] for message in found] == ["answer", "dropped", "answer", "end"]
-    assert found[1] == {"type": "dropped", "seconds": 7.0, "before_s": 8.0}
-    assert (found[2]["start_s"], found[2]["end_s"]) == (8.0, 11.0)
-    assert "stream_dropped_seconds_total 7.0" in server.client.get("/metrics").text
+    assert dropped == [{"type": "dropped", "seconds": 1.0, "total_s": float(i)} for i in range(1, 5)]
+    _, newest, *_ = (message for message in found if message["type"] == "answer")
+    assert (newest["start_s"], newest["end_s"]) == (12.0, 15.0)
+    assert found[-1]["dropped_s"] == 4.0
+    assert "stream_dropped_seconds_total 4.0" in server.client.get("/metrics").text
 
 
 @pytest.mark.skipif(bool(speech_gate.reason_unavailable()), reason="the speech gate is not installed")
-def test_silence_in_a_stream_has_no_label(server: LocalServer) -> None:
+def test_silence_in_a_stream_has_no_answer(server: LocalServer) -> None:
+    with stream_of(server) as stream:
+        for _ in range(3):
+            stream.send(np.zeros(RATE_HZ, "<i2").tobytes())
+        stream.send(json.dumps({"type": "end"}))
+        (end,) = messages(stream)
+    assert (end["type"], end["received_s"]) == ("end", 3.0)
+
+
+@pytest.mark.usefixtures("no_gate")
+def test_a_failure_of_the_predictor_ends_a_stream(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakePredictor, "predict", lambda *_: (_ for _ in ()).throw(LLMError("refused")))
     with stream_of(server) as stream:
         stream.send(np.zeros(RATE_HZ, "<i2").tobytes())
-        answer = json.loads(stream.recv(5))
-    assert (answer["speech"], answer["label"]) == (False, "") and "probabilities" not in answer
+        (error,) = messages(stream)
+    assert error["error"]["code"] == "service"
 
 
 @pytest.mark.parametrize(
@@ -731,19 +747,3 @@ def test_a_stream_needs_the_token_in_a_header_or_in_its_first_message(guarded: L
     wait_until(lambda: guarded.service.open_streams == 0)
     with stream_of(guarded, start, authorization=f"Bearer {TOKEN}"):
         pass
-
-
-def test_a_window_keeps_the_last_samples() -> None:
-    window = StreamWindow(10, window_s=1.0, hop_s=0.5)
-    taken = []
-    for start in range(0, 60, 3):
-        samples = np.arange(start, start + 3, dtype=np.float32)
-        window.feed(samples)
-        window.count(3)
-        if window.due:
-            taken.append(window.take())
-    for samples, start_s, dropped_s in taken:
-        assert len(samples) <= 10 and dropped_s == 0
-        np.testing.assert_array_equal(samples, np.arange(len(samples)) + round(start_s * 10))
-    assert taken[-1][0][-1] == 59
-    assert window.received_s == 6.0

@@ -162,14 +162,10 @@ class PredictionService:
             if not answers.done():
                 raise RequestRefusedError(499, "client_gone", "the client closed the connection")
             result = answers.result()
-        except LLMError:
-            raise RequestRefusedError(502, "service", "a language-model service failed; the log says why") from None
-        except SerBenchError:
-            raise RequestRefusedError(500, "predictor", "the predictor cannot answer; the log says why") from None
         except (RequestRefusedError, asyncio.CancelledError):
             raise
-        except Exception:
-            raise RequestRefusedError(500, "internal", "the predictor failed; the log says why") from None
+        except Exception as error:
+            raise refusal_of(error) from None
         finally:
             answers.cancel()
             if gone:
@@ -182,6 +178,17 @@ class PredictionService:
         """Predict what is in the queue, and end all threads."""
         self.batcher.close(self.limits.deadline_s)
         self._decoders.shutdown(wait=False, cancel_futures=True)
+
+
+def refusal_of(error: BaseException) -> RequestRefusedError:
+    """Return what a client is sent when a prediction failed. The error may name files, so its text is only logged."""
+    if isinstance(error, RequestRefusedError):
+        return error
+    if isinstance(error, LLMError):
+        return RequestRefusedError(502, "service", "a language-model service failed; the log says why")
+    if isinstance(error, SerBenchError):
+        return RequestRefusedError(500, "predictor", "the predictor cannot answer; the log says why")
+    return RequestRefusedError(500, "internal", "the predictor failed; the log says why")
 
 
 def answer_record(run: ServedPredictor, answer: Answer) -> dict[str, Any]:

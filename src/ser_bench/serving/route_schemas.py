@@ -10,8 +10,9 @@ Nothing of the audio is stored or logged. Errors are JSON: {"error": {"code": â€
 
 WebSocket /v1/stream: send one JSON message, {"sample_rate_hz": 16000, "format": "pcm16" or "float32", "model": RUN},
 then binary messages with mono samples (little-endian). The server sends JSON messages with the key "type": "ready",
-"answer", "dropped", "error", "end". Send {"type": "end"} to get the last answer. A browser cannot send the header
-Authorization; its first message has the key "token".
+"answer" (every half a second while somebody speaks, and one with "final": true after it), "dropped", "error", "end".
+Send {"type": "end"} to get the last answer. A browser cannot send the header Authorization; its first message has the
+key "token".
 """
 
 ANSWER_EXAMPLE: dict[str, Any] = {

@@ -1,94 +1,59 @@
-"""The WebSocket of a stream: samples in, an answer about the last seconds every half a second out."""
+"""The WebSocket of a stream: samples in, answers about the speech in them every half a second out."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-import time
-from collections import deque
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ser_bench.errors import BadClipError, SerBenchError
-from ser_bench.inference import input_checks, speech_gate
+from ser_bench.inference.answer import Answer
+from ser_bench.inference.live import HOP_S, WINDOW_S, LiveSession
 from ser_bench.inference.recording import Recording
 from ser_bench.serving.limits import MAX_RATE_HZ, MIN_RATE_HZ, RequestRefusedError
-from ser_bench.serving.prediction_service import PredictionService, ServedPredictor, answer_record
+from ser_bench.serving.prediction_service import PredictionService, ServedPredictor, refusal_of
 from ser_bench.serving.request_guard import INTERNAL_ERROR, POLICY_VIOLATION, TRY_AGAIN_LATER, TokenCheck
 from ser_bench.types import FloatArray
 
 log = logging.getLogger(__name__)
 
-WINDOW_S = 3.0
-"""An answer is about the last seconds, at most so many."""
-HOP_S = 0.5
-"""An answer follows each time when so many seconds of audio have arrived."""
 FORMATS: dict[str, np.dtype[Any]] = {"pcm16": np.dtype("<i2"), "float32": np.dtype("<f4")}
 MAX_MESSAGE_BYTES = 1 << 20
 START_S = 5.0
 """Longest time in which the first message must arrive, seconds; it does not count as a stream yet."""
+MAX_UNREAD = 64
+"""Messages that a client may leave unread before its stream is ended."""
+REPORTED_DROP_S = 0.5
+"""Dropped audio is reported when so much of it has come together, and with the next answer."""
 
 
-class StreamWindow:
-    """The last seconds of a stream; older samples are forgotten. Not thread-safe.
+class _QueuedPredictor:
+    """Puts the recordings of a stream into the queue of the server; used by the thread of one stream."""
 
-    Samples that leave the window before an answer was about them are dropped, and counted: the client sends faster than
-    the predictor answers.
+    def __init__(self, service: PredictionService, run: ServedPredictor) -> None:
+        self._service = service
+        self._run = run
+        self.stopped = False
 
-    Args:
-        sample_rate_hz: of the stream.
-        window_s: length of the window, seconds.
-        hop_s: time between answers, seconds of audio.
-    """
+    def predict(self, recordings: Sequence[Recording]) -> list[Answer]:
+        """Return one answer per recording.
 
-    def __init__(self, sample_rate_hz: int, window_s: float = WINDOW_S, hop_s: float = HOP_S) -> None:
-        self.sample_rate_hz = sample_rate_hz
-        self._size = round(window_s * sample_rate_hz)
-        self._hop = round(hop_s * sample_rate_hz)
-        self._chunks: deque[FloatArray] = deque()
-        self._held = 0
-        self._count = 0
-        self._answered = 0
-        self._dropped = 0
-
-    @property
-    def received_s(self) -> float:
-        """Length of all that was fed, seconds."""
-        return self._count / self.sample_rate_hz
-
-    @property
-    def due(self) -> bool:
-        """Whether the next answer is due: `hop_s` of audio have arrived since the last one."""
-        return self._count - self._answered >= self._hop
-
-    @property
-    def new(self) -> bool:
-        """Whether samples have arrived since the last answer."""
-        return self._count > self._answered
-
-    def feed(self, samples: FloatArray) -> None:
-        """Add samples [T], mono, full scale ±1."""
-        samples = samples[-self._size :] if len(samples) > self._size else samples
-        self._chunks.append(samples)
-        self._held += len(samples)
-        while self._held - len(self._chunks[0]) >= self._size:
-            self._held -= len(self._chunks.popleft())
-
-    def count(self, samples: int) -> None:
-        """Count received samples, of which `feed` may have kept a part."""
-        self._count += samples
-
-    def take(self) -> tuple[FloatArray, float, float]:
-        """Return the window [T], its start in the stream, seconds, and the seconds that were dropped before it."""
-        window = np.concatenate(self._chunks)[-self._size :]
-        start = self._count - len(window)
-        dropped = max(0, start - self._answered)
-        self._answered = self._count
-        self._dropped += dropped
-        return window, start / self.sample_rate_hz, dropped / self.sample_rate_hz
+        Raises:
+            RequestRefusedError: the stream or the server has ended.
+        """
+        if self.stopped:
+            raise RequestRefusedError(499, "client_gone", "the stream has ended")
+        queued = [self._service.batcher.submit([self._run.run_id], recording) for recording in recordings]
+        answers = [future.result()[0] for future in queued]
+        for answer in answers:
+            self._service.metrics.count_answer(self._run.model, answer)
+        return answers
 
 
 async def serve_stream(socket: WebSocket, service: PredictionService, token: TokenCheck | None) -> None:
@@ -114,16 +79,16 @@ async def _end(socket: WebSocket, last: dict[str, Any], code: int, reason: str) 
 
 
 class _Stream:
-    """One stream. Its messages are received in one task and answered in another, so that neither waits long."""
+    """One stream: a task receives samples, a thread predicts, and a task sends what the thread has found."""
 
     def __init__(self, socket: WebSocket, service: PredictionService, token: TokenCheck | None) -> None:
         self._socket = socket
         self._service = service
         self._token = token
-        self._arrived = asyncio.Event()
-        self._format, self._window = FORMATS["pcm16"], StreamWindow(MIN_RATE_HZ)
-        self._ended = False
+        self._format = FORMATS["pcm16"]
         self._rest = b""
+        self._found: asyncio.Queue[dict[str, Any] | BaseException | None] = asyncio.Queue()
+        self._reported_s = 0.0
 
     async def serve(self) -> None:
         """Receive the first message, then samples.
@@ -132,46 +97,23 @@ class _Stream:
             RequestRefusedError: a message cannot be used, or nothing can be predicted.
             WebSocketDisconnect: the client has gone.
         """
-        run = await self._start()
+        run, rate_hz = await self._start()
         service = self._service
         if service.open_streams >= service.limits.streams:
             raise RequestRefusedError(503, "streams", f"{service.limits.streams} streams are open; try again", 1)
         service.open_streams += 1
         try:
-            await self._run(run)
+            await self._run(run, rate_hz)
         finally:
             service.open_streams -= 1
 
-    async def _run(self, run: ServedPredictor) -> None:
-        await self._socket.send_json(
-            {
-                "type": "ready",
-                "run_id": run.run_id,
-                "model": run.model,
-                "labels": list(run.labels),
-                "window_s": WINDOW_S,
-                "hop_s": HOP_S,
-            }
-        )
-        answering = asyncio.create_task(self._answer(run))
-        receiving = asyncio.create_task(self._receive())
-        try:
-            done, _ = await asyncio.wait([answering, receiving], return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
-        finally:
-            answering.cancel()
-            receiving.cancel()
-            await asyncio.gather(answering, receiving, return_exceptions=True)
-        await _end(self._socket, {"type": "end", "received_s": round(self._window.received_s, 3)}, 1000, "end")
-
-    async def _start(self) -> ServedPredictor:
+    async def _start(self) -> tuple[ServedPredictor, int]:
+        """Receive the first message, and return the run and the sampling rate that it names."""
         message = await self._message(min(START_S, self._service.limits.stream_idle_s))
         if not isinstance(message, dict):
             raise RequestRefusedError(400, "start", 'the first message is JSON: {"sample_rate_hz": 16000}')
-        headers = self._socket.headers
         if self._token and not (
-            self._token.accepts_headers(headers) or self._token.accepts(str(message.get("token", "")))
+            self._token.accepts_headers(self._socket.headers) or self._token.accepts(str(message.get("token", "")))
         ):
             raise RequestRefusedError(401, "token", 'the first message needs the token: {"token": …}')
         rate, form, model = (message.get(key) for key in ("sample_rate_hz", "format", "model"))
@@ -180,10 +122,78 @@ class _Stream:
         form = "pcm16" if form is None else form
         if not isinstance(form, str) or form not in FORMATS:
             raise RequestRefusedError(400, "start", f"'format' is {' or '.join(FORMATS)}")
-        run = self._service.run_of(str(model or ""))
         self._format = FORMATS[form]
-        self._window = StreamWindow(rate)
-        return run
+        return self._service.run_of(str(model or "")), rate
+
+    async def _run(self, run: ServedPredictor, rate_hz: int) -> None:
+        predictor = _QueuedPredictor(self._service, run)
+        try:
+            session = await asyncio.get_running_loop().run_in_executor(None, LiveSession, predictor, rate_hz)
+        except Exception as error:
+            log.error("%s", error)
+            raise refusal_of(error) from None
+        named = {"run_id": run.run_id, "model": run.model}
+        times = {"window_s": WINDOW_S, "hop_s": HOP_S, "speech_gate": session.has_gate}
+        await self._socket.send_json({"type": "ready", **named, "labels": list(run.labels), **times})
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._predict, args=(session, named, loop), name="stream", daemon=True).start()
+        receiving = asyncio.create_task(self._receive(session))
+        sending = asyncio.create_task(self._send(session))
+        try:
+            done, _ = await asyncio.wait([receiving, sending], return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        finally:
+            predictor.stopped = True
+            session.close()
+            receiving.cancel()
+            sending.cancel()
+            await asyncio.gather(receiving, sending, return_exceptions=True)
+        facts = {"received_s": round(session.received_s, 3), "dropped_s": round(session.dropped_s, 3)}
+        await _end(self._socket, {"type": "end", **facts, "skipped": session.skipped}, 1000, "end")
+
+    def _predict(self, session: LiveSession, named: dict[str, str], loop: asyncio.AbstractEventLoop) -> None:
+        """Find the answers, in a thread of its own; None comes after the last one."""
+        last: BaseException | None = None
+        try:
+            for live in session.answers():
+                loop.call_soon_threadsafe(self._found.put_nowait, {"type": "answer", **named, **live.as_dict()})
+        except Exception as error:
+            last = error
+        with contextlib.suppress(RuntimeError):  # the server has ended
+            loop.call_soon_threadsafe(self._found.put_nowait, last)
+
+    async def _send(self, session: LiveSession) -> None:
+        while True:
+            found = await self._found.get()
+            if isinstance(found, BaseException):
+                raise refusal_of(found)
+            await self._report_dropped(session, 0.0)
+            if found is None:
+                return
+            await self._socket.send_json(found)
+
+    async def _receive(self, session: LiveSession) -> None:
+        while True:
+            message = await self._message(self._service.limits.stream_idle_s)
+            if isinstance(message, bytes):
+                session.feed(self._samples(message))
+                await self._report_dropped(session, REPORTED_DROP_S)
+            elif isinstance(message, dict) and message.get("type") == "end":
+                session.close()
+                return
+            else:
+                raise RequestRefusedError(400, "message", 'send samples in binary messages, and {"type": "end"}')
+            if self._found.qsize() > MAX_UNREAD:
+                raise RequestRefusedError(408, "unread", "the client does not read the answers")
+
+    async def _report_dropped(self, session: LiveSession, least_s: float) -> None:
+        new_s = session.dropped_s - self._reported_s
+        if new_s > least_s:
+            self._reported_s += new_s
+            self._service.metrics.dropped.inc(new_s)
+            total_s = round(self._reported_s, 3)
+            await self._socket.send_json({"type": "dropped", "seconds": round(new_s, 3), "total_s": total_s})
 
     async def _message(self, timeout_s: float) -> Any:
         """Return the next message: bytes, or the value of a JSON text."""
@@ -201,20 +211,8 @@ class _Stream:
         except (ValueError, RecursionError):
             raise RequestRefusedError(400, "json", "a text message is not JSON") from None
 
-    async def _receive(self) -> None:
-        while True:
-            message = await self._message(self._service.limits.stream_idle_s)
-            if isinstance(message, bytes):
-                self._feed(message)
-            elif isinstance(message, dict) and message.get("type") == "end":
-                self._ended = True
-            else:
-                raise RequestRefusedError(400, "message", 'send samples in binary messages, and {"type": "end"}')
-            self._arrived.set()
-            if self._ended:
-                return
-
-    def _feed(self, message: bytes) -> None:
+    def _samples(self, message: bytes) -> FloatArray:
+        """Return the whole samples of a message; the bytes of one that is cut are kept for the next message."""
         content = self._rest + message
         whole = len(content) - len(content) % self._format.itemsize
         self._rest = content[whole:]
@@ -222,45 +220,4 @@ class _Stream:
         samples: FloatArray = (values / 32768 if self._format.kind == "i" else values).astype(np.float32)
         if not np.isfinite(samples).all():
             raise RequestRefusedError(422, "audio", "samples are not numbers (NaN or infinite)")
-        if len(samples):
-            self._window.feed(samples)
-            self._window.count(len(samples))
-
-    async def _answer(self, run: ServedPredictor) -> None:
-        while not self._ended or self._window.new:
-            if not (self._window.due or (self._ended and self._window.new)):
-                await self._arrived.wait()
-                self._arrived.clear()
-                continue
-            window, start_s, dropped_s = self._window.take()
-            times = {"start_s": round(start_s, 3), "end_s": round(self._window.received_s, 3)}
-            if dropped_s:
-                self._service.metrics.dropped.inc(dropped_s)
-                dropped = {"type": "dropped", "seconds": round(dropped_s, 3), "before_s": times["start_s"]}
-                await self._socket.send_json(dropped)
-            began_s = time.perf_counter()
-            speech, recording = await asyncio.get_running_loop().run_in_executor(
-                None, _checked, window, self._window.sample_rate_hz
-            )
-            record: dict[str, Any] = {"label": ""}
-            if speech is not False:
-                (answer,) = await self._service.predicted([run], recording)
-                record = answer_record(run, answer)
-            facts = {"speech": speech, "latency_s": round(time.perf_counter() - began_s, 4)}
-            await self._socket.send_json({"type": "answer", **times, **facts, **record})
-
-
-def _checked(window: FloatArray, sample_rate_hz: int) -> tuple[bool | None, Recording]:
-    """Return whether there is speech in a window (None if no gate is installed), and the window as a recording."""
-    try:
-        recording = Recording.from_samples(window, sample_rate_hz, "stream")
-        if speech_gate.reason_unavailable():
-            return None, recording
-        probabilities = speech_gate.speech_probabilities(input_checks.at_gate_rate(window, sample_rate_hz))
-    except BadClipError as error:
-        raise RequestRefusedError(422, "audio", str(error)) from None
-    except SerBenchError as error:
-        log.error("%s", error)
-        raise RequestRefusedError(500, "predictor", "the server cannot check for speech; its log says why") from None
-    speech_s = float((probabilities >= speech_gate.THRESHOLD).sum()) * speech_gate.FRAME_S
-    return speech_s >= input_checks.NO_SPEECH_S, recording
+        return samples
