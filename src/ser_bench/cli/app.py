@@ -516,6 +516,42 @@ def predict(
     predict_command.run(*parse_words(words, words_after_dashes(ctx)), as_json)
 
 
+@app.command(cls=CommandWithWords, epilog="Example: ser-bench export 8b9797dc --onnx --int8")
+def export(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|OVERRIDE",
+            help="RUN: id of a run of whisper_probe or of a network, or its first letters. OVERRIDE: KEY=VALUE, for "
+            "example corpus.root=FOLDER for --score.",
+        ),
+    ],
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX, which onnxruntime runs without PyTorch.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="whisper_probe: write a second file, whose encoder computes in 8 bits.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="A new folder. Default: onnx_ and the first letters of RUN.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Threads while times are measured. Default: all cores.")
+    ] = None,
+    score: Annotated[
+        bool, typer.Option("--score", help="whisper_probe: predict the test rows of the run with each file.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Export the predictor of a stored run.
+
+    The folder has the model, its description (model.json) and a README with code that runs it. The model is compared
+    with the predictor before. The table has size, largest difference, and the time for a clip of 3 s.
+    """
+    from ser_bench.cli import export_command
+
+    export_command.run(*_one_run(ctx, words), onnx, int8, out, threads, score, as_json)
+
+
 @app.command(cls=CommandWithWords, epilog="Example: ser-bench doctor")
 def doctor(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Show what is installed.
