@@ -16,7 +16,7 @@ import pytest
 from ser_bench import asr, extras, predictors
 from ser_bench.asr import faster_whisper, openai_whisper
 from ser_bench.cache import Cache
-from ser_bench.cli import serve_command
+from ser_bench.cli import app_command, serve_command
 from ser_bench.cli.serve_command import ServeOptions
 from ser_bench.config import AsrConfig, PitchConfig, TextConfig, compose
 from ser_bench.corpora.demo_speech import espeak
@@ -56,6 +56,7 @@ USES: list[tuple[str, str, Callable[[], Any]]] = [
     ("opensmile", "egemaps", egemaps_functionals.check_installed),
     ("xllamacpp", "demo", local_server.require_xllamacpp),
     ("espeakng_loader", "demo", espeak._locate),
+    ("gradio", "app", lambda: app_command.run([], [], 0)),
     *((name, "serve", lambda: serve_command.run([], ["8b97"], ServeOptions())) for name in serve_command.PACKAGES),
 ]
 
