@@ -72,6 +72,7 @@ def test_cancelled_channels_are_flagged_though_the_mean_shows_nothing() -> None:
 def test_no_speech_and_little_speech_follow_the_gate() -> None:
     voice = voice_like()
     assert codes(voice, probabilities=np.full(80, 0.1, np.float32)) == ["no_speech"]
+    assert codes(voice * 30_000, probabilities=np.full(80, 0.1, np.float32)) == ["no_speech", "too_loud"]
     some = np.zeros(80, np.float32)
     some[:5] = 0.9
     assert codes(voice, probabilities=some) == ["little_speech"]

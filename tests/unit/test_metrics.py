@@ -285,7 +285,7 @@ def test_the_documentation_lists_every_registered_metric_with_its_range():
         low, high = (f"{value:.1f}".removesuffix(".0") for value in entry.range)
         assert limits == (f"≥ {low}" if high == "inf" else f"{low}–{high}"), entry.name
         assert better == {True: "higher", False: "lower", None: "–"}[entry.higher_is_better], entry.name
-    assert all(name.endswith(("_low", "_high")) for name in table), table
+    assert all(name.endswith(("_low", "_high", "_calibrated")) for name in table), table
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -2,6 +2,7 @@
 
 - `metrics`: every metric, defined once over a table of confusion counts, and their registry;
 - `run_scores`: all scores of a run with their intervals;
+- `calibration`: one temperature per run, fitted on held-out predictions;
 - `statistics`: confidence intervals and significance tests by speaker;
 - `classification_report`: precision, recall and F1 of every class as text and JSON;
 - `heard_intensity`: predicted levels of intensity beside the intensity that listeners heard;

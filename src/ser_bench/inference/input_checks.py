@@ -150,6 +150,9 @@ def flags(
     known = trained_on or TrainedOn()
     extent = _extent_flags(len(samples) / rate, known)
     before = [Flag("channels_cancelled", "the channels of the file cancel each other")] if cancelled else []
+    peak = float(np.abs(samples).max())
+    if peak > TOO_LOUD_PEAK:
+        before.append(Flag("too_loud", f"samples reach {peak:.3g}, and full scale is 1"))
     power = frame_powers(samples, rate)
     level = level_dbfs(power)
     if level < SILENCE_DBFS:
@@ -242,8 +245,8 @@ def _extent_flags(duration_s: float, known: TrainedOn) -> list[Flag]:
 def _level_flags(samples: FloatArray, level: float, with_speech: bool) -> list[Flag]:
     magnitudes = np.abs(samples)
     peak = float(magnitudes.max())
-    if peak > TOO_LOUD_PEAK:
-        return [Flag("too_loud", f"samples reach {peak:.3g}, and full scale is 1")]
+    if peak > TOO_LOUD_PEAK:  # no scale by which samples could be clipped or quiet
+        return []
     clipped = float((magnitudes >= FULL_SCALE).mean())
     if clipped >= CLIPPED_SHARE:
         return [Flag("clipping", f"{clipped:.1%} of the samples are at full scale")]
