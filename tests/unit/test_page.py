@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -15,8 +16,9 @@ import pytest
 from ser_bench import config, extras
 from ser_bench.config import PitchConfig
 from ser_bench.errors import BadClipError, ConfigError, SerBenchError
-from ser_bench.inference.answer import Answer
+from ser_bench.inference import speech_gate
 from ser_bench.inference.recording import Recording
+from ser_bench.inference.timeline import TimelineEntry
 from ser_bench.webpage import page, page_answers, page_figures, page_server, quick_training
 from ser_bench.webpage.page_answers import LoadedRuns
 from tests.support import stored_runs
@@ -108,6 +110,8 @@ def test_the_title_states_corpus_protocol_and_chance_level(tmp_path: Path) -> No
     stored.params["adapt.name"] = "speaker_stats"
     stored.tags["protocol"] = "clip"
     assert "speakers who were in training too, adapted to each of them" in page_answers.result_sentence(stored)
+    stored.params["corpus.target"] = "intensity"
+    assert page_answers.result_sentence(stored).startswith("Intensity that the actor was asked for. Trained on tiny")
 
 
 def test_enrolment_answers_before_and_after(tmp_path: Path, clip: Recording) -> None:
@@ -140,27 +144,38 @@ def test_the_f0_curve_has_the_pitch_of_the_tone_and_its_axes() -> None:
     assert "no voiced sound" in page_figures.f0_html(silent, PitchConfig())
 
 
-def test_a_long_recording_has_a_timeline_and_a_short_one_has_none(tmp_path: Path, clip: Recording) -> None:
-    predictor = ConstantPredictor("sad")
-    runs = loaded(tmp_path, predictor)
+def test_a_long_recording_has_a_timeline_of_every_predictor(
+    tmp_path: Path, clip: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speech_gate, "reason_unavailable", lambda: "replaced")  # every window is predicted
+    predictor, other = ConstantPredictor("sad"), ConstantPredictor("happy")
+    runs = loaded(tmp_path, predictor, other)
     shares: list[float] = []
     long = Recording.from_samples(voice_like(20 * RATE_HZ), RATE_HZ)
     html = page_answers.timelines_html(runs, long, 3.0, 1.0, lambda share, _: shares.append(share))
-    assert len(predictor.asked) == 18 and {round(part.duration_s, 3) for part in predictor.asked} == {3.0}
-    assert "Timeline of model0" in html and "probability" in html and shares[0] == 0.0 and max(shares) < 1.0
-    assert "0.0 20.0 sad" in text_of(html)
+    assert len(predictor.asked) == len(other.asked) == 18
+    assert {round(part.duration_s, 3) for part in predictor.asked} == {3.0}
+    assert "Timeline of model0" in html and "probability" in html
+    assert shares == sorted(shares) and shares[-1] == pytest.approx(1.0)
+    text = text_of(html)
+    assert text.index("0.0 20.0 sad 80 %") < text.index("0.0 20.0 happy 80 %") and "not known" in text
     assert page_answers.timelines_html(runs, clip, 3.0, 1.0, lambda *_: None) == ""
-    for window_s, hop_s in ((0.1, 1.0), (3.0, 0.0), (float("nan"), 1.0)):
+    for window_s, hop_s in ((0.1, 0.1), (3.0, 0.0), (float("nan"), 1.0), (1.0, 2.0)):
         with pytest.raises(ConfigError, match="at least"):
             page_answers.timelines_html(runs, long, window_s, hop_s, lambda *_: None)
 
 
-def test_sections_join_windows_of_one_label() -> None:
-    answers = [Answer("", label) for label in ("sad", "sad", "happy", "")]
-    windows = page_answers.windows_of(6.0, 3.0, 1.0)
-    assert page_figures.sections_of(windows, answers) == [
-        (0.0, 2.0, "sad"), (2.0, 3.0, "happy"), (3.0, 6.0, "answered"),
+def test_windows_without_speech_are_gaps_for_every_predictor(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [cast(Any, SimpleNamespace(predictor=ConstantPredictor(label))) for label in ("sad", "happy")]
+    asked = page_answers._AllPredictors(runs)
+    first, second = asked.predict([Recording.from_samples(np.ones(9, np.float32), RATE_HZ)] * 2)
+    entries = [
+        TimelineEntry(0, 3, True, 2.0, first), TimelineEntry(1, 4, False, 0.0, None),
+        TimelineEntry(2, 5, True, 2.0, second),
     ]  # fmt: skip
+    labels = [[entry.label for entry in of_run] for of_run in asked.timelines(entries)]
+    assert labels == [["sad", "", "sad"], ["happy", "", "happy"]]
+    assert page_figures.speech_words(entries) == "2 of 3 windows have speech; the others are not predicted."
 
 
 def test_an_unusable_file_is_one_line_without_the_temporary_folder(tmp_path: Path) -> None:
@@ -256,6 +271,8 @@ def test_only_the_loopback_name_is_answered_and_other_hosts_are_refused_by_the_p
     assert not loads
     assert client.get("/", headers={"host": "attacker.example"}).status_code == 400
     assert client.get("/docs").status_code != 200
+    for origin, status in (("https://attacker.example", 403), ("null", 403), ("http://127.0.0.1:7860", 200)):
+        assert client.get("/config", headers={"origin": origin}).status_code == status
 
 
 def test_the_page_without_a_run_offers_a_training_and_keeps_no_event_public(application: Any) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ser_bench import extras
 from ser_bench.corpora.sheets import cremad
 from ser_bench.errors import SerBenchError
+from ser_bench.inference.timeline import MIN_WINDOW_S
 from ser_bench.redaction import redact_message
 from ser_bench.webpage import page_answers, quick_training
 from ser_bench.webpage.page_answers import HOP_S, WINDOW_S, LoadedRuns
@@ -70,9 +71,9 @@ def build_page(runs: LoadedRuns, overrides: Sequence[str] = ()) -> Blocks:
                             f"<p>Recordings from {page_answers.TIMELINE_FROM_S:g} s have a timeline. Press Predict "
                             f"after a change. The longest recording: {page_answers.MAX_DURATION_S / 60:g} minutes.</p>"
                         )
-                        window = gr.Number(WINDOW_S, label="Window (s)", minimum=page_answers.SHORTEST_WINDOW_S)
+                        window = gr.Number(WINDOW_S, label="Window (s)", minimum=MIN_WINDOW_S)
                         hop = gr.Number(HOP_S, label="Hop: from one window to the next (s)",
-                                        minimum=page_answers.SHORTEST_HOP_S)  # fmt: skip
+                                        minimum=page_answers.MIN_HOP_S)  # fmt: skip
                     with gr.Accordion("Adapt to your voice", open=False, visible=runs.adapt) as enrolment_box:
                         prompt = gr.HTML(_prompt([]), elem_id="enrolment")
                         sentence = gr.Audio(

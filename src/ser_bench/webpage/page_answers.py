@@ -16,8 +16,10 @@ from ser_bench.errors import BadClipError, ConfigError, NotComparableError, SerB
 from ser_bench.inference.answer import FAILED, Answer
 from ser_bench.inference.audio_predictor import AudioPredictor, predict_with_each
 from ser_bench.inference.recording import Recording
+from ser_bench.inference.timeline import MIN_WINDOW_S, TimelineEntry, timeline
 from ser_bench.splits import SPEAKERS_APART
 from ser_bench.tracking import StoredRun
+from ser_bench.types import FloatArray
 from ser_bench.webpage import page_figures
 from ser_bench.webpage.disagreement import Disagreements, PredictorTest
 from ser_bench.webpage.page_figures import PredictorTitle
@@ -30,9 +32,9 @@ TIMELINE_FROM_S = 8.0
 """Longer recordings have a timeline."""
 WINDOW_S, HOP_S = 3.0, 1.0
 """Defaults of the timeline."""
-SHORTEST_WINDOW_S, SHORTEST_HOP_S = 0.5, 0.1
-CHUNK_WINDOWS = 16
-"""Windows that are predicted at once; the progress is shown after each of these."""
+MIN_HOP_S = 0.1
+BLOCK_S = 10.0
+"""A timeline reads the recording in blocks of this length."""
 REPORTS = Path("outputs", "compare")
 """Where `ser-bench compare` writes its reports, in the working directory."""
 REPORT_FILE = f"{FILE_NAME}.html"
@@ -126,7 +128,8 @@ def result_sentence(stored: StoredRun) -> str:
     chance = 1.0 / len(tags["labels"].split()) if tags.get("labels") else None
     adapted = ", adapted to each of them" if stored.params.get("adapt.name", "none") != "none" else ""
     level = "" if chance is None else f" (chance level {chance:.3f})".replace("0.", ".", 1)
-    return f"Trained on {speech}, split={tags['protocol']}: {scored}{adapted}{level}"
+    subject = "Intensity that the actor was asked for. " if stored.params.get("corpus.target") == "intensity" else ""
+    return f"{subject}Trained on {speech}, split={tags['protocol']}: {scored}{adapted}{level}"
 
 
 def read_recording(path: str | None, speaker: str = "") -> Recording:
@@ -210,44 +213,56 @@ def disagreements_html(runs: Sequence[LoadedRun], answers: Sequence[Answer]) -> 
     return remarks
 
 
-def windows_of(duration_s: float, window_s: float, hop_s: float) -> list[tuple[float, float]]:
-    """Return (start, end) of the windows of a recording, seconds; the last one ends with the recording.
-
-    >>> windows_of(4.5, 3.0, 1.0)
-    [(0.0, 3.0), (1.0, 4.0), (1.5, 4.5)]
-    """
-    last = max(0.0, duration_s - window_s)
-    starts = [i * hop_s for i in range(int(last / hop_s) + 1)]
-    if last - starts[-1] > 0.01:
-        starts.append(last)
-    return [(start, min(start + window_s, duration_s)) for start in starts]
-
-
 def timelines_html(runs: LoadedRuns, recording: Recording, window_s: float, hop_s: float, progress: Progress) -> str:
     """Return the timeline of each predictor; "" for a short recording.
 
     Raises:
-        ConfigError: window or hop is too short.
+        ConfigError: the window is too short, or the hop is not between `MIN_HOP_S` and the window.
         SerBenchError: nothing can be predicted.
     """
-    if not window_s >= SHORTEST_WINDOW_S or not hop_s >= SHORTEST_HOP_S:
-        raise ConfigError(f"the window is at least {SHORTEST_WINDOW_S:g} s, and the hop at least {SHORTEST_HOP_S:g} s")
+    if not window_s >= MIN_WINDOW_S or not MIN_HOP_S <= hop_s <= window_s:
+        raise ConfigError(f"a window has at least {MIN_WINDOW_S:g} s, and a hop {MIN_HOP_S:g} s up to a window")
     if recording.duration_s < max(TIMELINE_FROM_S, window_s):
         return ""
-    loaded = list(runs)
-    windows = windows_of(recording.duration_s, window_s, hop_s)
-    answers: list[list[Answer]] = [[] for _ in loaded]
-    for first in range(0, len(windows), CHUNK_WINDOWS):
-        progress(first / len(windows), f"window {first} of {len(windows)}")
-        parts = [recording.section(start, end) for start, end in windows[first : first + CHUNK_WINDOWS]]
-        for so_far, given in zip(answers, predict_with_each([run.predictor for run in loaded], parts), strict=True):
-            so_far += given
+    asked = _AllPredictors(list(runs))
+    entries: list[TimelineEntry] = []
+    for entry in timeline(asked, blocks_of(recording), recording.sample_rate_hz, window_s, hop_s, recording.name):
+        entries.append(entry)
+        progress(entry.end_s / recording.duration_s, f"{entry.end_s:.0f} of {recording.duration_s:.0f} s")
     heading = f"<h2>Timeline: windows of {window_s:g} s, one every {hop_s:g} s</h2>"
     timelines = "".join(
-        page_figures.timeline_html(run.title.name, windows, given, run.predictor.labels)
-        for run, given in zip(loaded, answers, strict=True)
+        page_figures.timeline_html(run.title.name, of_run, run.predictor.labels, hop_s)
+        for run, of_run in zip(asked.runs, asked.timelines(entries), strict=True)
     )
     return f'{heading}<div class="ser-timelines">{timelines}</div>'
+
+
+def blocks_of(recording: Recording) -> Iterator[FloatArray]:
+    """Yield the samples of a recording in blocks of `BLOCK_S`."""
+    size = round(BLOCK_S * recording.sample_rate_hz)
+    for start in range(0, len(recording.samples), size):
+        yield recording.samples[start : start + size]
+
+
+class _AllPredictors:
+    """Several predictors in the place of one in a timeline, so that they share features and windows."""
+
+    def __init__(self, runs: Sequence[LoadedRun]) -> None:
+        self.runs = runs
+        self._answers: list[list[Answer]] = [[] for _ in runs]
+
+    def predict(self, recordings: Sequence[Recording]) -> list[Answer]:
+        """Return the answers of the first predictor, and keep those of all."""
+        given = predict_with_each([run.predictor for run in self.runs], recordings)
+        for kept, answers in zip(self._answers, given, strict=True):
+            kept += answers
+        return given[0]
+
+    def timelines(self, entries: Sequence[TimelineEntry]) -> Iterator[list[TimelineEntry]]:
+        """Yield the timeline of each predictor, given that of the first."""
+        for answers in self._answers:
+            following = iter(answers)
+            yield [replace(entry, answer=next(following)) if entry.answer else entry for entry in entries]
 
 
 def enrol(runs: LoadedRuns, paths: Sequence[str], speaker: str) -> int:

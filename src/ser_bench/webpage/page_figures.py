@@ -20,6 +20,7 @@ from ser_bench.evaluation.run_figures import literal_text
 from ser_bench.features import prosody
 from ser_bench.inference.answer import FAILED, TOTAL, Answer
 from ser_bench.inference.recording import Recording
+from ser_bench.inference.timeline import TimelineEntry, regions
 from ser_bench.types import FloatArray
 from ser_bench.webpage.disagreement import MIN_ROWS, DisagreementShares
 
@@ -243,55 +244,46 @@ def f0_curve(recording: Recording, cfg: PitchConfig) -> tuple[FloatArray, FloatA
     return (first_s + step_s * np.arange(len(f0_hz))).astype(np.float32), f0_hz
 
 
-def timeline_html(
-    name: str, windows: Sequence[tuple[float, float]], answers: Sequence[Answer], labels: Sequence[str]
-) -> str:
-    """Return the probabilities of each window over time, and a table of the sections with one label.
+def timeline_html(name: str, entries: Sequence[TimelineEntry], labels: Sequence[str], hop_s: float) -> str:
+    """Return the probabilities of each window over time, and a table of the regions with one label.
 
     Args:
         name: of the predictor.
-        windows: N (start, end) in seconds, in order.
-        answers: N answers; one without probabilities leaves a gap.
+        entries: N windows in order, at least one; one without an answer leaves a gap.
         labels: of the predictor.
+        hop_s: distance between the starts of windows, seconds.
     """
-    middles = [(start + end) / 2 for start, end in windows]
-    figure, axes = _figure(f"Timeline of {name}", legend_rows=math.ceil(len(labels) / 3))
+    middles = [(entry.start_s + entry.end_s) / 2 for entry in entries]
+    title = f"Timeline of {name}"
+    figure, axes = _figure(title, legend_rows=math.ceil(len(labels) / 3))
     for i, label in enumerate(labels):
-        values = [answer.probabilities.get(label, math.nan) for answer in answers]
-        axes.plot(middles, values, color=COLOURS[i % len(COLOURS)], linewidth=1.5, label=literal_text(label),
-                  linestyle=LINE_STYLES[i % len(LINE_STYLES)])  # fmt: skip
-    axes.set_xlim(windows[0][0], windows[-1][1])
+        values = [entry.answer.probabilities.get(label, math.nan) if entry.answer else math.nan for entry in entries]
+        axes.plot(middles, values, marker=".", color=COLOURS[i % len(COLOURS)], linewidth=1.5, markersize=3,
+                  label=literal_text(label), linestyle=LINE_STYLES[i % len(LINE_STYLES)])  # fmt: skip
+    axes.set_xlim(0.0, entries[-1].end_s)
     axes.set_ylim(-0.02, 1.02)
     axes.set_ylabel("probability", color=INK)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8, labelcolor=INK)
-    sections = sections_of(windows, answers)
     rows = "".join(
-        f"<tr><td>{start:.1f}</td><td>{end:.1f}</td><td>{escape(label)}</td></tr>" for start, end, label in sections
+        f"<tr><td>{region.start_s:.1f}</td><td>{region.end_s:.1f}</td><td>{escape(region.label)}</td>"
+        f"<td>{percent(region.probability)}</td></tr>"
+        for region in regions(entries, hop_s)
     )
-    head = "<tr><th scope=col>from (s)</th><th scope=col>to (s)</th><th scope=col>label</th></tr>"
+    columns = ("from (s)", "to (s)", "label", "mean probability")
+    head = "".join(f"<th scope=col>{column}</th>" for column in columns)
     table = (
-        f'<div class="ser-scroll" tabindex="0" role="region" aria-label="sections of {escape(name, quote=True)}">'
-        f'<table class="ser-table">{head}{rows}</table></div>'
+        f'<div class="ser-scroll" tabindex="0" role="region" aria-label="regions of {escape(name, quote=True)}">'
+        f'<table class="ser-table"><tr>{head}</tr>{rows}</table></div>'
     )
-    words = f"{len(windows)} windows, {len(sections)} sections."
-    return f"<section>{_figure_html(figure, f'Timeline of {name}', words)}{table}</section>"
+    return f"<section>{_figure_html(figure, title, speech_words(entries))}{table}</section>"
 
 
-def sections_of(windows: Sequence[tuple[float, float]], answers: Sequence[Answer]) -> list[tuple[float, float, str]]:
-    """Return (start, end, label) of the sections in which consecutive windows have one label.
-
-    A section ends where the next one starts. The label of a window without one is its status and reason.
-    """
-    sections: list[tuple[float, float, str]] = []
-    for (start, end), answer in zip(windows, answers, strict=True):
-        label = answer.label or (answer.reason or answer.status)
-        if sections and sections[-1][2] == label:
-            sections[-1] = (sections[-1][0], end, label)
-        else:
-            if sections:
-                sections[-1] = (sections[-1][0], start, sections[-1][2])
-            sections.append((start, end, label))
-    return sections
+def speech_words(entries: Sequence[TimelineEntry]) -> str:
+    """Return how many windows have speech, in one sentence."""
+    if any(entry.speech is None for entry in entries):
+        return f"{len(entries)} windows; whether there is speech in them is not known (no speech gate)."
+    spoken = sum(entry.speech is True for entry in entries)
+    return f"{spoken} of {len(entries)} windows have speech; the others are not predicted."
 
 
 def report_html(page: str, caption: str) -> str:

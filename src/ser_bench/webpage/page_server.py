@@ -9,6 +9,7 @@ import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ser_bench import extras
 from ser_bench.errors import ConfigError
@@ -51,14 +52,18 @@ Send = Callable[[Message], Awaitable[None]]
 Receive = Callable[[], Awaitable[Message]]
 
 
-class SecurityHeaders:
-    """Add the policy and its companions to every response."""
+class PageGuard:
+    """Refuse requests that pages of other websites send, and add the policy and its companions to every response."""
 
     def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]]) -> None:
         self._app = app
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass one request on."""
+        """Answer or pass on one request."""
+        if scope["type"] == "http" and not is_own_origin(dict(scope["headers"]).get(b"origin")):
+            await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
+            await send({"type": "http.response.body", "body": b"requests of other websites are refused\n"})
+            return
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -71,6 +76,15 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, with_headers)
+
+
+def is_own_origin(origin: bytes | None) -> bool:
+    """Return whether the header Origin is that of this page, or missing, as outside browsers and in plain navigation.
+
+    >>> is_own_origin(b"http://127.0.0.1:7860"), is_own_origin(b"https://127.0.0.1.example"), is_own_origin(b"null")
+    (True, False, False)
+    """
+    return origin is None or urlsplit(origin.decode("latin-1")).hostname in HOSTS
 
 
 def page_application(runs: LoadedRuns, overrides: Sequence[str] = ()) -> FastAPI:
@@ -86,7 +100,7 @@ def page_application(runs: LoadedRuns, overrides: Sequence[str] = ()) -> FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(SecurityHeaders)
+    app.add_middleware(PageGuard)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS))
     # The fonts of the system: those of Gradio's default theme are loaded from elsewhere in some versions.
     theme = gr.themes.Default(
