@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser_bench import config, predictors
-from ser_bench.errors import BadClipError, ConfigError, SerBenchError
+from ser_bench import config, corpora, predictors, tracking
+from ser_bench.cli import app as cli
+from ser_bench.errors import BadClipError, ConfigError, NotComparableError, SerBenchError
 from ser_bench.evaluation.calibration import CALIBRATION_FILE, Calibration, tempered
 from ser_bench.export import onnx_folder
 from ser_bench.export.exportable import generated_signal
+from ser_bench.export.fold_score import score_on_test_rows
 from ser_bench.export.head_graph import add_head
 from ser_bench.export.onnx_predictor import OnnxPredictor, Precision
 from ser_bench.export.whisper_graph import probe_graph
@@ -25,7 +27,7 @@ from ser_bench.features.feature_store import Features
 from ser_bench.inference.audio_predictor import AudioPredictor
 from ser_bench.inference.predictor_files import PredictorFiles
 from ser_bench.inference.recording import Recording
-from ser_bench.types import Clip, clean_rows
+from ser_bench.types import Clip, Corpus, Predictions, Row, clean_rows
 from tests.support.fake_inputs import LABELS, TINY, FakeInputs, compose_config, rows
 from tests.support.tiny_whisper import BLOCKS, write_tiny
 
@@ -266,3 +268,70 @@ def test_a_head_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "head.json").write_text(json.dumps({"format": 1, "classes": 3, "members": {"ordinal": {}}}))
     with pytest.raises(ConfigError, match="ordinal, which cannot be exported; logistic, mlp, svm can"):
         add_head(SimpleNamespace(), "x", tmp_path)  # type: ignore[arg-type]
+
+
+class FakeRun:
+    """A stored run of the probe, whose corpus are its own clips."""
+
+    def __init__(self, files: PredictorFiles, corpus: Corpus, predictions: Predictions) -> None:
+        self.run_id, self.name, self.tags = files.run_id, files.name, {"corpus_digest": corpus.digest}
+        self.config, self.predictions = lambda: files.cfg, lambda: predictions
+
+
+@pytest.fixture
+def stored(probe: PredictorFiles, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
+    """A run with the test rows 0, 1, 2 (and a variant), of which the second was answered wrongly."""
+    folder = probe.folder.parent
+    clips = [Clip(str(n), folder / f"{n}.wav", LABELS[n], "s0", digest=str(n)) for n in range(3)]
+    corpus = Corpus("tones", tuple(clips), LABELS, "en")
+    answers = answers_of(probe, [soundfile.read(clip.path, dtype="float32")[0] for clip in clips])
+    answers = np.concatenate([answers, answers[:1]])
+    answers[1] = np.eye(3)[(answers[1].argmax() + 1) % 3]
+    asked = (*(Row(clip.id) for clip in clips), Row("0", "noise"))
+    truth = tuple(LABELS[answers[n].argmax()] for n in (0, 1, 2, 0))
+    zeros = np.zeros(4, np.float32)
+    run = FakeRun(probe, corpus, Predictions(asked, truth, LABELS, answers, zeros.astype(bool), zeros, zeros))
+    monkeypatch.setattr(tracking, "load_run", lambda cfg, run_id: run)
+    monkeypatch.setattr(PredictorFiles, "of_run", lambda stored: probe)
+    monkeypatch.setattr(corpora, "load", lambda cfg: corpus)
+    monkeypatch.setattr(corpora, "root_of", lambda cfg: Path("here"))
+    return run
+
+
+def test_the_command_states_size_speed_and_score(
+    stored: FakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(onnx_folder, "REPEATS", 1)
+    assert cli.main(["export", "abab", "--onnx", "--int8", "--score", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["folder"] == "onnx_abababab" and printed["test rows"] == 3, "variants are not scored"
+    float32, int8 = printed["files"]
+    assert printed["UAR of the run"] == 1.0 and float32["labels changed"] == 1
+    truth = stored.predictions().truth[:3]
+    assert float32["UAR"] == pytest.approx(1 - 1 / truth.count(truth[1]) / len(set(truth)), abs=1e-4)
+    assert (float32["precision"], int8["precision"]) == ("float32", "int8")
+    assert min(float32["megabytes"], float32["ms"], printed["PyTorch ms"]) > 0
+    assert float32["largest difference"] < 1e-5 and (tmp_path / "onnx_abababab" / "model.int8.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["abab"], "name the format: ser-bench export RUN --onnx"),
+        (["abab", "cdcd", "--onnx"], "name one run, not 2"),
+        (["abab", "--onnx", "--threads", "0"], "give 1 or more"),
+    ],
+    ids=["format", "run", "threads"],
+)
+def test_the_command_says_what_is_missing(
+    stored: FakeRun, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["export", *words]) == cli.EXIT_FAILED
+    assert message in capsys.readouterr().err
+
+
+def test_another_copy_of_the_corpus_is_not_scored(stored: FakeRun, exported: onnx_folder.OnnxExport) -> None:
+    stored.tags["corpus_digest"] = "other"
+    with pytest.raises(NotComparableError, match="not the copy of tones"):
+        score_on_test_rows(stored, config.compose([]), {Precision.float32: OnnxPredictor(exported.folder)})  # type: ignore[arg-type]
