@@ -30,16 +30,20 @@ pytest.importorskip("uvicorn")
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from ser_bench import cli
+from ser_bench import cli, config, predictors
 from ser_bench.errors import LLMError
+from ser_bench.features.feature_store import Features
 from ser_bench.inference import speech_gate
 from ser_bench.inference.answer import Answer
+from ser_bench.inference.audio_predictor import AudioPredictor
+from ser_bench.inference.predictor_files import PredictorFiles
 from ser_bench.inference.recording import Recording
 from ser_bench.serving import uploads
 from ser_bench.serving.application import Access
 from ser_bench.serving.batching import Batcher, BatchFacts
 from ser_bench.serving.limits import MIB, Limits, RequestRefusedError
 from ser_bench.serving.request_guard import TokenCheck
+from ser_bench.types import Clip, clean_rows
 from tests.support.fake_predictor import FakePredictor, with_each
 from tests.support.local_server import LocalServer, serving
 
@@ -371,9 +375,9 @@ def test_a_deadline_ends_a_request_but_not_the_server() -> None:
 
 def test_a_client_that_has_gone_is_not_predicted_for(server: LocalServer, fake: FakePredictor) -> None:
     with held_up(fake), ThreadPoolExecutor(1) as pool:
+        before = len(fake.batches)
         first = pool.submit(server.client.post, "/v1/predict", content=WAV, headers=RAW)
-        wait_until(lambda: server.service.batcher.admitted == 1)
-        wait_until(lambda: server.service.batcher.waiting == 0)
+        wait_until(lambda: len(fake.batches) > before)
         head = POST.replace(b"predict", b"predict?name=gone") + b"Content-Type: audio/wav\r\n"
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(WAV) + WAV)
@@ -589,6 +593,69 @@ def test_metrics_count_requests_errors_stages_and_batches() -> None:
     }
     assert {name: float(values[f"ser_bench_{name}"]) for name in expected} == expected
     assert "secret-path" not in response.text
+
+
+def trained(folder: Path) -> PredictorFiles:
+    """The files of a predictor that tells high tones from low ones."""
+    pytest.importorskip("opensmile")
+    cfg = config.compose(["experiment=none", "model=egemaps", "head=logistic", f"cache_dir={folder}/cache"])
+    clips: dict[str, Clip] = {}
+    for number in range(12):
+        path, label = folder / f"{number}.wav", ("angry", "sad")[number % 2]
+        soundfile.write(path, tone(150.0 if number % 2 else 400.0, 0.2 + 0.02 * number), RATE_HZ)
+        clips[str(number)] = Clip(str(number), path, label, f"s{number // 4}", duration_s=0.5)
+    rows = clean_rows(clips)
+    predictor = predictors.build(cfg, ("angry", "sad"), Features(cfg, clips, "en"), folder, lambda epoch, values: None)
+    predictor.fit(rows[:8], rows[8:])
+    predictor.save(folder / "predictor")
+    return PredictorFiles("egemaps speaker fold 0", "ef" * 16, cfg, ("angry", "sad"), folder / "predictor")
+
+
+def tone(frequency_hz: float, amplitude: float = 0.3) -> np.ndarray:
+    times = np.arange(RATE_HZ // 2) / RATE_HZ
+    return (amplitude * np.sin(2 * np.pi * frequency_hz * times)).astype(np.float32)
+
+
+def test_a_trained_predictor_answers_alike_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    files = trained(tmp_path)
+    cache, temporary = tmp_path / "own cache", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    predictor = AudioPredictor(files, config.compose([f"cache_dir={cache}"]))
+    contents = {}
+    for name, frequency_hz in (
+        ("low.wav", 150.0),
+        ("high.wav", 400.0),
+        ("again.wav", 150.0),
+        ("other.wav", 250.0),
+    ):
+        file = io.BytesIO()
+        soundfile.write(file, tone(frequency_hz), RATE_HZ, format="WAV")
+        contents[name] = file.getvalue()
+    alone = {
+        name: predictor.predict([Recording.from_bytes(content, name)])[0].as_dict()
+        for name, content in contents.items()
+    }
+    with serving([predictor], QUICK) as server, ThreadPoolExecutor(4) as pool, caplog.at_level(logging.DEBUG):
+        asked = {
+            name: pool.submit(server.client.post, "/v1/predict", files={"audio": (name, content)})
+            for name, content in contents.items()
+        }
+        answers = {name: response.result().json() for name, response in asked.items()}
+        (compared,) = server.client.post("/v1/compare", files={"audio": contents["low.wav"]}).json()["answers"]
+    assert [answers[name]["label"] for name in ("low.wav", "high.wav", "again.wav")] == ["sad", "angry", "sad"]
+    for name, answer in answers.items():
+        assert answer["probabilities"] == pytest.approx(alone[name]["probabilities"], abs=2e-4)
+        assert answer["seconds"].keys() == alone[name]["seconds"].keys() and answer["run_id"] == "ef" * 16
+        assert {key: answer[key] for key in ("name", "status", "flags", "duration_s", "calibrated")} == {
+            key: alone[name][key] for key in ("name", "status", "flags", "duration_s", "calibrated")
+        }
+    assert compared["probabilities"] == pytest.approx(alone["low.wav"]["probabilities"], abs=2e-4)
+    assert not [path for folder in (cache, temporary) for path in folder.rglob("*") if path.is_file()]
+    ours = [record for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))]
+    assert not [record for record in ours if ".wav" in record.getMessage()]
 
 
 # ---- streams
