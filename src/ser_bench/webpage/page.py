@@ -112,6 +112,10 @@ def build_page(runs: LoadedRuns, overrides: Sequence[str] = ()) -> Blocks:
             done = f"Adapted to {len(paths)} of your recordings: {count} of {len(runs)} predictors."
             return name, note_html(done) + _prompt(paths)
 
+        def shown_boxes() -> tuple[Any, Any, Any]:
+            """Offer the training only while no run is loaded: the page may be opened again after it."""
+            return gr.update(visible=not len(runs)), gr.update(visible=bool(len(runs))), gr.update(visible=runs.adapt)
+
         def train_one() -> Iterator[tuple[str, Any, Any, Any]]:
             hidden, shown, same = gr.update(visible=False), gr.update(visible=True), gr.update()
             lines: list[str] = []
@@ -147,6 +151,7 @@ def build_page(runs: LoadedRuns, overrides: Sequence[str] = ()) -> Blocks:
         train.click(train_one, None, [training_log, training_box, asking_box, enrolment_box], api_visibility="private")
         report_tab.select(lambda: page_answers.report_page(runs), None, report, api_visibility="private")
         page.load(lambda: None, None, None, js=ON_LOAD, api_visibility="private")
+        page.load(shown_boxes, None, [training_box, asking_box, enrolment_box], api_visibility="private")
     blocks: Blocks = page
     return blocks
 

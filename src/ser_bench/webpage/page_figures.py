@@ -269,7 +269,7 @@ def timeline_html(name: str, entries: Sequence[TimelineEntry], labels: Sequence[
         f"<td>{percent(region.probability)}</td></tr>"
         for region in regions(entries, hop_s)
     )
-    columns = ("from (s)", "to (s)", "label", "mean probability")
+    columns = ("from (s)", "to (s)", "label", "probability")
     head = "".join(f"<th scope=col>{column}</th>" for column in columns)
     table = (
         f'<div class="ser-scroll" tabindex="0" role="region" aria-label="regions of {escape(name, quote=True)}">'
