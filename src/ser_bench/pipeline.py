@@ -18,6 +18,7 @@ from ser_bench.evaluation.heard_intensity import heard_agreement
 from ser_bench.evaluation.metrics import METRICS
 from ser_bench.evaluation.run_scores import score
 from ser_bench.features.feature_store import Features
+from ser_bench.inference.model_logging import log_audio_model
 from ser_bench.predictions import RUN_AGAIN, require_complete
 from ser_bench.predictors import HasPrompt
 from ser_bench.predictors.held_out_calibration import TAG as CALIBRATION_TAG
@@ -105,6 +106,8 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
         card = tracking.model_card_text(cfg, corpus, split, predictions, verdict, active.run_id, combined)
         tracking.log_model_card(cfg.tracking, active.run_id, card)
         tracking.log_manifest(cfg.tracking, active.run_id)  # again, because the card states the result of the audit
+        if cfg.tracking.log_model:
+            log_audio_model(tracking.load_run(cfg.tracking, active.run_id), card)
     summarise(cfg, active.run_id, predictions, scores)
     log.info("calibr.  %s", calibrated)
     return RunResult(active.run_id, scores)

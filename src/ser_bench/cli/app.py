@@ -574,6 +574,29 @@ def app_page(
     app_command.run(*parse_words(words or [], words_after_dashes(ctx)), port)
 
 
+@app.command(cls=CommandWithWords, epilog="Example: ser-bench register 8b9797dc emotion --alias champion")
+def register(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|NAME|OVERRIDE",
+            help="RUN: id of a run, or its first letters. NAME: of the registered model. OVERRIDE: KEY=VALUE.",
+        ),
+    ],
+    alias: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Let this alias name the version, and no other version.")
+    ] = None,
+) -> None:
+    """Register the predictor of a stored run in MLflow's model registry.
+
+    Where a command takes RUN, models:/NAME@ALIAS or models:/NAME/VERSION then stands for this run.
+    """
+    from ser_bench.cli import register_command
+
+    register_command.run(*parse_words(words, words_after_dashes(ctx)), alias)
+
+
 @app.command(cls=CommandWithWords, epilog="Example: ser-bench doctor")
 def doctor(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Show what is installed.

@@ -379,7 +379,7 @@ class TrackingConfig:
     experiment: str = key(KeyRole.machine)
     """Name of the MLflow experiment."""
     log_model: bool = key(KeyRole.machine, True)
-    """Store a trained network as an MLflow model too, which other programs can load."""
+    """Store MLflow models, which other programs can load: a trained network, and every predictor that takes audio."""
     trace_share: float = key(KeyRole.machine, 0.05)
     """Share of the requests to a language model that are kept as MLflow traces, prompt and answer; 0: none."""
     timeout_s: float = key(KeyRole.machine, 10.0)

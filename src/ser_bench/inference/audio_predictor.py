@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from ser_bench.evaluation.calibration import Calibration
 from ser_bench.features.feature_store import Features
 from ser_bench.inference import input_checks
 from ser_bench.inference.answer import CHECKS, CLASSIFY, FAILED, TOTAL, Answer
+from ser_bench.inference.bundle import read_bundle
 from ser_bench.inference.input_checks import TrainedOn
 from ser_bench.inference.predictor_files import PredictorFiles
 from ser_bench.inference.recording import Recording
@@ -93,6 +95,15 @@ class AudioPredictor:
             SerBenchError: as the class says.
         """
         return cls(PredictorFiles.of_run(stored), here, store_features)
+
+    @classmethod
+    def from_folder(cls, folder: Path, here: Config) -> AudioPredictor:
+        """Load the predictor from a bundle (`inference/bundle.py`); no store is needed.
+
+        Raises:
+            SerBenchError: the folder is no bundle, or as the class says.
+        """
+        return cls(read_bundle(folder), here)
 
     @property
     def max_duration_s(self) -> float:

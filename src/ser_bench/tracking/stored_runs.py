@@ -20,6 +20,7 @@ from ser_bench.config.bounded_yaml import load_bounded_yaml
 from ser_bench.errors import ArtifactError, RunNotFoundError, SerBenchError, one_line
 from ser_bench.evaluation.calibration import CALIBRATION_FILE, Calibration
 from ser_bench.tracking.mlflow_store import client, errors, tracking_dir
+from ser_bench.tracking.model_registry import MODELS_PREFIX, run_of_registered
 from ser_bench.tracking.moved_store import artifacts_of, local_path
 from ser_bench.tracking.sweep_run import ADOPTED, PARENT_TAG
 from ser_bench.types import Predictions, Row, Split
@@ -27,6 +28,8 @@ from ser_bench.types import Predictions, Row, Split
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+RUNS_PREFIX = "runs:/"
+"""How MLflow writes the address of a run."""
 FULL_RUN_ID = 32
 """Hexadecimal digits of MLflow's run ids."""
 RUNS_PER_PAGE = 1000
@@ -261,12 +264,18 @@ def latest_experiment(cfg: TrackingConfig) -> str | None:
 
 
 def load_run(cfg: TrackingConfig, run_id: str) -> StoredRun:
-    """Return the run whose id is, or begins with, `run_id`.
+    """Return the run whose id is, or begins with, `run_id`, or that made a registered model.
+
+    Args:
+        cfg: the store.
+        run_id: the id or its first letters, `runs:/<id>`, `models:/NAME@ALIAS`, or `models:/NAME/VERSION`.
 
     Raises:
         RunNotFoundError: no run matches, or several do.
     """
-    digits = run_id.strip().lower()
+    if run_id.startswith(MODELS_PREFIX):
+        run_id = run_of_registered(cfg, run_id)
+    digits = run_id.strip().removeprefix(RUNS_PREFIX).lower()
     matches = _search(cfg, f"attributes.run_id LIKE '{digits}%'", None, limit=3) if digits.isalnum() else []
     if not matches:
         raise RunNotFoundError(
