@@ -260,7 +260,7 @@ def overrides(text: str) -> Iterator[str]:
 def wrong_keys(text: str) -> set[str]:
     """Return the overrides of commands, and the keys and overrides in inline code, that do not exist."""
     wrong = {word for word in overrides(text) if wrong_override(word)}
-    files = r"(?!json|py|md|yaml|safetensors|ckpt|bin|parquet)"
+    files = r"(?!json|py|md|yaml|safetensors|ckpt|bin|parquet|onnx|int8\.onnx)"
     key = re.compile(rf"(?<![\w./-])(?:{'|'.join(sorted(groups()))})\.{files}\w[\w.]*(?<!\.)")
     for span in inline_code(text):
         if re.match(r"^[+~]*\w+=[\w|,]", span) and span.split("=")[0] in groups():

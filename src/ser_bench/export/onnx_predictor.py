@@ -34,7 +34,7 @@ class Precision(Enum):
 class OnnxPredictor:
     """A predictor that `ser-bench export RUN --onnx` wrote, on the CPU. Several threads may use it.
 
-    `benchmarks/latency.py` times `predict_samples` of a Whisper probe: from samples to calibrated probabilities.
+    `predict_samples` of a Whisper probe is what a latency benchmark times: from samples to calibrated probabilities.
 
     Args:
         folder: what the command wrote.
