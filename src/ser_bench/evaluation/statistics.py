@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from ser_bench.evaluation import metrics
 from ser_bench.evaluation.metrics import Counts, Float64Array, IntArray
@@ -199,7 +199,11 @@ def mcnemar(baseline: Predictions, other: Predictions) -> float:
     baseline_right, other_right = (np.equal(*metrics.label_indices(p)) for p in (baseline, other))
     only_baseline = int((baseline_right & ~other_right).sum())
     discordant = int((baseline_right != other_right).sum())
-    return float(stats.binomtest(only_baseline, discordant, 0.5).pvalue) if discordant else 1.0
+    if not discordant:
+        return 1.0
+    from scipy import stats  # imported here because the import takes a second
+
+    return float(stats.binomtest(only_baseline, discordant, 0.5).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -233,7 +237,7 @@ def _weights(groups: int, resamples: int, seed: int) -> Float64Array:
 def _corrected(value: float, resampled: Float64Array, groups: int, possible: tuple[float, float]) -> Interval:
     if groups < 2:
         return Interval(value, float("nan"), float("nan"), groups, possible)
-    half = np.nanstd(resampled, ddof=1) * stats.t.ppf((1 + LEVEL) / 2, groups - 1) * np.sqrt(groups / (groups - 1))
+    half = np.nanstd(resampled, ddof=1) * special.stdtrit(groups - 1, (1 + LEVEL) / 2) * np.sqrt(groups / (groups - 1))
     low, high = max(possible[0], value - float(half)), min(possible[1], value + float(half))
     return Interval(value, low, high, groups, possible)
 
