@@ -103,7 +103,7 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
         stored = tracking.load_run(cfg.tracking, active.run_id)
         verdict = audit.audit_and_log(stored, corpus.by_id, features).verdict
         log.info("audit    %s", verdict)
-        card = tracking.model_card_text(cfg, corpus, split, predictions, verdict, active.run_id, combined)
+        card = tracking.model_card_text(cfg, corpus, split, predictions, verdict, active.run_id, combined, calibrated)
         tracking.log_model_card(cfg.tracking, active.run_id, card)
         tracking.log_manifest(cfg.tracking, active.run_id)  # again, because the card states the result of the audit
         if cfg.tracking.log_model:

@@ -14,6 +14,7 @@ import soundfile
 
 import ser_bench as sb
 from ser_bench import config
+from ser_bench.evaluation import calibration
 from ser_bench.inference.audio_predictor import AudioPredictor
 from ser_bench.inference.predictor_files import PredictorFiles
 from ser_bench.inference.recording import Recording
@@ -63,6 +64,23 @@ def test_every_run_has_a_model_card_that_its_manifest_covers(runs: list[StoredRu
         assert "SYNTHETIC" in card and run.tags["audit_verdict"] in card and str(folder) not in card
         assert f"| UAR | {run.metrics['test/uar']:.3f} |" in card
         assert check_artifacts(run, "model_card.md") == ArtifactCheck(recorded=True, files=1)
+
+
+def test_a_run_is_calibrated_on_its_validation_speakers_or_says_why_not(runs: list[StoredRun]) -> None:
+    by_model = {run.tags["model"]: run for run in runs}
+    probe, majority = by_model["egemaps"], by_model["majority"]
+    found = probe.calibration()
+    assert found is not None and found.rows == len(probe.split().val)
+    assert found.log_loss_after <= found.log_loss_before
+    assert probe.tags["calibration"].startswith(f"temperature {found.temperature:.3g}, of {found.rows}")
+    assert check_artifacts(probe, "calibration.json") == ArtifactCheck(recorded=True, files=1)
+    logged = {name: value for name, value in probe.metrics.items() if name.endswith("_calibrated")}
+    assert logged == pytest.approx(calibration.scores(probe.predictions(), found, "test/"), abs=1e-5)
+    assert set(logged) == {"test/ece_calibrated", "test/log_loss_calibrated"}
+    assert "leak" not in probe.tags["audit"]
+    assert probe.tags["calibration"] in probe.artifact("model_card.md").read_text(encoding="utf-8")
+    assert majority.calibration() is None and majority.tags["calibration"].startswith("none: model=majority")
+    assert not any(name.endswith("_calibrated") for name in majority.metrics)
 
 
 def test_runs_are_chosen_as_compare_chooses_them(runs: list[StoredRun], folder: Path) -> None:

@@ -65,6 +65,7 @@ def model_card_text(
     audit_verdict: str,
     run_id: str,
     members: Sequence[FusionMember] = (),
+    calibration: str = "",
 ) -> str:
     """Return the model card of a run as Markdown.
 
@@ -76,6 +77,7 @@ def model_card_text(
         audit_verdict: the result of the audit in one line.
         run_id: MLflow's id.
         members: the runs that a fusion combines.
+        calibration: the temperature in words, or why there is none; "" leaves the line out.
     """
     groups = predictors.predictor_class(cfg.model.name).groups
     name = run_description.model_name(cfg, groups)
@@ -91,6 +93,7 @@ def model_card_text(
         [_protocol_text(cfg, split)],
         ["## Figures"],
         list(_figure_lines(cfg, corpus, predictions)),
+        *([[f"Calibration of the probabilities: {calibration}."]] if calibration else []),
         ["### Per class"],
         list(_class_lines(predictions)),
         ["### Groups"],
