@@ -108,12 +108,17 @@ def read(path: Path, max_duration_s: float = MAX_DURATION_S) -> tuple[FloatArray
 
 def decode(content: bytes, name: str, max_duration_s: float = MAX_DURATION_S) -> tuple[FloatArray, int]:
     """Decode the content of a file, as `read` does; `name` stands for it in error messages."""
+    frames, rate = _decoded(checked_bytes(content, name), name, max_duration_s)
+    return frames.mean(axis=1, dtype=np.float32), rate
+
+
+def checked_bytes(content: bytes, name: str) -> io.BytesIO:
+    """Check the content of a file as `open_checked` does, and return it as a file that libsndfile can decode."""
     file = io.BytesIO(content)
     with _oserrors(name):
         corrected = _checked(file, name, len(content))
     file.seek(0)
-    frames, rate = _decoded(corrected or file, name, max_duration_s)
-    return frames.mean(axis=1, dtype=np.float32), rate
+    return corrected or file
 
 
 @contextlib.contextmanager

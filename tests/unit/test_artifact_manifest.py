@@ -119,4 +119,4 @@ def test_predict_refuses_a_run_whose_files_were_changed(
     run.artifact(name).write_bytes(b"??")
     monkeypatch.setattr(tracking, "load_run", lambda cfg, run_id: run)
     with pytest.raises(TrackingError, match=f"{name} was changed"):
-        predict_command.run([], [run.run_id, "a.wav"], as_json=False)
+        predict_command.run([], [run.run_id, "a.wav"])

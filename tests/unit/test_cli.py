@@ -26,7 +26,7 @@ from ser_bench.cli import app, audit_command, compare_command, data_commands, do
 from ser_bench.cli.command_words import parse_words
 from ser_bench.config import compose
 from ser_bench.errors import BadClipError, ConfigError, RunNotFoundError
-from ser_bench.inference.answer import Answer
+from ser_bench.inference.predictor_files import PredictorFiles
 from ser_bench.types import Predictions, Row
 from tests.support import stored_runs
 
@@ -411,7 +411,7 @@ def test_predict_skips_bad_files_on_request_only(tmp_path: Path) -> None:
 
 def test_a_file_is_found_in_another_unicode_form(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "u\u0308.wav", np.full(4000, 0.1), 16_000)
-    (clip,) = predict_command.clips_of([tmp_path / "\u00fc.wav"], 30.0).values()
+    (clip,) = new_audio.clips_of([tmp_path / "\u00fc.wav"], 30.0).values()
     assert clip.path == tmp_path / "u\u0308.wav"
 
 
@@ -428,33 +428,24 @@ def test_predict_names_and_counts_what_it_skips(
             tuple(rows), ("",) * n, ("angry", "sad"), np.full((n, 2), 0.5, np.float32), zeros > 0, zeros, zeros
         )
 
-    stored = SimpleNamespace(
-        name="cnn speaker fold 0",
-        run_id="8b97" * 8,
-        config=lambda: compose([]),
-        predictions=lambda: predict([]),
-        members=tuple,
-        artifact=lambda name: tmp_path / name,
-    )
-    monkeypatch.setattr(tracking, "load_run", lambda *_: stored)
-    monkeypatch.setattr(tracking, "refuse_changed", lambda *_: None)
+    files = PredictorFiles("cnn speaker fold 0", "8b97" * 8, compose([]), ("angry", "sad"), tmp_path)
+    monkeypatch.setattr(tracking, "load_run", lambda *_: SimpleNamespace())
+    monkeypatch.setattr(PredictorFiles, "of_run", lambda *_: files)
     monkeypatch.setattr(predictors, "load", lambda *_: SimpleNamespace(predict=predict))
     soundfile.write(tmp_path / "a=1.wav", np.full(8000, 0.1), 8000)
     (tmp_path / "b.wav").write_bytes(b"no audio")
     words = ["predict", "8b97", f"{tmp_path}/a=1.wav", str(tmp_path / "b.wav"), f"cache_dir={tmp_path}", "--json"]
     assert cli.main(words) == cli.EXIT_FAILED
-    assert "on_bad_clip=skip" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "1 of 2 recordings have no answer" in shown.err and "on_bad_clip=skip" in shown.err
+    good, bad = json.loads(shown.out)
+    assert Path(good["name"]).name == "a=1.wav" and good["label"] == "angry"
+    assert bad["status"] == "failed" and "b.wav: not audio" in bad["reason"] and bad["probabilities"] == {}
     assert cli.main([*words, "on_bad_clip=skip"]) == 0
-    assert [Path(record["file"]).name for record in json.loads(capsys.readouterr().out)] == ["a=1.wav"]
+    assert len(json.loads(capsys.readouterr().out)) == 2
     first, last = caplog.messages
     assert first.startswith("skipped  ") and "b.wav" in first
     assert last == "skipped  1 of 2 files (on_bad_clip=skip)"
-
-
-def test_predict_has_one_record_per_file() -> None:
-    first = predict_command.record_of(Answer("a.wav", "sad", {"angry": 0.123456, "sad": 0.876544}))
-    assert first == {"file": "a.wav", "emotion": "sad", "angry": 0.1235, "sad": 0.8765}
-    assert predict_command.record_of(Answer("b.wav", status="abstained"))["emotion"] == "(abstained)"
 
 
 # ---- doctor

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from ser_bench import audit, corpora, pipeline, predictions, tracking
-from ser_bench.cli.predict_command import records_of
 from ser_bench.comparison import report_tables
 from ser_bench.comparison.paired import compare
 from ser_bench.config import Config
@@ -141,10 +140,6 @@ def test_report_keeps_the_failures_of_an_earlier_version_apart_from_abstentions(
     headings, rows = report_tables.main_table(compare(runs))
     cells = {row[0].text: row[headings.index("abstentions")] for row in rows}
     assert cells["cnn"].whole == "0" and cells["llm"].text == "2" and "4 failed requests" in cells["llm"].detail
-
-
-def test_failed_files_are_named_as_such() -> None:
-    assert [record["emotion"] for record in records_of(made())] == ["sad", "(abstained)", "(failed)"]
 
 
 def test_no_score_where_a_request_failed() -> None:

@@ -19,6 +19,7 @@ from ser_bench.config.services import only_own_services, own_service
 from ser_bench.errors import LLMError
 from ser_bench.features import text_embedding
 from ser_bench.inference import audio_predictor
+from ser_bench.inference.predictor_files import PredictorFiles
 from ser_bench.types import Predictions, Row
 from tests.support import fake_openai as fake
 from tests.support.fake_inputs import LABELS, FakeInputs
@@ -110,18 +111,19 @@ def test_predict_asks_no_service_that_only_the_stored_run_names(
     with fake.serve(lambda body: fake.label("fear")) as server:
         run = edited_run(server, own, tmp_path)
         monkeypatch.setattr(tracking, "load_run", lambda *_: run)
-        monkeypatch.setattr(tracking, "refuse_changed", lambda *_: None)
+        files = PredictorFiles(run.name, run.run_id, run.config(), LABELS, run.artifact("predictor"))
+        monkeypatch.setattr(PredictorFiles, "of_run", lambda *_: files)
         monkeypatch.setattr(audio_predictor, "Features", lambda *_: SpokenInputs())
         address, variable = f"llm.base_url={server.base_url}", f"llm.api_key_env={VARIABLE}"
         for words in ((), (address,), (variable,), ("llm=local",)):
             with pytest.raises(LLMError, match="Nothing was sent") as error:
-                predict_command.run([*own, *words], [run.run_id, clip], as_json=True)
+                predict_command.run([*own, *words], [run.run_id, clip], predict_command.PredictOptions("json"))
             message = str(error.value)
             assert address in message and variable in message and KEY not in message and "\n" not in message
         assert not server.asked
-        predict_command.run([*own, address, variable], [run.run_id, clip], as_json=True)
+        predict_command.run([*own, address, variable], [run.run_id, clip], predict_command.PredictOptions("json"))
         assert [headers["authorization"] for headers in server.headers] == [f"Bearer {KEY}"]
-    assert '"emotion": "fear"' in capsys.readouterr().out
+    assert '"label": "fear"' in capsys.readouterr().out
 
 
 def predictions_of_none() -> Predictions:

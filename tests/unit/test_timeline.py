@@ -128,6 +128,8 @@ def test_blocks_are_the_samples_of_the_file(tmp_path: Path, suffix: str) -> None
     assert {len(block) for block in blocks[:-1]} == {16_000}
     np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-7)
     assert len(list(long.blocks(1.0))) == len(blocks)  # a second time
+    held = LongRecording.from_bytes(path.read_bytes(), "upload")
+    np.testing.assert_allclose(np.concatenate(list(held.blocks())), whole, atol=1e-7)
 
 
 def test_damaged_files_are_refused_at_the_start_or_where_they_end(tmp_path: Path) -> None:
@@ -152,7 +154,7 @@ def test_damaged_files_are_refused_at_the_start_or_where_they_end(tmp_path: Path
 def test_a_file_that_ends_early_is_an_error_after_its_blocks(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(32_000), 16_000)
     long = LongRecording.open(tmp_path / "a.wav")
-    longer = LongRecording(long.path, 16_000, 3.0, 1)
+    longer = LongRecording(long.name, 16_000, 3.0, 1, tmp_path / "a.wav")
     blocks = longer.blocks(1.0)
     assert len(next(blocks)) == len(next(blocks)) == 16_000
     with pytest.raises(BadClipError, match=r"truncated, 2.0 of 3.0 s"):

@@ -491,29 +491,110 @@ def serve(
     )
 
 
-@app.command(cls=CommandWithWords, epilog="Example: ser-bench predict 8b9797dc clip.wav folder/")
+@app.command(
+    cls=CommandWithWords,
+    epilog="Example: ser-bench predict 8b9797dc clip.wav folder/; or "
+    "ser-bench predict 8b9797dc meeting.wav --window 3 --hop 1 --plot meeting.png",
+)
 def predict(
     ctx: typer.Context,
     words: Annotated[
         list[str],
         typer.Argument(
             metavar="RUN|FILE|OVERRIDE",
-            help="First RUN: id of a run, or its first letters. Then FILE: audio files, or folders with audio files. "
-            "OVERRIDE: KEY=VALUE, for example on_bad_clip=skip to leave out files that cannot be used.",
+            help="First RUN: id of a run, or its first letters. Then FILE: audio files, folders with audio files, or - "
+            "for audio on standard input. OVERRIDE: KEY=VALUE, for example on_bad_clip=skip if files that cannot be "
+            "used are no error.",
         ),
     ],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, a list with one object per file, instead of a table.")
-    ] = False,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="table, csv, json or jsonl (one object per line); with --window also audacity (a label track). "
+            "Default: that of --out, or else a table.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Append each row to this .csv or .jsonl file at once; the same command continues it. With --window "
+            "it gets the timeline.",
+        ),
+    ] = None,
+    listed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--list",
+            metavar="FILE",
+            help="Predict what this file names: a CSV table with a column path or file, whose other columns are kept; "
+            "or one path per line. - is standard input. Can be repeated.",
+        ),
+    ] = None,
+    window: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Make the timeline of one recording of any length, in windows of so many seconds."
+        ),
+    ] = None,
+    hop: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Distance between windows. Default: a third of the window."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the timeline.")] = None,
 ) -> None:
-    """Predict the emotion in new audio files.
+    """Predict the emotion in new recordings, or along a long one.
 
     The model of a stored run is used. The table has the predicted label of each file, and the probability of every
-    label.
+    label. A file that cannot be used is a row with its reason; the exit status is then 2 in the end.
     """
     from ser_bench.cli import predict_command
 
-    predict_command.run(*parse_words(words, words_after_dashes(ctx)), as_json)
+    if as_json and form not in (None, "json"):
+        raise ConfigError(f"--json and --format {form} contradict each other")
+    options = predict_command.PredictOptions("json" if as_json else form, out, listed or (), window, hop, plot)
+    predict_command.run(*parse_words(words, words_after_dashes(ctx)), options)
+
+
+@app.command(
+    cls=CommandWithWords,
+    epilog="Example: ser-bench listen 8b9797dc; or ser-bench listen 8b9797dc --from-file talk.wav",
+)
+def listen(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|OVERRIDE",
+            help="RUN: id of a run, or its first letters. OVERRIDE: KEY=VALUE, for example device=cpu.",
+        ),
+    ],
+    from_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Play this file in real time instead of the microphone.")
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(metavar="FACTOR", help="Play the file so many times faster.", show_default=False)
+    ] = 1.0,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Microphone: its number, or a part of its name.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="End after so many seconds of audio. Default: Ctrl-C ends.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per answer.")] = False,
+) -> None:
+    """Answer while somebody speaks into the microphone.
+
+    The first answer comes within a second after speech begins, and then one every half a second. Each is about the last
+    3 seconds at most. Audio that cannot be processed in time is dropped and counted. Nothing is stored.
+    """
+    from ser_bench.cli import listen_command
+
+    options = listen_command.ListenOptions(from_file, speed, device, as_json, seconds)
+    listen_command.run(*parse_words(words, words_after_dashes(ctx)), options)
 
 
 @app.command(cls=CommandWithWords, epilog="Example: ser-bench export 8b9797dc --onnx --int8")

@@ -45,6 +45,22 @@ def print_json(value: Any) -> None:
     print(text)
 
 
+def note(text: str) -> None:
+    """Print a line about the command itself to standard error, so that standard output holds nothing but the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_bytes(content: bytes) -> None:
+    """Write UTF-8 text to standard output at once, with undecodable bytes of a file name as they are."""
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:
+        sys.stdout.write(content.decode("utf-8", errors="replace"))
+    else:
+        sys.stdout.flush()
+        buffer.write(content)
+        buffer.flush()
+
+
 def _without_nan(value: Any) -> Any:
     """Return a copy in which null stands for every number that is not finite.
 

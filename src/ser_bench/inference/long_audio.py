@@ -28,17 +28,17 @@ class LongRecording:
     """A file that is complete and can be decoded; its samples are read later, in blocks.
 
     Attributes:
-        path: the file.
+        name: the path as it was given, or what stands for it.
         sample_rate_hz: its sampling rate.
         duration_s: length, seconds, by the header.
         channels: number of channels, which `blocks` averages.
     """
 
-    path: Path
+    name: str
     sample_rate_hz: int
     duration_s: float
     channels: int
-    _corrected: io.BytesIO | None = field(default=None, repr=False, compare=False)
+    _source: Path | io.BytesIO = field(repr=False, compare=False)
 
     @classmethod
     def open(cls, path: str | Path) -> LongRecording:
@@ -47,18 +47,30 @@ class LongRecording:
         Raises:
             BadClipError: it is missing, empty, not audio, truncated, damaged, or larger than `MAX_FILE_BYTES`.
         """
-        path = Path(path)
-        corrected = audio.open_checked(path, MAX_FILE_BYTES)
+        corrected = audio.open_checked(Path(path), MAX_FILE_BYTES)
+        return cls._of(Path(path) if corrected is None else corrected, str(path))
+
+    @classmethod
+    def from_bytes(cls, content: bytes, name: str) -> LongRecording:
+        """Check the content of a file, and keep it in memory as it is.
+
+        Raises:
+            BadClipError: as `open`.
+        """
+        return cls._of(audio.checked_bytes(content, name), name)
+
+    @classmethod
+    def _of(cls, source: Path | io.BytesIO, name: str) -> LongRecording:
         try:
-            with soundfile.SoundFile(path if corrected is None else corrected) as file:
+            with soundfile.SoundFile(source) as file:
                 rate, frames, channels = int(file.samplerate), int(file.frames), int(file.channels)
         except soundfile.LibsndfileError as error:
-            raise audio.undecodable(path, error) from error
+            raise audio.undecodable(name, error) from error
         if not frames:
-            raise BadClipError(f"{path}: contains no audio samples")
+            raise BadClipError(f"{name}: contains no audio samples")
         if channels > MAX_CHANNELS or rate > MAX_RATE_HZ:
-            raise BadClipError(f"{path}: states {channels} channels at {rate:,} Hz; write it again as mono at 16 kHz")
-        return cls(path, rate, frames / rate, channels, corrected)
+            raise BadClipError(f"{name}: states {channels} channels at {rate:,} Hz; write it again as mono at 16 kHz")
+        return cls(name, rate, frames / rate, channels, source)
 
     def blocks(self, block_s: float = BLOCK_S) -> Iterator[FloatArray]:
         """Yield the samples in blocks [T] float32, mono (mean of the channels), full scale ±1, in order.
@@ -70,25 +82,25 @@ class LongRecording:
                 could be read was yielded before.
         """
         read, size = 0, max(1, round(block_s * self.sample_rate_hz))
-        if self._corrected is not None:
-            self._corrected.seek(0)
+        if isinstance(self._source, io.BytesIO):
+            self._source.seek(0)
         try:
-            with soundfile.SoundFile(self.path if self._corrected is None else self._corrected) as file:
+            with soundfile.SoundFile(self._source) as file:
                 while len(frames := file.read(size, dtype="float32", always_2d=True)):
                     if not np.isfinite(frames).all():
                         at_s = read / self.sample_rate_hz
                         raise BadClipError(
-                            f"{self.path}: contains samples that are not numbers (NaN or infinite) after {at_s:.0f} s"
+                            f"{self.name}: contains samples that are not numbers (NaN or infinite) after {at_s:.0f} s"
                         )
                     read += len(frames)
                     block: FloatArray = frames.mean(axis=1, dtype=np.float32)
                     yield block
         except soundfile.LibsndfileError as error:
-            raise audio.undecodable(self.path, error) from error
+            raise audio.undecodable(self.name, error) from error
         stated = round(self.duration_s * self.sample_rate_hz)
         if read < stated:
             raise BadClipError(
-                f"{self.path}: truncated, {read / self.sample_rate_hz:.1f} of {self.duration_s:.1f} s can be decoded; "
+                f"{self.name}: truncated, {read / self.sample_rate_hz:.1f} of {self.duration_s:.1f} s can be decoded; "
                 "download it again"
             )
 
