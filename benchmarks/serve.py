@@ -144,7 +144,8 @@ def main() -> int:
             lost = found["sent"] - len(found["spent"])
             rows.append((clients, len(found["spent"]) / found["took"], found["spent"], lost, found["refused"], mean))
             wrong |= bool(lost) or found["largest"] > LARGEST_DIFFERENCE
-            print(f"{clients:3} clients: largest difference of a probability {found['largest']:.4f}")
+            rate = len(found["spent"]) / found["took"]
+            print(f"{clients} clients: {rate:.1f} clips/s, largest difference {found['largest']:.4f}", flush=True)
     finally:
         process.terminate()
         status = process.wait(60)
