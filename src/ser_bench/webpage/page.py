@@ -32,7 +32,7 @@ CAUTION = (
 LOG_LINES = 12
 ON_LOAD = """() => {
   document.documentElement.lang = "en";
-  for (const id of ["answers", "timeline", "enrolment", "training"])
+  for (const id of ["answers", "timeline"])
     document.getElementById(id)?.setAttribute("aria-live", "polite");
 }"""
 

@@ -95,8 +95,8 @@ def error_html(message: str) -> str:
 
 
 def note_html(message: str) -> str:
-    """Return a remark as a paragraph."""
-    return f'<p class="ser-note">{escape(message)}</p>'
+    """Return a remark as a paragraph that screen readers announce when they are idle."""
+    return f'<p class="ser-note" role="status">{escape(message)}</p>'
 
 
 def percent(share: float) -> str:
