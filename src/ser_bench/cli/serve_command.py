@@ -25,7 +25,7 @@ SHORTEST_TOKEN = 16
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """The options of the command; the page on the server describes them.
+    """The options of the command; docs/serve.md describes them.
 
     Attributes:
         host: address to which the server is bound.
