@@ -143,6 +143,11 @@ def test_formats(server: LocalServer, form: str) -> None:
     assert response.json()["duration_s"] == pytest.approx(0.5, abs=0.06)
 
 
+@pytest.mark.parametrize("form", ["VOC", "PVF"])
+def test_other_formats_do_not_reach_the_decoder(server: LocalServer, form: str) -> None:
+    assert error_of(server.client.post("/v1/predict", content=sound(form=form), headers=RAW)) == (415, "format")
+
+
 def test_a_comparison_has_the_answer_of_every_run(server: LocalServer) -> None:
     answers = server.client.post("/v1/compare", files={"audio": ("failed.wav", WAV)}).json()["answers"]
     assert [answer["model"] for answer in answers] == ["fake", "other"]
