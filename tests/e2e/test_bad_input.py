@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bench import ROOT, Bench
+from ser_bench import corpora
+from ser_bench.config import compose
+from tests.support.bench import FEWER_CLIPS, ROOT, Bench
 
 
 @pytest.mark.parametrize(
@@ -41,13 +43,9 @@ def test_a_tracking_server_that_is_down_fails_before_training(fresh: Bench) -> N
 
 def test_own_clips_from_a_table(fresh: Bench, cache: Path) -> None:
     """`corpus=table`: a CSV of one's own, with one clip that cannot be read."""
-    fresh.run("model=cnn", "trainer=debug")
-    folder = next((cache / "corpora").rglob("*.wav")).parent
+    demo = corpora.load(compose([FEWER_CLIPS, f"cache_dir={cache}"]))
     lines = ["path,emotion,speaker,sentence"]
-    for path in sorted(folder.glob("*.wav")):
-        speaker, sentence, emotion, _ = path.stem.split("_")
-        names = {"ANG": "angry", "DIS": "disgust", "FEA": "fearful", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
-        lines.append(f"{path},{names[emotion]},{speaker},{sentence}")
+    lines += [f"{clip.path},{clip.emotion},{clip.speaker},{clip.sentence}" for clip in demo.clips]
     broken = fresh.folder / "broken.wav"
     broken.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
     lines.append(f"{broken},angry,9001,IEO")
