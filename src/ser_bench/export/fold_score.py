@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 from ser_bench import audio, corpora
 from ser_bench.config import Config, run_here
@@ -13,6 +14,9 @@ from ser_bench.errors import ConfigError, NotComparableError
 from ser_bench.evaluation.metrics import uar_of
 from ser_bench.export.onnx_predictor import OnnxPredictor, Precision
 from ser_bench.tracking import StoredRun
+
+PROGRESS_AFTER_S = 2.0
+"""A progress bar appears on a terminal when the work takes longer than this."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def score_on_test_rows(run: StoredRun, here: Config, exported: Mapping[Precision
     before = np.array([index.get(stored.predicted[number], len(index)) for number in clean])
     after = {precision: np.empty(len(clean), dtype=np.int64) for precision in exported}
     paths = [corpus.by_id[stored.rows[number].clip_id].path for number in clean]
-    for position, path in enumerate(paths):
+    for position, path in enumerate(tqdm(paths, "test rows", unit="clip", delay=PROGRESS_AFTER_S, disable=None)):
         samples, rate = audio.read(path)
         for precision, one in exported.items():
             after[precision][position] = one.predict_samples(samples, rate).argmax()
