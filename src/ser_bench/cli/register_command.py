@@ -9,6 +9,7 @@ from ser_bench.config import compose
 from ser_bench.errors import ConfigError
 from ser_bench.inference.model_logging import log_audio_model
 from ser_bench.tracking import model_registry
+from ser_bench.tracking.model_card import CARD_FILE
 
 
 def run(overrides: Sequence[str], words: Sequence[str], alias: str | None) -> None:
@@ -39,8 +40,8 @@ def run(overrides: Sequence[str], words: Sequence[str], alias: str | None) -> No
     if model_registry.audio_model_of(stored) is None:
         names = stored.artifact_names()
         card = None
-        if model_registry.CARD_FILE in names:
-            card = stored.artifact(model_registry.CARD_FILE).read_text(encoding="utf-8")
+        if CARD_FILE in names:
+            card = stored.artifact(CARD_FILE).read_text(encoding="utf-8")
         if not log_audio_model(stored, card):
             raise ConfigError(
                 f"run {stored.run_id} ({stored.name}) cannot predict new audio: it needs votes of listeners; choose "

@@ -122,11 +122,11 @@ def _save(folder: Path, described: Any, bundle: Path, source: Path, requirements
 def _signature() -> Any:
     """Return the types of the column `audio` and of `Answer.as_dict`."""
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import Array, ColSpec, DataType, Map, Object, Property, Schema
+    from mlflow.types.schema import Array, ColSpec, DataType, Map, Object, Property, Schema, TensorSpec
 
     texts, numbers = DataType.string, Map(DataType.double)
     flag = Object([Property("code", texts), Property("text", texts)])
-    answer = [
+    answer: list[ColSpec | TensorSpec] = [
         *(ColSpec(texts, name) for name in ("name", "label", "status", "reason")),
         ColSpec(numbers, "probabilities"),
         ColSpec(DataType.boolean, "calibrated"),

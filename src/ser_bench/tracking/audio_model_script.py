@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 
-class AudioModel(PythonModel):  # type: ignore[misc]  # MLflow has no type hints for it
+class AudioModel(PythonModel):
     """A predictor that takes a column `audio` of texts."""
 
     def load_context(self, context: Any) -> None:

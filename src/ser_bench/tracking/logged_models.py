@@ -9,13 +9,13 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ser_bench.config import TrackingConfig
 from ser_bench.file_access import access_errors
 from ser_bench.tracking.mlflow_store import client, errors
 
-READY = "READY"
+READY: Literal["READY"] = "READY"
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from ser_bench.config import TrackingConfig
 from ser_bench.errors import ConfigError, RunNotFoundError
 from ser_bench.tracking.audio_model import MODEL_NAME
 from ser_bench.tracking.logged_models import finished_model
-from ser_bench.tracking.mlflow_store import client, errors
+from ser_bench.tracking.mlflow_store import client, errors, tracking_uri
 from ser_bench.tracking.model_card import CARD_FILE
 
 if TYPE_CHECKING:
@@ -63,8 +63,11 @@ def register_run(stored: StoredRun, name: str, alias: str | None = None) -> str:
             version = str(earlier[0].version)
         else:
             description = f"{stored.name}, run {stored.run_id}. [Model card]({card})."
+            # MLflow looks up "models:/<id>" in its global store, which is never set here; a server looks in its own.
+            on_server = tracking_uri(stored.tracking).startswith("http")
+            source = f"{MODELS_PREFIX}{model_id}" if on_server else mlflow.get_logged_model(model_id).artifact_location
             created = mlflow.create_model_version(
-                name, f"models:/{model_id}", stored.run_id, description=description, model_id=model_id
+                name, source, stored.run_id, description=description, model_id=model_id
             )
             version = str(created.version)
             mlflow.update_registered_model(name, text)

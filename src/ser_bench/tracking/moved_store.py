@@ -1,7 +1,8 @@
 """A local store whose folder was moved or copied: its database names the old folder of the artifacts, and is corrected.
 
-MLflow records absolute locations: of each experiment (where new runs write), run, model and trace. Without a correction
-a run of a moved store would create the old folder again, and its artifacts would lie apart from the database.
+MLflow records absolute locations: of each experiment (where new runs write), run, model, version of a registered model
+and trace. Without a correction a run of a moved store would create the old folder again, and its artifacts would lie
+apart from the database.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ ARTIFACTS = "artifacts"
 RECORDS = (
     ("runs", "run_uuid", "artifact_uri"),
     ("logged_models", "model_id", "artifact_location"),
+    ("model_versions", "rowid", "source"),
+    ("model_versions", "rowid", "storage_location"),
     ("trace_tags", "rowid", "value"),
 )
 """Tables that hold locations below that of an experiment: table, column of the id, column of the location."""
