@@ -13,7 +13,7 @@ import pytest
 from ser_bench import cli, tracking
 from ser_bench.config import TrackingConfig
 from tests.support import fake_openai as fake
-from tests.support.bench import ROOT
+from tests.support.bench import FEWER_CLIPS, ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -21,9 +21,8 @@ ALLOWED = {"mlruns", "outputs", "multirun"}
 
 
 def start_run(folder: Path, *words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *words], cwd=folder, capture_output=True, text=True, timeout=1500
-    )
+    command = [sys.executable, str(ROOT / "run.py"), *words, FEWER_CLIPS]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
