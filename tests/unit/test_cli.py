@@ -44,6 +44,7 @@ COMMANDS = {
     "audit": "--json",
     "serve": "--token-env",
     "predict": "--json",
+    "listen": "--from-file",
     "doctor": "OVERRIDE",
     "runs": "--models",
     "show": "--json",

@@ -30,6 +30,8 @@ REFRESH_S = 0.2
 """Longest time between two updates of the line in a terminal."""
 MICROPHONE_RATE_HZ = 16_000
 """Rate that is asked for first; else the device's own."""
+MAX_LATENCIES = 100_000
+"""Of the summary: 14 hours of speech."""
 BAR = 20
 """Characters of the bar in a terminal."""
 
@@ -129,7 +131,7 @@ class Summary:
     def add(self, live: LiveAnswer) -> None:
         """Count an answer; the final one of an utterance gives its label."""
         self._answers += 1
-        if len(self._latencies_s) < 100_000:
+        if not live.final and len(self._latencies_s) < MAX_LATENCIES:  # a final answer waits for the end of the speech
             self._latencies_s.append(live.latency_s)
         if live.final:
             self._labels[live.answer.label or f"({live.answer.status})"] += 1

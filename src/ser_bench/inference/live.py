@@ -23,8 +23,9 @@ WINDOW_S = 3.0
 """Longest section that an answer is about, seconds; it is the length of an utterance in the corpora."""
 HOP_S = 0.5
 """Time between answers, seconds of audio."""
-FIRST_S = 0.6
-"""Speech before the first answer, seconds. With the time of the prediction it is below one second."""
+FIRST_S = 0.8
+"""Length of the section of the first answer, seconds, of which `PAD_S` is before the speech. Together with the time of
+the gate and of the prediction it is below one second; networks that leave out the first 0.6 s still read something."""
 ONSET_FRAMES = 3
 """Frames in succession that begin speech: 0.1 s (`speech_gate.MIN_SPEECH_S`)."""
 END_S = 0.5

@@ -134,7 +134,8 @@ class NetworkPredictor(HasNetwork, ScalesFeatures, PredictsHeldOut):
         module, _ = self.torch_module()
         features = self._checked_features(rows)
         device = torch.device("cuda" if self.cfg.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
-        module.to(device)
+        if device.type != "cpu":  # moving takes as long as a small network, even where it stays
+            module.to(device)
         probabilities = np.empty((len(rows), len(self.labels)), dtype=np.float32)
         latency_s = np.empty(len(rows), dtype=np.float32)
         with torch.inference_mode():
@@ -143,7 +144,8 @@ class NetworkPredictor(HasNetwork, ScalesFeatures, PredictsHeldOut):
                 began = time.perf_counter()
                 probabilities[part] = module(torch.from_numpy(features[part]).to(device)).cpu().numpy()
                 latency_s[part] = (time.perf_counter() - began) / (part.stop - part.start)
-        module.to("cpu")
+        if device.type != "cpu":
+            module.to("cpu")
         if not np.isfinite(probabilities).all():  # finite weights can be so large that their products overflow
             raise SerBenchError(
                 f"the network of {self.name} gives probabilities that are not finite, because its training diverged; "
