@@ -92,24 +92,51 @@ class AudioInfo:
     cancelled: bool
 
 
-def read(path: Path, max_duration_s: float = MAX_DURATION_S) -> tuple[FloatArray, int]:
-    """Read a whole file.
+@dataclass(frozen=True, slots=True)
+class Mono:
+    """The mean of the channels of a recording.
 
-    Returns:
-        Samples [T] float32, mono (mean of the channels), full scale ±1; and the sampling rate of the file, Hz.
+    Attributes:
+        samples: [T] float32, full scale ±1.
+        sample_rate_hz: sampling rate of the file.
+        cancelled: True if the channels cancel each other in their mean (`CANCELLED_SHARE`).
+    """
+
+    samples: FloatArray
+    sample_rate_hz: int
+    cancelled: bool
+
+    @classmethod
+    def of(cls, frames: FloatArray, sample_rate_hz: int) -> Mono:
+        """Return the mean of frames [T, channels]."""
+        samples: FloatArray = frames.mean(axis=1, dtype=np.float32)
+        cancelled = frames.shape[1] > 1 and _rms(samples) < CANCELLED_SHARE * _rms(frames)
+        return cls(samples, sample_rate_hz, cancelled)
+
+
+def read_mono(path: Path, max_duration_s: float = MAX_DURATION_S) -> Mono:
+    """Read a whole file.
 
     Raises:
         BadClipError: if the file is missing, empty, not audio, truncated, longer than `max_duration_s`, or contains NaN
             or infinite samples.
     """
-    frames, rate = _decode(path, max_duration_s)
-    return frames.mean(axis=1, dtype=np.float32), rate
+    return Mono.of(*_decode(path, max_duration_s))
 
 
-def decode(content: bytes, name: str, max_duration_s: float = MAX_DURATION_S) -> tuple[FloatArray, int]:
-    """Decode the content of a file, as `read` does; `name` stands for it in error messages."""
-    frames, rate = _decoded(checked_bytes(content, name), name, max_duration_s)
-    return frames.mean(axis=1, dtype=np.float32), rate
+def read(path: Path, max_duration_s: float = MAX_DURATION_S) -> tuple[FloatArray, int]:
+    """Return the samples [T] and the sampling rate, Hz, of `read_mono`.
+
+    Raises:
+        BadClipError: as in `read_mono`.
+    """
+    mono = read_mono(path, max_duration_s)
+    return mono.samples, mono.sample_rate_hz
+
+
+def decode(content: bytes, name: str, max_duration_s: float = MAX_DURATION_S) -> Mono:
+    """Decode the content of a file, as `read_mono` does; `name` stands for it in error messages."""
+    return Mono.of(*_decoded(checked_bytes(content, name), name, max_duration_s))
 
 
 def checked_bytes(content: bytes, name: str) -> io.BytesIO:
@@ -189,15 +216,15 @@ def probe(path: Path, max_duration_s: float = MAX_DURATION_S) -> AudioInfo:
         BadClipError: as in `read`.
     """
     frames, rate = _decode(path, max_duration_s)
-    mono, channels = frames.mean(axis=1, dtype=np.float32), frames.shape[1]
+    mono = Mono.of(frames, rate)
     return AudioInfo(
         duration_s=len(frames) / rate,
         sample_rate_hz=rate,
-        channels=channels,
-        silent=bool(np.abs(mono).max() < SILENCE_PEAK),
+        channels=frames.shape[1],
+        silent=bool(np.abs(mono.samples).max() < SILENCE_PEAK),
         digest=content_digest(path),
         peak=float(np.abs(frames).max()),
-        cancelled=channels > 1 and _rms(mono) < CANCELLED_SHARE * _rms(frames),
+        cancelled=mono.cancelled,
     )
 
 

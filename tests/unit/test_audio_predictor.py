@@ -77,6 +77,13 @@ def test_files_bytes_and_samples_are_the_same_recording(tmp_path: Path) -> None:
     np.testing.assert_array_equal(part.samples, of_file.samples[4000:8000])
 
 
+def test_channels_that_cancel_are_flagged(files: PredictorFiles, tmp_path: Path) -> None:
+    wave = tone(120.0)
+    soundfile.write(tmp_path / "both.wav", np.stack([wave, -wave * 0.99], axis=1), RATE_HZ)
+    (answer,) = loaded(files).predict([Recording.from_file(tmp_path / "both.wav")])
+    assert "channels_cancelled" in {flag.code for flag in answer.flags}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"", "is empty"), (b"no audio", "not audio"), (b"RIFF\x00\x01\x00\x00WAVEfmt ", "upload: ")],

@@ -14,7 +14,7 @@ import numpy as np
 
 from ser_bench import audio, predictors, stored_predictors
 from ser_bench.cache import MemoryFolder
-from ser_bench.config import Config, run_here
+from ser_bench.config import Config, Target, run_here
 from ser_bench.config.services import only_own_services
 from ser_bench.errors import BadClipError, ConfigError
 from ser_bench.evaluation.calibration import Calibration
@@ -77,6 +77,9 @@ class AudioPredictor:
         self.needs: frozenset[Need] = predictors.predictor_class(files.cfg.model.name).needs
         self._calibration = None if files.calibration is None else Calibration.load(files.calibration)
         self._trained_on = TrainedOn(files.longest_s, files.cfg.corpus.language)
+        self.check_language = False
+        """Whether to look for another language than that of the training (`input_checks.spoken_language`), which takes
+        longer than most predictors."""
         self._here = here
         self._cache_dir = here.cache_dir if store_features else str(_memory.path)
         self._clips: dict[str, Clip] = {}
@@ -114,6 +117,11 @@ class AudioPredictor:
     def adapts(self) -> bool:
         """Whether `enrol` is possible: the run, or a run that it combines, has `adapt=speaker_stats`."""
         return bool(self._adaptable)
+
+    @property
+    def kind_of_label(self) -> str:
+        """What the labels are: "emotion" or "intensity"."""
+        return "intensity" if self.cfg.corpus.target is Target.intensity else "emotion"
 
     @property
     def model(self) -> str:
@@ -257,7 +265,9 @@ class AudioPredictor:
             reason = predictions.reasons[row]
         probabilities = predictions.probabilities[row]
         checked = time.perf_counter()
-        flags = input_checks.flags(recording, self._trained_on)
+        flags = input_checks.flags(
+            recording, self._trained_on, recording.cancelled, self.check_language
+        )
         checks_s = time.perf_counter() - checked
         return Answer(
             name=recording.name,

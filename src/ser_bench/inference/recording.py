@@ -25,6 +25,7 @@ class Recording:
         sample_rate_hz: their sampling rate.
         digest: hexadecimal BLAKE2b-128 of the file's bytes, or of samples and rate.
         speaker: name of an enrolled speaker (`AudioPredictor.enrol`), else "".
+        cancelled: whether the channels of the file cancel each other in their mean, so that the samples are no speech.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Recording:
     sample_rate_hz: int
     digest: str
     speaker: str = ""
+    cancelled: bool = False
 
     @property
     def duration_s(self) -> float:
@@ -45,8 +47,8 @@ class Recording:
         Raises:
             BadClipError: it is missing, empty, not audio, truncated, too long, or contains NaN or infinite samples.
         """
-        samples, rate = audio.read(Path(path), max_duration_s)
-        return cls(str(path), samples, rate, audio.content_digest(Path(path)))
+        mono, digest = audio.read_mono(Path(path), max_duration_s), audio.content_digest(Path(path))
+        return cls(str(path), mono.samples, mono.sample_rate_hz, digest, cancelled=mono.cancelled)
 
     @classmethod
     def from_bytes(cls, content: bytes, name: str, max_duration_s: float = audio.MAX_DURATION_S) -> Recording:
@@ -55,8 +57,8 @@ class Recording:
         Raises:
             BadClipError: as in `from_file`.
         """
-        samples, rate = audio.decode(content, name, max_duration_s)
-        return cls(name, samples, rate, _digest(content))
+        mono = audio.decode(content, name, max_duration_s)
+        return cls(name, mono.samples, mono.sample_rate_hz, _digest(content), cancelled=mono.cancelled)
 
     @classmethod
     def from_samples(
