@@ -669,9 +669,10 @@ def register(
         str | None, typer.Option(metavar="NAME", help="Let this alias name the version, and no other version.")
     ] = None,
 ) -> None:
-    """Register the predictor of a stored run in MLflow's model registry.
+    """Register a stored run under a name.
 
-    Where a command takes RUN, models:/NAME@ALIAS or models:/NAME/VERSION then stands for this run.
+    The predictor becomes a version of this model in MLflow's registry. Where a command takes RUN, models:/NAME@ALIAS or
+    models:/NAME/VERSION then stands for this run.
     """
     from ser_bench.cli import register_command
 
