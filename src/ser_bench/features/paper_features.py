@@ -168,7 +168,9 @@ def _jobs(variants: Mapping[str, Sequence[str]], clips: Mapping[str, Clip], feat
 def _results(jobs: Sequence[_Job], features: FeaturesConfig, config: AugmentConfig) -> Generator[_Result, None, None]:
     """Results in the order of the jobs, computed by as many threads as PyTorch uses."""
     if len(jobs) == 1:  # one new recording: starting threads takes longer than its features
-        yield _work(jobs[0], features, config)
+        with _one_torch_thread_each():
+            result = _work(jobs[0], features, config)
+        yield result
         return
     threads = _threads()
     _keep_freed_memory()

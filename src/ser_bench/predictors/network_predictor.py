@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -33,6 +34,8 @@ WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
 TRAINING_ROWS_FILE = "training_rows.json"
 """Written by the training: the rows that the optimiser read, and how often. Runs of older versions do not have it."""
+FEW_ROWS = 4
+"""Rows up to which a prediction uses one thread."""
 PREDICT_BATCH_ROWS = 64
 """Bounds memory: the first activation of the paper's network takes 4.9 MB per row."""
 
@@ -138,7 +141,7 @@ class NetworkPredictor(HasNetwork, ScalesFeatures, PredictsHeldOut):
             module.to(device)
         probabilities = np.empty((len(rows), len(self.labels)), dtype=np.float32)
         latency_s = np.empty(len(rows), dtype=np.float32)
-        with torch.inference_mode():
+        with torch.inference_mode(), _few_threads(len(rows)):
             for start in range(0, len(rows), PREDICT_BATCH_ROWS):
                 part = slice(start, min(start + PREDICT_BATCH_ROWS, len(rows)))
                 began = time.perf_counter()
@@ -273,3 +276,21 @@ def rows_read(folder: Path) -> tuple[tuple[Row, int], ...]:
     with reading(folder):
         stored = json.loads(path.read_text(encoding="utf-8"))
         return tuple((Row(*row), int(times)) for row, times in zip(stored["rows"], stored["times"], strict=True))
+
+
+@contextlib.contextmanager
+def _few_threads(rows: int) -> Iterator[None]:
+    """Use one PyTorch thread for few rows.
+
+    Each layer is then so short that threads wait for each other longer than they compute: on a loaded machine ten times
+    as long as one thread takes.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    if rows <= FEW_ROWS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
