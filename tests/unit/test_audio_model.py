@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -118,9 +119,21 @@ def test_a_run_that_is_resumed_completes_its_model(folder: Path, stored: StoredR
     assert [model.name for model in models] == ["audio_model"]
 
 
-def test_listeners_have_no_model(stored: StoredRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ser_bench.inference.model_logging.needs_votes", lambda cfg: True)
-    assert log_audio_model(stored) == ""
+@pytest.mark.parametrize(
+    ("name", "replacement", "said"),
+    [("needs_votes", lambda cfg: True, "votes"), ("model_requirements", None, "not installed")],
+)
+def test_a_run_without_a_model_says_why(
+    stored: StoredRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, replacement: Any,
+    said: str,
+) -> None:  # fmt: skip
+    if replacement is None:
+        monkeypatch.setattr("ser_bench.tracking.model_requirements.PACKAGE", "ser-bench-from-its-source")
+    else:
+        monkeypatch.setattr(f"ser_bench.inference.model_logging.{name}", replacement)
+    with caplog.at_level("INFO", "ser_bench"):
+        assert log_audio_model(stored) == ""
+    assert said in caplog.text
 
 
 def test_an_alias_names_one_version_and_commands_take_it(

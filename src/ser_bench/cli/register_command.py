@@ -44,8 +44,8 @@ def run(overrides: Sequence[str], words: Sequence[str], alias: str | None) -> No
             card = stored.artifact(CARD_FILE).read_text(encoding="utf-8")
         if not log_audio_model(stored, card):
             raise ConfigError(
-                f"run {stored.run_id} ({stored.name}) cannot predict new audio: it needs votes of listeners; choose "
-                "another run"
+                f"run {stored.run_id} ({stored.name}) has no model that takes audio: it needs votes of listeners, or a "
+                "line above says why; choose another run"
             )
     version = model_registry.register_run(stored, name, alias)
     print(f"run      {stored.run_id} ({stored.name})")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 from ser_bench import predictors
@@ -12,12 +14,17 @@ from ser_bench.inference.bundle import write_bundle
 from ser_bench.inference.predictor_files import PredictorFiles
 from ser_bench.predictors import Need
 from ser_bench.tracking import StoredRun
-from ser_bench.tracking.audio_model import log_model_folder
+from ser_bench.tracking.audio_model import MODEL_NAME, log_model_folder
 from ser_bench.tracking.model_requirements import model_requirements
+
+log = logging.getLogger(__name__)
 
 
 def log_audio_model(stored: StoredRun, card: str | None = None) -> str:
-    """Log the run's MLflow model "audio_model" and return its id; "" if the predictor cannot predict new audio.
+    """Log the run's MLflow model "audio_model" and return its id; "" if there can be none, which one line of log says.
+
+    A predictor that needs votes of listeners has none. Neither has any predictor where this package runs without being
+    installed, because its requirements are not known then.
 
     Args:
         stored: a run whose predictor is logged.
@@ -30,11 +37,17 @@ def log_audio_model(stored: StoredRun, card: str | None = None) -> str:
     files = PredictorFiles.of_run(stored)
     configurations = list(_configurations(files))
     if any(needs_votes(cfg) for cfg in configurations):
+        log.info("model    no MLflow model %s: new audio has no votes of listeners", MODEL_NAME)
+        return ""
+    try:
+        requirements = model_requirements(configurations)
+    except PackageNotFoundError as error:
+        log.warning("warning  no MLflow model %s: %s is not installed; pip install it", MODEL_NAME, error.name)
         return ""
     with tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch) / "bundle"
         write_bundle(files, bundle, card)
-        return log_model_folder(stored, bundle, model_requirements(configurations))
+        return log_model_folder(stored, bundle, requirements)
 
 
 def needs_votes(cfg: Config) -> bool:

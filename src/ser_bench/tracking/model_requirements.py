@@ -26,6 +26,9 @@ def model_requirements(configurations: Sequence[Config]) -> list[str]:
 
     Args:
         configurations: of the predictor, and of the members of a fusion.
+
+    Raises:
+        PackageNotFoundError: this package runs from its source and is not installed.
     """
     names = {_name(line) for line in metadata.requires(PACKAGE) or () if "extra ==" not in line}
     modules = {*CHECKS, *(module for cfg in configurations for module in _modules(cfg))}
