@@ -269,7 +269,7 @@ class LoadedPredictor:
             sample_rate_hz: as in `answers`.
 
         Returns:
-            Columns: `file` (the path, or "samples 1" for the item at position 1), `emotion` (empty if the predictor
+            Columns: `file` (the path, or "samples 1" for the item at position 1), `label` (empty if the predictor
             abstained), one column of probabilities per label, `flags` (why the answer is unsure: codes with spaces
             between) and `seconds` (all of the prediction; `answers` has each stage).
 
@@ -284,7 +284,7 @@ class LoadedPredictor:
         return pd.DataFrame(
             {
                 "file": [answer.name for answer in answers],
-                "emotion": [answer.label for answer in answers],
+                "label": [answer.label for answer in answers],
                 **{label: [answer.probabilities[label] for answer in answers] for label in self.labels},
                 "flags": [" ".join(flag.code for flag in answer.flags) for answer in answers],
                 "seconds": [answer.seconds["total"] for answer in answers],

@@ -112,7 +112,7 @@ def test_new_audio_is_predicted_from_files_and_samples_alike(runs: list[StoredRu
     samples, rate = soundfile.read(clip.path, dtype="float32")
     predictor = sb.load_predictor(run)
     table = predictor.predict([clip.path, samples], sample_rate_hz=rate)
-    assert list(table.columns) == ["file", "emotion", *predictor.labels, "flags", "seconds"]
+    assert list(table.columns) == ["file", "label", *predictor.labels, "flags", "seconds"]
     assert list(table["file"]) == [str(clip.path), "samples 1"]
     np.testing.assert_allclose(table[list(predictor.labels)].iloc[0], table[list(predictor.labels)].iloc[1], atol=1e-6)
     stored = run.predictions().probabilities[0]

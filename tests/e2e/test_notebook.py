@@ -47,7 +47,7 @@ def test_the_notebook_runs_and_shows_what_its_texts_say(
     assert "p_holm" in outputs_of(notebook, "result.table")
     assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
     predicted = outputs_of(notebook, "sb.load_predictor(")
-    assert "emotion" in predicted and "<table" in predicted
+    assert "label" in predicted and "<table" in predicted
     card = outputs_of(notebook, "model_card.md")
     assert card.startswith("# Model card: egemaps") and "SYNTHETIC" in card and str(tmp_path) not in card
     assert (tmp_path / "mlruns" / "mlflow.db").exists()

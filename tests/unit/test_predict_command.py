@@ -96,7 +96,7 @@ def test_a_bad_file_is_a_row_and_the_status_says_so(clips: Path, capsys: pytest.
     assert cli.main(["predict", "8b97", str(clips), "--format", "csv"]) == cli.EXIT_FAILED
     shown = capsys.readouterr()
     rows = list(csv.DictReader(shown.out.splitlines()))
-    assert [row["emotion"] for row in rows] == ["sad", "sad", "angry", "angry", ""]
+    assert [row["label"] for row in rows] == ["sad", "sad", "angry", "angry", ""]
     assert rows[0]["angry"] == "0.1" and rows[0]["seconds"] == "0.01" and rows[0]["run_id"] == RUN_ID
     assert rows[4]["status"] == "failed" and "bad.wav: not audio" in rows[4]["reason"]
     assert "1 of 5 recordings have no answer" in shown.err and shown.err.count("\n") == 1
@@ -233,7 +233,7 @@ def test_audio_on_standard_input(
 def test_tables_have_a_note_where_an_answer_is_unsure_or_absent() -> None:
     sure = Answer("a.wav", "sad", {"angry": 0.123, "sad": 0.877}, seconds={"total": 0.5})
     assert table_of([sure], ("angry", "sad")) == (
-        ["file", "emotion", "angry", "sad", "seconds"],
+        ["file", "label", "angry", "sad", "seconds"],
         [["a.wav", "sad", 0.123, 0.877, 0.5]],
     )
     unsure = Answer("b.wav", "sad", {"angry": 0.1, "sad": 0.9}, flags=(Flag("short", ""),), seconds={"total": 0.5})
@@ -264,13 +264,13 @@ def test_a_timeline_in_every_format(meeting: Path, tmp_path: Path, capsys: pytes
     expected = ["sad"] * 4 + ["angry"] * 3
     assert cli.main([*words, "--plot", str(tmp_path / "meeting.png")]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == ["start", "end", "speech", "emotion", "angry", "sad", "note"]
+    assert head.split() == ["start", "end", "speech", "label", "angry", "sad", "note"]
     assert lines[0].split() == ["0.00", "3.00", "?", "sad", "0.100", "0.900"] and len(lines) == 7
     assert len({len(line) for line in lines}) == 1
     assert (tmp_path / "meeting.png").read_bytes().startswith(b"\x89PNG")
     assert cli.main([*words, "--format", "csv"]) == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
-    assert [row["emotion"] for row in rows] == expected and rows[-1]["end_s"] == "12.0"
+    assert [row["label"] for row in rows] == expected and rows[-1]["end_s"] == "12.0"
     assert cli.main([*words, "--json"]) == 0
     records = json.loads(capsys.readouterr().out)
     assert [record["label"] for record in records] == expected and records[0]["speech"] is None

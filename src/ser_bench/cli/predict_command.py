@@ -224,7 +224,7 @@ def _answered(
 
 def columns_of(labels: Sequence[str], given: Sequence[str] = ()) -> list[str]:
     """Return the columns of CSV rows. A further column of a list whose name is taken becomes `given_NAME`."""
-    own = [FILE, "emotion", *labels, "flags", "seconds", STATUS, "reason", "duration_s", "transcript", RUN_ID]
+    own = [FILE, "label", *labels, "flags", "seconds", STATUS, "reason", "duration_s", "transcript", RUN_ID]
     return [FILE, *(f"given_{column}" if column in own else column for column in given), *own[1:]]
 
 
@@ -232,7 +232,7 @@ def csv_row(recording: ListedRecording, answer: Answer, run_id: str, columns: Se
     """Return a row with a cell for each of the columns; probabilities are rounded to four decimals."""
     own = {
         FILE: answer.name,
-        "emotion": answer.label,
+        "label": answer.label,
         **{label: round(p, DECIMALS) for label, p in answer.probabilities.items()},
         "flags": " ".join(flag.code for flag in answer.flags),
         "seconds": round(answer.seconds[TOTAL], DECIMALS) if TOTAL in answer.seconds else "",
@@ -262,4 +262,4 @@ def table_of(answers: Sequence[Answer], labels: Sequence[str]) -> tuple[list[str
         if not complete:  # a column of numbers has no empty cell
             numbers = [number if isinstance(number, str) else f"{number:.3f}" for number in numbers]
         rows.append([answer.name, answer.label or f"({answer.status})", *numbers, *([why] if any(notes) else [])])
-    return [FILE, "emotion", *labels, "seconds", *(["note"] if any(notes) else [])], rows
+    return [FILE, "label", *labels, "seconds", *(["note"] if any(notes) else [])], rows

@@ -201,7 +201,7 @@ class _CsvWriter:
         self._labels = labels
 
     def head(self) -> bytes:
-        columns = ["start_s", "end_s", "speech", "emotion", *self._labels, "flags", "status", "reason", "transcript"]
+        columns = ["start_s", "end_s", "speech", "label", *self._labels, "flags", "status", "reason", "transcript"]
         return csv_line(columns)
 
     def entry(self, entry: TimelineEntry) -> bytes:
@@ -258,7 +258,7 @@ class _TableWriter:
     """Lines with aligned columns."""
 
     def __init__(self, labels: Sequence[str], _: Chosen) -> None:
-        self._columns = ["start", "end", "speech", "emotion", *labels, "note"]
+        self._columns = ["start", "end", "speech", "label", *labels, "note"]
         self._widths = [8, 8, 6, max(11, *(len(label) for label in labels)), *(max(5, len(label)) for label in labels)]
 
     def head(self) -> bytes:
