@@ -84,5 +84,7 @@ def run(
     if as_json:
         print_json(facts | {"files": records})
         return
-    print_table(tuple(records[0]), [list(record.values()) for record in records])
+    shown = {"largest difference": "{:.0e}", "labels changed": "{:d}", "UAR": "{:.4f}"}
+    rows = [[shown.get(name, "{}").format(value) for name, value in record.items()] for record in records]
+    print_table(tuple(records[0]), rows)
     print("\n".join(f"{name}: {value}" for name, value in facts.items()))
