@@ -597,6 +597,28 @@ def listen(
     listen_command.run(*parse_words(words, words_after_dashes(ctx)), options)
 
 
+@app.command("app", cls=CommandWithWords, epilog="Example: ser-bench app 8b9797dc 5d8b6821")
+def app_page(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN|OVERRIDE",
+            help="RUN: id of a run, or its first letters; several runs answer side by side. Without RUN, the page "
+            "offers to train a predictor on the demo corpus. OVERRIDE: KEY=VALUE.",
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(metavar="PORT", help="Port of the page; 0 chooses a free one.")] = 7860,
+) -> None:
+    """Open a page to try predictors on your own voice.
+
+    The page is served on this computer only (127.0.0.1), and needs no network. Nothing recorded is kept.
+    """
+    from ser_bench.cli import app_command
+
+    app_command.run(*parse_words(words or [], words_after_dashes(ctx)), port)
+
+
 @app.command(cls=CommandWithWords, epilog="Example: ser-bench export 8b9797dc --onnx --int8")
 def export(
     ctx: typer.Context,
@@ -631,28 +653,6 @@ def export(
     from ser_bench.cli import export_command
 
     export_command.run(*_one_run(ctx, words), onnx, int8, out, threads, score, as_json)
-
-
-@app.command("app", cls=CommandWithWords, epilog="Example: ser-bench app 8b9797dc 5d8b6821")
-def app_page(
-    ctx: typer.Context,
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="RUN|OVERRIDE",
-            help="RUN: id of a run, or its first letters; several runs answer side by side. Without RUN, the page offers "
-            "to train a predictor on the demo corpus. OVERRIDE: KEY=VALUE.",
-        ),
-    ] = None,
-    port: Annotated[int, typer.Option(metavar="PORT", help="Port of the page; 0 chooses a free one.")] = 7860,
-) -> None:
-    """Open a page to try predictors on your own voice.
-
-    The page is served on this computer only (127.0.0.1), and needs no network. Nothing recorded is kept.
-    """
-    from ser_bench.cli import app_command
-
-    app_command.run(*parse_words(words or [], words_after_dashes(ctx)), port)
 
 
 @app.command(cls=CommandWithWords, epilog="Example: ser-bench register 8b9797dc emotion --alias champion")
