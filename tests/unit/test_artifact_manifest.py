@@ -51,6 +51,17 @@ def run(finished: StoredRun, tmp_path: Path) -> StoredRun:
     return StoredRun(**(values | {"artifact_uri": (tmp_path / "artifacts").as_uri(), "tags": dict(finished.tags)}))
 
 
+def test_the_manifest_lists_files_that_were_downloaded_from_a_server(
+    finished: StoredRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in a temporary folder, which lasts as long as the object of the run."""
+    monkeypatch.setattr(StoredRun, "_local_folder", lambda self: None)
+    tracking.log_manifest(finished.tracking, finished.run_id)
+    again = tracking.load_run(finished.tracking, finished.run_id)
+    assert again.tags[HASH_TAG] == finished.tags[HASH_TAG]
+    assert not tracking.check_artifacts(again).faults
+
+
 def test_a_run_as_it_was_logged_has_no_fault(run: StoredRun) -> None:
     check = tracking.check_artifacts(run)
     assert check.recorded and not check.faults and check.files >= len(FILES) + 2  # config.yaml and corpus.json

@@ -49,7 +49,8 @@ def log_manifest(cfg: TrackingConfig, run_id: str) -> None:
     Raises:
         TrackingError: the store cannot be read or written.
     """
-    text, digest = manifest_of(load_run(cfg, run_id).artifact(""))
+    stored = load_run(cfg, run_id)  # files that are downloaded from a server last as long as this object
+    text, digest = manifest_of(stored.artifact(""))
     log_text(cfg, run_id, text, MANIFEST_FILE)
     log_tags(cfg, run_id, {HASH_TAG: digest})
 
