@@ -204,7 +204,7 @@ def load_predictor(
     """Return the predictor of a stored run, for new audio.
 
     Args:
-        run: the run, its id or first letters, or `runs:/<id>`.
+        run: the run, its id or first letters, `runs:/<id>`, or a registered model, `models:/NAME@ALIAS`.
         store: as in `load_run`, if `run` is an id.
 
         overrides: further overrides, such as the service that a language model may be asked at:
