@@ -76,6 +76,7 @@ def test_the_model_has_no_pickle_no_path_of_the_machine_and_pinned_packages(fold
     flavour = described["flavors"]["python_function"]
     assert flavour["loader_module"] == "mlflow.pyfunc.loaders.code_model"
     assert (folder / flavour["model_code_path"]).is_file()
+    assert flavour["artifacts"] == {"bundle": {"path": "artifacts/bundle", "uri": "artifacts/bundle"}}
     assert [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib", ".pt", ".pyc")] == []
     own = [path for path in folder.rglob("*") if path.is_file() and not path.is_relative_to(folder / "code")]
     texts = {path.name: path.read_text().replace(described["artifact_path"], "") for path in own}

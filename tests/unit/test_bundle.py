@@ -175,7 +175,8 @@ def test_a_path_is_read_only_where_paths_are_allowed(tmp_path: Path) -> None:
     for text in (str(there), there.as_uri(), f"file://localhost{there.as_uri().removeprefix('file://')}"):
         assert recording_of(text, "row 0", LIMIT_S, allow_paths=True).duration_s == 1.0
     assert recording_of(text_of(audio_bytes()), "row 0", LIMIT_S, allow_paths=True).duration_s == 1.0
-    for text in (str(missing), "file://elsewhere/clip.wav", "http://127.0.0.1/clip.wav", "a\0b.wav", "file:///a%00"):
+    elsewhere = f"file://elsewhere{there.as_uri().removeprefix('file://')}"
+    for text in (str(missing), elsewhere, "http://127.0.0.1/clip.wav", "a\0b.wav", "file:///a%00"):
         with pytest.raises(BadClipError):
             recording_of(text, "row 0", LIMIT_S, allow_paths=True)
 
