@@ -12,18 +12,22 @@ from pathlib import Path
 
 from ser_bench import __version__, audit, corpora, predictors, splits, stored_predictors, tracking
 from ser_bench.config import RUN_COMMAND, CacheMode, Config, Protocol, Target, scientific_part, to_plain
+from ser_bench.errors import SerBenchError, one_line
 from ser_bench.evaluation.calibration import CALIBRATION_FILE
 from ser_bench.evaluation.classification_report import reasons_text
 from ser_bench.evaluation.heard_intensity import heard_agreement
 from ser_bench.evaluation.metrics import METRICS
-from ser_bench.evaluation.run_scores import score
+from ser_bench.evaluation.run_scores import ANSWER_TIME, score
 from ser_bench.features.feature_store import Features
+from ser_bench.inference.audio_predictor import AudioPredictor
 from ser_bench.inference.model_logging import log_audio_model
+from ser_bench.inference.response_time import median_seconds
 from ser_bench.predictions import RUN_AGAIN, require_complete
-from ser_bench.predictors import HasPrompt
+from ser_bench.predictors import HasPrompt, Need
 from ser_bench.predictors.held_out_calibration import TAG as CALIBRATION_TAG
 from ser_bench.predictors.held_out_calibration import calibrate
 from ser_bench.predictors.target_limits import check_target
+from ser_bench.tracking import StoredRun
 from ser_bench.tracking.incomplete_run import log_incomplete
 from ser_bench.tracking.mlflow_store import store_name
 from ser_bench.types import Corpus, Predictions, Split, digest_of
@@ -101,6 +105,7 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
         tracking.log_manifest(cfg.tracking, active.run_id)
         active.log_epoch.flush()
         stored = tracking.load_run(cfg.tracking, active.run_id)
+        active.log_metrics(_answer_time(cfg, stored, corpus, split))
         verdict = audit.audit_and_log(stored, corpus.by_id, features).verdict
         log.info("audit    %s", verdict)
         card = tracking.model_card_text(cfg, corpus, split, predictions, verdict, active.run_id, combined, calibrated)
@@ -210,6 +215,19 @@ def _heard_intensity(cfg: Config, corpus: Corpus, predictions: Predictions) -> d
         return {}
     heard = corpora.heard_intensity_of(corpora.sheet_of(cfg.corpus.name, cfg.corpus.root), corpora.root_of(cfg))
     return heard_agreement(predictions, heard, {clip.id: clip.speaker for clip in corpus.clips})
+
+
+def _answer_time(cfg: Config, stored: StoredRun, corpus: Corpus, split: Split) -> dict[str, float]:
+    """Return the time from the audio of a clip to its answer as a metric; {} where it cannot be measured."""
+    clips = list(dict.fromkeys(row.clip_id for row in split.test))[: cfg.tracking.timed_clips]
+    if not clips or predictors.predictor_class(cfg.model.name).needs & {Need.votes}:
+        return {}
+    try:
+        predictor = AudioPredictor.from_run(stored, cfg)
+        return {ANSWER_TIME: median_seconds(predictor, [corpus.by_id[i].path for i in clips])}
+    except SerBenchError as error:  # a run is complete without it
+        log.info("time     from audio to answer: not measured, %s", one_line(error))
+        return {}
 
 
 def _timing(predictions: Predictions, fit_s: float, predict_s: float) -> dict[str, float]:

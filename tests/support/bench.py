@@ -32,6 +32,7 @@ class Bench:
         return [
             f"tracking.dir={self.tracking.dir}",
             f"cache_dir={self.cache}",
+            "tracking.timed_clips=1",
             f"hydra.run.dir={self.folder}/outputs/${{now:%H-%M-%S-%f}}",
             f"hydra.sweep.dir={self.folder}/multirun/${{now:%H-%M-%S-%f}}",
         ]

@@ -16,11 +16,12 @@ import pytest
 from ser_bench import asr, extras, predictors
 from ser_bench.asr import faster_whisper, openai_whisper
 from ser_bench.cache import Cache
-from ser_bench.cli import app_command, serve_command
+from ser_bench.cli import app_command, listen_command, serve_command
 from ser_bench.cli.serve_command import ServeOptions
 from ser_bench.config import AsrConfig, PitchConfig, TextConfig, compose
 from ser_bench.corpora.demo_speech import espeak
 from ser_bench.errors import ConfigError, CorpusError, LLMError, SerBenchError
+from ser_bench.export.onnx_folder import export_onnx
 from ser_bench.features import egemaps_functionals, prosody, text_embedding
 from ser_bench.features.encoders import huggingface_encoder, whisper_states
 from ser_bench.predictors.llm import local_server
@@ -41,6 +42,7 @@ def fit_llm() -> None:
     predictors.build(cfg, ("angry", "sad"), None, Path(), lambda epoch, values: None).fit((), ())  # type: ignore[arg-type]
 
 
+NOTHING: Any = None
 USES: list[tuple[str, str, Callable[[], Any]]] = [
     ("jiwer", "asr", lambda: asr.transcribe([], AsrConfig(name="reference"), "en", Cache(Path("unused")))),
     ("faster_whisper", "asr", lambda: faster_whisper.Whisper(AsrConfig(name="faster_whisper"), "en")),
@@ -58,6 +60,8 @@ USES: list[tuple[str, str, Callable[[], Any]]] = [
     ("espeakng_loader", "demo", espeak._locate),
     ("gradio", "app", lambda: app_command.run([], [], 0)),
     *((name, "serve", lambda: serve_command.run([], ["8b97"], ServeOptions())) for name in serve_command.PACKAGES),
+    *((name, "onnx", lambda: export_onnx(NOTHING, NOTHING, NOTHING, False, None)) for name in ("onnx", "onnxruntime", "onnxscript")),
+    ("sounddevice", "listen", lambda: listen_command._Microphone(None)),
 ]
 
 

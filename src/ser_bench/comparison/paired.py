@@ -20,6 +20,7 @@ from ser_bench.comparison.run_groups import RunGroup, group_runs, refuse_unequal
 from ser_bench.config import TrackingConfig
 from ser_bench.errors import NotComparableError, RunNotFoundError
 from ser_bench.evaluation import metrics, statistics
+from ser_bench.evaluation.run_scores import ANSWER_TIME
 from ser_bench.evaluation.statistics import Difference, Interval
 from ser_bench.tracking import StoredRun
 from ser_bench.types import Predictions
@@ -70,6 +71,11 @@ class GroupResult:
     def clips_per_second(self) -> float | None:
         """Clips per second of prediction, over all seeds; None if latency was not measured."""
         return self.scores.get("clips_per_second")
+
+    @property
+    def answer_s(self) -> float | None:
+        """Seconds from the audio of one clip to its answer, features included; None if no run measured it."""
+        return self.scores.get("answer_s")
 
     @property
     def usd_per_1000(self) -> float:
@@ -251,6 +257,9 @@ def _result(
         scores["clips_per_second"] = len(clips) * len(by_seed) / sum(seconds)
     runs = [group.runs[seed][fold] for seed in group.runs for fold in folds]
     scores |= _calibrated_ece(group, clips, folds)
+    answer_s = [run.metrics[ANSWER_TIME] for run in runs if ANSWER_TIME in run.metrics]
+    if answer_s:
+        scores["answer_s"] = float(np.mean(answer_s))
     parameters = [run.metrics["params/trainable"] for run in runs if "params/trainable" in run.metrics]
     return GroupResult(
         group=group,

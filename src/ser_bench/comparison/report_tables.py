@@ -97,8 +97,10 @@ def _p_cell(p: float | None, missing: str) -> Cell:
 
 def _cost(result: GroupResult) -> dict[str, Cell]:
     speed = result.clips_per_second
+    shown = NOT_GIVEN if speed is None else f"{speed:,.0f}" if speed >= 10 else f"{speed:.2f}"
+    detail = "" if result.answer_s is None else f"{1000 * result.answer_s:,.0f} ms to answer"
     return {
-        "clips/s": Cell(NOT_GIVEN if speed is None else f"{speed:,.0f}" if speed >= 10 else f"{speed:.2f}", speed),
+        "clips/s": Cell(shown, speed, detail),
         "USD/1,000 clips": Cell(f"{result.usd_per_1000:.2f}", result.usd_per_1000),
         "parameters": Cell(NOT_GIVEN if result.parameters is None else f"{result.parameters:,.0f}", result.parameters),
         "training time": Cell(format_duration(result.fit_s), result.fit_s),

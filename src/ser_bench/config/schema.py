@@ -380,6 +380,8 @@ class TrackingConfig:
     """Name of the MLflow experiment."""
     log_model: bool = key(KeyRole.machine, True)
     """Store MLflow models, which other programs can load: a trained network, and every predictor that takes audio."""
+    timed_clips: int = key(KeyRole.machine, 10)
+    """Test clips on which the time from audio to answer is measured after the run; 0: it is not measured."""
     trace_share: float = key(KeyRole.machine, 0.05)
     """Share of the requests to a language model that are kept as MLflow traces, prompt and answer; 0: none."""
     timeout_s: float = key(KeyRole.machine, 10.0)

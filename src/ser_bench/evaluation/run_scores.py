@@ -15,6 +15,9 @@ TEST, TEST_CLEAN = "test/", "test_clean/"
 BOUNDS = ("_low", "_high")
 """Ends of the names of the bounds of an interval."""
 
+ANSWER_TIME = "time/answer_s"
+"""Metric: median seconds from the samples of a clip to its answer, features and transcript included."""
+
 
 def score(
     predictions: Predictions, protocol: Protocol, speakers: Mapping[str, str], calibrated_by: Calibration | None = None

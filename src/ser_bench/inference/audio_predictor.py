@@ -86,6 +86,8 @@ class AudioPredictor:
         self._features: list[Features] = []
         self._adaptable: list[AdaptsToSpeaker] = []
         self._speakers: set[str] = set()
+        self.asks_language_model = False
+        """Whether the run, or a run that it combines, sends requests to a language model."""
         with _computing, only_own_services(here):
             self._predictor = self._loaded(files)
 
@@ -162,7 +164,7 @@ class AudioPredictor:
 
         Nothing is sent to a language model.
         """
-        if "llm" in predictors.predictor_class(self.cfg.model.name).groups:
+        if self.asks_language_model:
             return
         noise = np.random.default_rng(0).normal(0.0, 0.1, round(WARM_UP_S * WARM_UP_RATE_HZ)).astype(np.float32)
         self.predict([Recording.from_samples(noise, WARM_UP_RATE_HZ, "warm-up")])
@@ -176,6 +178,7 @@ class AudioPredictor:
         cfg.cache_dir = self._cache_dir
         cfg.llm.limit = None
         stored_predictors.check_services(cfg)
+        self.asks_language_model |= "llm" in predictors.predictor_class(name).groups
         members = [
             _LoadedMember(member_name, member.run_id, self._loaded(member))
             for member_name, member in files.members.items()
