@@ -33,6 +33,7 @@ class Bench:
             f"tracking.dir={self.tracking.dir}",
             f"cache_dir={self.cache}",
             "tracking.timed_clips=1",
+            "tracking.log_model=false",  # `test_api` and `test_audio_model` look at the models
             f"hydra.run.dir={self.folder}/outputs/${{now:%H-%M-%S-%f}}",
             f"hydra.sweep.dir={self.folder}/multirun/${{now:%H-%M-%S-%f}}",
         ]

@@ -98,6 +98,9 @@ def _carry_out(
     except BaseException:
         traceback.print_exc()
         status = 1
+    loky = sys.modules.get("joblib.externals.loky.reusable_executor")
+    if loky is not None and loky._executor is not None:
+        loky._executor.shutdown(kill_workers=True)  # its own exit handler waits 300 s for idle workers in a forked process
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

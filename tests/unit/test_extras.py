@@ -42,7 +42,13 @@ def fit_llm() -> None:
     predictors.build(cfg, ("angry", "sad"), None, Path(), lambda epoch, values: None).fit((), ())  # type: ignore[arg-type]
 
 
-NOTHING: Any = None
+
+
+def export_nothing() -> None:
+    nothing: Any = None
+    export_onnx(nothing, nothing, nothing, False, None)
+
+
 USES: list[tuple[str, str, Callable[[], Any]]] = [
     ("jiwer", "asr", lambda: asr.transcribe([], AsrConfig(name="reference"), "en", Cache(Path("unused")))),
     ("faster_whisper", "asr", lambda: faster_whisper.Whisper(AsrConfig(name="faster_whisper"), "en")),
@@ -60,7 +66,7 @@ USES: list[tuple[str, str, Callable[[], Any]]] = [
     ("espeakng_loader", "demo", espeak._locate),
     ("gradio", "app", lambda: app_command.run([], [], 0)),
     *((name, "serve", lambda: serve_command.run([], ["8b97"], ServeOptions())) for name in serve_command.PACKAGES),
-    *((name, "onnx", lambda: export_onnx(NOTHING, NOTHING, NOTHING, False, None)) for name in ("onnx", "onnxruntime", "onnxscript")),
+    *((name, "onnx", export_nothing) for name in ("onnx", "onnxruntime", "onnxscript")),
     ("sounddevice", "listen", lambda: listen_command._Microphone(None)),
 ]
 

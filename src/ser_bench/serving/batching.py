@@ -195,7 +195,7 @@ class Batcher:
                 for job in batch:
                     self._answer([job])
                 return
-            log.exception("a prediction failed")
+            log.exception("error    a prediction failed")
             batch[0].answers.set_exception(error)
             return
         for job, answers in zip(batch, zip(*by_run, strict=True), strict=True):
