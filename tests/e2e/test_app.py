@@ -148,7 +148,8 @@ def test_without_a_run_the_page_trains_one_and_then_asks_it(
     with serving(LoadedRuns(config.compose([]))) as where:
         browser.open(where)
         browser.press("#train")
-        browser.wait_for("document.querySelector('#training').innerText.includes('corpus   demo (SYNTHETIC speech)')", 240)
+        printed = "document.querySelector('#training').innerText"
+        browser.wait_for(f"{printed}.includes('corpus   demo (SYNTHETIC speech)')", 240)
         record(browser, "#recording")
         browser.wait_for(f"document.querySelectorAll('{CARDS}').length == 1", 240)
         browser.open(where)  # opened again, the page asks the trained predictor

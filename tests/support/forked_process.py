@@ -100,7 +100,7 @@ def _carry_out(
         status = 1
     loky = sys.modules.get("joblib.externals.loky.reusable_executor")
     if loky is not None and loky._executor is not None:
-        loky._executor.shutdown(kill_workers=True)  # its own exit handler waits 300 s for idle workers in a forked process
+        loky._executor.shutdown(kill_workers=True)  # in a forked process its exit handler waits 300 s for idle workers
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
