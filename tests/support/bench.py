@@ -14,7 +14,7 @@ from ser_bench.tracking import StoredRun
 from tests.support.forked_process import ForkedProcess
 
 ROOT = Path(__file__).resolve().parents[2]
-FEWER_CLIPS = "corpus.clips=216"
+FEWER_CLIPS = "corpus.clips=144"
 """Half of the demo corpus, which halves the time of its features, transcripts and requests."""
 
 
