@@ -31,7 +31,7 @@ from ser_bench.errors import BadClipError, ConfigError
 from ser_bench.inference.answer import FAILED, Answer
 from ser_bench.inference.audio_predictor import AudioPredictor
 from ser_bench.inference.recording import Recording
-from ser_bench.new_audio import clips_of
+from ser_bench.new_audio import audio_files
 from ser_bench.tracking import StoredRun
 from ser_bench.types import Corpus
 
@@ -320,12 +320,15 @@ class LoadedPredictor:
                 return [Recording.from_bytes(item, name, limit_s)]
             if isinstance(item, np.ndarray):
                 return [Recording.from_samples(item, sample_rate_hz, name)]
-            skipped: dict[str, str] = {}
-            paths = clips_of([Path(item)], limit_s, skipped)
         except BadClipError as error:
-            return [Answer(name if isinstance(item, bytes | np.ndarray) else str(item), "", {}, FAILED, str(error))]
-        files: list[Recording | Answer] = [Recording.from_file(path, limit_s) for path in paths]
-        return files + [Answer(path, "", {}, FAILED, reason) for path, reason in skipped.items()]
+            return [Answer(name, "", {}, FAILED, str(error))]
+        recordings: list[Recording | Answer] = []
+        for path in audio_files([Path(item)]):
+            try:
+                recordings.append(Recording.from_file(path, limit_s))
+            except BadClipError as error:
+                recordings.append(Answer(str(path), "", {}, FAILED, str(error)))
+        return recordings
 
     def __repr__(self) -> str:
         return repr(self._predictor)

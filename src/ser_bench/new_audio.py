@@ -7,15 +7,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ser_bench.audio import AudioInfo
-from ser_bench.corpora.audio_files import level_warnings, probe_each, search_folder
+from ser_bench.corpora.audio_files import search_folder
 from ser_bench.corpora.names import existing_form
-from ser_bench.errors import BadClipError, ConfigError
-from ser_bench.types import Clip
+from ser_bench.errors import ConfigError
 
 log = logging.getLogger(__name__)
-
-HOW_TO_SKIP = "on_bad_clip=skip leaves out and lists such files"
 
 
 def audio_files(paths: Sequence[Path]) -> list[Path]:
@@ -43,35 +39,3 @@ def audio_files(paths: Sequence[Path]) -> list[Path]:
     for warning in warnings:
         log.warning("warning  %s", warning)
     return list(files.values())
-
-
-def clips_of(paths: Sequence[Path], max_duration_s: float, skipped: dict[str, str] | None = None) -> dict[str, Clip]:
-    """Each file of `audio_files` as a clip whose id is its path. All are decoded once to check them.
-
-    The warnings are those of a corpus.
-
-    Args:
-        paths: files and folders.
-        max_duration_s: longer files cannot be used.
-        skipped: receives path → reason of each file that cannot be used; None: such a file is an error.
-
-    Raises:
-        ConfigError: as in `audio_files`.
-        BadClipError: a file cannot be used and `skipped` is None, or no file can be used.
-    """
-    infos: dict[str, AudioInfo] = {}
-    for path, result in probe_each(audio_files(paths), max_duration_s, "checking audio"):
-        if isinstance(result, AudioInfo):
-            infos[str(path)] = result
-        elif skipped is not None:
-            skipped[str(path)] = result
-        else:
-            raise BadClipError(f"{result} ({HOW_TO_SKIP})")
-    if skipped and not infos:
-        raise BadClipError(f"{next(iter(skipped.values()))}; no file can be used")
-    for warning in level_warnings("predict", infos):
-        log.warning("warning  %s", warning)
-    return {
-        path: Clip(path, Path(path), "", "", duration_s=info.duration_s, digest=info.digest)
-        for path, info in infos.items()
-    }

@@ -114,7 +114,7 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
         if cfg.tracking.log_model:
             log_audio_model(tracking.load_run(cfg.tracking, active.run_id), card)
     summarise(cfg, active.run_id, predictions, scores)
-    log.info("tempered %s", calibrated)
+    log.info("scaling  of the probabilities: %s", calibrated)
     return RunResult(active.run_id, scores)
 
 

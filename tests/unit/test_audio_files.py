@@ -15,6 +15,7 @@ from ser_bench.corpora import audio_files, verify
 from ser_bench.corpora.audio_files import find_audio
 from ser_bench.corpora.sheets.cremad import EMOTIONS
 from ser_bench.errors import BadClipError, ConfigError, CorpusError
+from ser_bench.inference.recording import Recording
 from ser_bench.types import Corpus
 
 RATE_HZ = 16_000
@@ -61,7 +62,7 @@ def test_linked_folders_are_followed_in_every_search(root: Path, tmp_path: Path)
     (root / "1002").symlink_to(moved)
     assert len(load(root).clips) == 12
     assert verify("cremad", root).clips == 12
-    assert len(new_audio.clips_of([root], 60.0)) == 12
+    assert len(new_audio.audio_files([root])) == 12
     (tmp_path / "all").symlink_to(root)
     assert {clip.speaker for clip in load(tmp_path / "all").clips} == {"1001", "1002"}
 
@@ -95,8 +96,7 @@ def test_a_file_that_is_reached_in_two_ways_counts_once(root: Path) -> None:
     (root / "9" / f"{NAMES[0]}.wav").symlink_to(root / "1001" / f"{NAMES[0]}.wav")
     assert found(root) == [f"{name[:4]}/{name}.wav" for name in sorted(NAMES)]
     assert len(load(root).clips) == 12
-    clips = new_audio.clips_of([root, root / "1003", root / "1001" / f"{NAMES[0]}.wav"], 60.0)
-    assert len(clips) == 12
+    assert len(new_audio.audio_files([root, root / "1003", root / "1001" / f"{NAMES[0]}.wav"])) == 12
 
 
 def test_two_names_of_one_content_are_two_files(tmp_path: Path) -> None:
@@ -142,9 +142,9 @@ def test_a_named_pipe_is_refused_wherever_files_are_opened(root: Path) -> None:
     inventory = verify("cremad", root)
     assert list(inventory.damaged) == [str(pipe)]
     assert inventory.different == (pipe.name,)
-    for named in (root, pipe):
-        with pytest.raises(BadClipError, match="not a regular file"):
-            new_audio.clips_of([named], 60.0)
+    assert pipe in new_audio.audio_files([root])
+    with pytest.raises(BadClipError, match="not a regular file"):
+        Recording.from_file(pipe)
 
 
 def test_a_sparse_table_of_many_gigabytes_is_not_read(root: Path) -> None:
@@ -165,11 +165,11 @@ def test_a_folder_of_m4a_says_what_is_there_and_how_to_convert_it(tmp_path: Path
     with pytest.raises(CorpusError, match=words):
         load(tmp_path)
     with pytest.raises(ConfigError, match=r"3 \.m4a and 1 \.wma files.*ffmpeg"):
-        new_audio.clips_of([tmp_path], 60.0)
+        new_audio.audio_files([tmp_path])
     lines = verify("cremad", tmp_path).lines()
     assert any(line.startswith("left out: 3 .m4a and 1 .wma files") and "ffmpeg" in line for line in lines)
     with pytest.raises(BadClipError, match="ffmpeg -i"):
-        new_audio.clips_of([tmp_path / f"{NAMES[0]}.m4a"], 60.0)
+        Recording.from_file(tmp_path / f"{NAMES[0]}.m4a")
 
 
 def test_a_folder_without_audio_says_what_is_there(tmp_path: Path) -> None:
@@ -215,11 +215,9 @@ def test_channels_that_cancel_are_a_warning(root: Path) -> None:
     assert line.startswith(f"{words}: {NAMES[0]}, {NAMES[1]};")
 
 
-def test_warnings_of_predict_are_those_of_a_corpus(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write(root / "1001" / "loud.wav", 40.0 * noise(0), "FLOAT")
+def test_predict_counts_what_it_leaves_out_of_a_folder(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (root / "1001" / "other.m4a").touch()
-    new_audio.clips_of([root], 60.0)
-    assert "1 of 13 clips exceed full scale" in caplog.text
+    new_audio.audio_files([root])
     assert "1 .m4a files, which libsndfile does not read, are left out" in caplog.text
 
 

@@ -25,7 +25,7 @@ from ser_bench import cli, corpora, extras, new_audio, predictors, tracking, wei
 from ser_bench.cli import app, audit_command, compare_command, data_commands, doctor, predict_command, terminal_tables
 from ser_bench.cli.command_words import parse_words
 from ser_bench.config import compose
-from ser_bench.errors import BadClipError, ConfigError, RunNotFoundError
+from ser_bench.errors import ConfigError, RunNotFoundError
 from ser_bench.inference.predictor_files import PredictorFiles
 from ser_bench.types import Predictions, Row
 from tests.support import stored_runs
@@ -391,29 +391,14 @@ def test_every_command_that_prints_a_table_takes_json() -> None:
 
 def test_predict_names_a_path_that_is_not_there_and_a_folder_without_audio(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.wav"):
-        new_audio.clips_of([tmp_path / "missing.wav"], 30.0, {})
+        new_audio.audio_files([tmp_path / "missing.wav"])
     with pytest.raises(ConfigError, match="no audio file"):
-        new_audio.clips_of([tmp_path], 30.0, {})
-
-
-def test_predict_skips_bad_files_on_request_only(tmp_path: Path) -> None:
-    for name in ("a.wav", "c.wav"):
-        soundfile.write(tmp_path / name, np.full(8000, 0.1), 8000)
-    (tmp_path / "b.wav").write_bytes(b"no audio")
-    with pytest.raises(BadClipError, match=r"b\.wav: .*on_bad_clip=skip"):
-        new_audio.clips_of([tmp_path], 30.0)
-    skipped: dict[str, str] = {}
-    clips = new_audio.clips_of([tmp_path], 30.0, skipped)
-    assert [Path(name).name for name in clips] == ["a.wav", "c.wav"]
-    assert [Path(name).name for name in skipped] == ["b.wav"]
-    with pytest.raises(BadClipError, match=r"b\.wav: .*no file can be used"):
-        new_audio.clips_of([tmp_path / "b.wav"], 30.0, {})
+        new_audio.audio_files([tmp_path])
 
 
 def test_a_file_is_found_in_another_unicode_form(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "u\u0308.wav", np.full(4000, 0.1), 16_000)
-    (clip,) = new_audio.clips_of([tmp_path / "\u00fc.wav"], 30.0).values()
-    assert clip.path == tmp_path / "u\u0308.wav"
+    assert new_audio.audio_files([tmp_path / "\u00fc.wav"]) == [tmp_path / "u\u0308.wav"]
 
 
 def test_predict_names_and_counts_what_it_skips(

@@ -91,6 +91,13 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
+def test_a_listed_recording_keeps_what_was_measured_of_its_file(tmp_path: Path) -> None:
+    wave = np.random.default_rng(0).normal(0.0, 0.1, RATE_HZ)
+    soundfile.write(tmp_path / "both.wav", np.stack([wave, -wave], axis=1), RATE_HZ)
+    read = recording_list.ListedRecording("as given", tmp_path / "both.wav").read(60.0)
+    assert read.name == "as given" and read.cancelled
+
+
 @pytest.mark.usefixtures("predictor")
 def test_a_bad_file_is_a_row_and_the_status_says_so(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["predict", "8b97", str(clips), "--format", "csv"]) == cli.EXIT_FAILED

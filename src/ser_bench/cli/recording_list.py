@@ -6,7 +6,7 @@ import csv
 import io
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ser_bench import audio
@@ -44,8 +44,7 @@ class ListedRecording:
         """
         if self.path is None:
             return Recording.from_bytes(stdin_bytes(), self.name, max_duration_s)
-        recording = Recording.from_file(self.path, max_duration_s)
-        return Recording(self.name, recording.samples, recording.sample_rate_hz, recording.digest)
+        return replace(Recording.from_file(self.path, max_duration_s), name=self.name)
 
 
 def recordings_of(words: Sequence[str], lists: Sequence[str] = ()) -> list[ListedRecording]:

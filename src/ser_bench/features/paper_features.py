@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cache as memoised
 from itertools import groupby
@@ -23,6 +23,7 @@ from ser_bench.cache import Cache, CachedComputation, float32_format
 from ser_bench.config import AugmentConfig, Engine, FeaturesConfig
 from ser_bench.errors import ConfigError
 from ser_bench.features import augmentation, paper_vector
+from ser_bench.features.torch_threads import one_torch_thread
 from ser_bench.types import Clip, FloatArray, Row, digest_of
 
 __all__ = ["extract", "fill", "length"]
@@ -168,13 +169,13 @@ def _jobs(variants: Mapping[str, Sequence[str]], clips: Mapping[str, Clip], feat
 def _results(jobs: Sequence[_Job], features: FeaturesConfig, config: AugmentConfig) -> Generator[_Result, None, None]:
     """Results in the order of the jobs, computed by as many threads as PyTorch uses."""
     if len(jobs) == 1:  # one new recording: starting threads takes longer than its features
-        with _one_torch_thread_each():
+        with one_torch_thread():
             result = _work(jobs[0], features, config)
         yield result
         return
     threads = _threads()
     _keep_freed_memory()
-    with _one_torch_thread_each(), ThreadPoolExecutor(threads) as pool:
+    with one_torch_thread(), ThreadPoolExecutor(threads) as pool:
         submitted: deque[Future[_Result]] = deque()
         for job in jobs:
             submitted.append(pool.submit(_work, job, features, config))
@@ -201,19 +202,6 @@ def _keep_freed_memory() -> None:
     import torch
 
     torch.empty(LARGE_BLOCK_BYTES, dtype=torch.uint8)
-
-
-@contextmanager
-def _one_torch_thread_each() -> Iterator[None]:
-    """Use one PyTorch thread per clip: several clips in parallel are faster than several threads on a clip's arrays."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _work(job: _Job, features: FeaturesConfig, config: AugmentConfig) -> _Result:

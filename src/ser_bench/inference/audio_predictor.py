@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from ser_bench.config.services import only_own_services
 from ser_bench.errors import BadClipError, ConfigError
 from ser_bench.evaluation.calibration import Calibration
 from ser_bench.features.feature_store import Features
+from ser_bench.features.torch_threads import one_torch_thread
 from ser_bench.inference import input_checks
 from ser_bench.inference.answer import CHECKS, CLASSIFY, FAILED, TOTAL, Answer
 from ser_bench.inference.bundle import read_bundle
@@ -203,7 +203,7 @@ class AudioPredictor:
                 except BadClipError as error:
                     failed[position] = str(error)
             if len(clips) == 1:
-                stack.enter_context(_one_thread())
+                stack.enter_context(one_torch_thread())
             started = time.perf_counter()
             predictions = self._predictions(clips, recordings, failed)
             if predictions is not None and self._calibration is not None and predictions.gives_probabilities:
@@ -305,24 +305,6 @@ def predict_with_each(predictors_: Sequence[AudioPredictor], recordings: Sequenc
     """
     with _computing, _cleared():
         return [predictor._answers(recordings) for predictor in predictors_]
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let PyTorch use one thread: the layers of one short clip are so small that threads wait for each other.
-
-    `benchmarks/latency.py` with tiny.en on two cores: 139 ms with two threads, 69 ms with one.
-    """
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager
