@@ -7,8 +7,10 @@ import contextlib
 import io
 import json
 import logging
+import os
 import random
 import re
+import signal
 import socket
 import tempfile
 import threading
@@ -38,7 +40,7 @@ from ser_bench.inference.answer import Answer
 from ser_bench.inference.audio_predictor import AudioPredictor
 from ser_bench.inference.predictor_files import PredictorFiles
 from ser_bench.inference.recording import Recording
-from ser_bench.serving import uploads
+from ser_bench.serving import uploads, web_server
 from ser_bench.serving.application import Access
 from ser_bench.serving.batching import Batcher, BatchFacts
 from ser_bench.serving.limits import MIB, Limits, RequestRefusedError
@@ -819,3 +821,20 @@ def test_a_stream_needs_the_token_in_a_header_or_in_its_first_message(guarded: L
     wait_until(lambda: guarded.service.open_streams == 0)
     with stream_of(guarded, start, authorization=f"Bearer {TOKEN}"):
         pass
+
+
+def test_a_server_is_announced_when_a_client_can_connect() -> None:
+    """An address printed before is one at which a fast client is refused."""
+    connected: list[bool] = []
+
+    def try_to_connect() -> None:
+        with socket.socket() as client:
+            connected.append(client.connect_ex(bound.getsockname()) == 0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        """Nobody asks it."""
+
+    with web_server.bind("127.0.0.1", 0) as bound:
+        web_server.serve(app, bound, Limits(), try_to_connect)
+    assert connected == [True]

@@ -118,9 +118,10 @@ def run(overrides: Sequence[str], words: Sequence[str], options: ServeOptions) -
             predictors.append(predictor)
         service = PredictionService(predictors, limits)
         token = "with a token" if access.token else "without a token"
-        print(f"serving  {web_server.address_of(bound)} {token}; /docs describes it, Ctrl-C ends it", flush=True)
+        serving = f"serving  {web_server.address_of(bound)} {token}; /docs describes it, Ctrl-C ends it"
         try:
-            web_server.serve(make_application(service, access), bound, limits)
+            app = make_application(service, access)
+            web_server.serve(app, bound, limits, lambda: print(serving, flush=True))
         finally:
             service.close()
             print("stopped  accepted requests were answered", flush=True)

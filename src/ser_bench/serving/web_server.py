@@ -6,6 +6,7 @@ import asyncio
 import math
 import signal
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -50,22 +51,43 @@ def address_of(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(app: App, bound: socket.socket, limits: Limits) -> None:
+def serve(app: App, bound: socket.socket, limits: Limits, when_listening: Callable[[], None]) -> None:
     """Serve until SIGTERM or Ctrl-C; requests that were accepted before are answered.
+
+    Args:
+        app: the application.
+        bound: the socket of `bind`.
+        limits: times and sizes.
+        when_listening: called once, when a client can connect.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C.
     """
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)  # uvicorn raises it again at the end
     try:
-        make_server(app, limits).run(sockets=[bound])
+        make_server(app, limits, when_listening).run(sockets=[bound])
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def make_server(app: App, limits: Limits) -> uvicorn.Server:
+class AnnouncingServer(uvicorn.Server):
+    """A server that calls a function as soon as clients can connect; who is told the address earlier is refused."""
+
+    def __init__(self, config: uvicorn.Config, when_listening: Callable[[], None]) -> None:
+        """Store what to call."""
+        super().__init__(config)
+        self._when_listening = when_listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then call the function."""
+        await super().startup(sockets)
+        if self.started:
+            self._when_listening()
+
+
+def make_server(app: App, limits: Limits, when_listening: Callable[[], None] = lambda: None) -> uvicorn.Server:
     """Return the server of an application; it logs nothing of a request."""
-    return uvicorn.Server(
+    return AnnouncingServer(
         uvicorn.Config(
             app,
             http=protocol_with(limits.header_timeout_s),
@@ -79,7 +101,8 @@ def make_server(app: App, limits: Limits) -> uvicorn.Server:
             limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=math.ceil(limits.body_timeout_s + limits.deadline_s) + 1,
             backlog=BACKLOG,
-        )
+        ),
+        when_listening,
     )
 
 
