@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ser_bench import __version__, audit, corpora, predictors, splits, stored_predictors, tracking
-from ser_bench.config import RUN_COMMAND, CacheMode, Config, Protocol, Target, scientific_part, to_plain
+from ser_bench.config import RUN_COMMAND, CacheMode, Config, Protocol, ScoredRows, Target, scientific_part, to_plain
 from ser_bench.errors import SerBenchError, one_line
 from ser_bench.evaluation.calibration import CALIBRATION_FILE
 from ser_bench.evaluation.classification_report import reasons_text
@@ -162,6 +162,9 @@ def announce(cfg: Config, corpus: Corpus, split: Split) -> None:
     rows = f"{len(split.train)} training, {len(split.val)} validation, {len(split.test)} test rows"
     leaks = splits.LEAKS[cfg.split.protocol]
     log.info("split    %s, fold %d of %d: %s; %s", split.protocol, split.fold, split.folds, rows, leaks)
+    if cfg.split.scored is ScoredRows.validation:
+        log.info("note     split.scored=validation: validation rows are scored, and the test rows are left out; use these "
+                 "figures to choose an option, not as a result")  # fmt: skip
     for warning in corpus.warnings:
         log.warning("warning  %s", warning)
     for reason in list(corpus.skipped.values())[:SKIPPED_SHOWN]:

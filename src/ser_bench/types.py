@@ -68,6 +68,7 @@ class Corpus:
         skipped: file → reason, for files that `on_bad_clip=skip` left out.
         warnings: problems of this copy (missing clips, silent clips), one line each.
         target: source of the labels: "intended" emotion, plurality of listeners' "votes", or requested "intensity".
+        scored: the rows that a run predicts and scores: "test", or "validation" (`split.scored`).
     """
 
     name: str
@@ -78,11 +79,17 @@ class Corpus:
     skipped: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     target: str = "intended"
+    scored: str = "test"
 
     @property
     def measured(self) -> str:
-        """Name used in tags and headings: the name, with the target if it is not `intended` ("cremad-votes")."""
-        return self.name if self.target == "intended" else f"{self.name}-{self.target}"
+        """Name used in tags and headings: the name, with target and scored rows where they are not the usual ones.
+
+        For example "cremad-votes" or "cremad-validation". Runs are compared only if this name is the same, so figures
+        of validation rows never stand beside figures of test rows.
+        """
+        usual = ("intended", "test")
+        return "-".join([self.name, *(word for word in (self.target, self.scored) if word not in usual)])
 
     @property
     def is_ordinal(self) -> bool:

@@ -16,6 +16,7 @@ from ser_bench.config import (
     Config,
     Key,
     KeyRole,
+    LlmConfig,
     Protocol,
     SplitConfig,
     TrackingConfig,
@@ -139,6 +140,26 @@ def test_tokens_of_an_answer_are_scientific_and_parallel_requests_are_not() -> N
 
 def test_an_unknown_entry_counts_as_scientific() -> None:
     assert scientific_part({"fold": 1, "root": "x", "new": 2}, schemas()["schema/corpus/base"]) == {"fold": 1, "new": 2}
+
+
+ADDED = ("llm.option", "llm.orders", "llm.example_choice", "llm.example_pool", "llm.neighbours", "llm.calibration",
+         "llm.calibration_clips", "split.scored")  # fmt: skip
+
+
+def test_an_added_key_with_its_default_leaves_the_keys_of_earlier_runs() -> None:
+    cfg = compose_config("experiment=none", "model=llm", "corpus=demo")
+    now = stored(cfg)
+    earlier = replace(now, params={name: value for name, value in now.params.items() if name not in ADDED})
+    assert set(ADDED) <= set(now.params) and run_groups.setting_of(earlier) == run_groups.setting_of(now)
+    part = scientific_part(to_plain(cfg)["llm"], LlmConfig)
+    assert "prompt" in part and not {name.partition(".")[2] for name in ADDED} & set(part)
+    assert scientific_part(to_plain(cfg)["llm"] | {"orders": 2}, LlmConfig) == part | {"orders": 2}
+
+
+def test_run_groups_are_named_by_the_choice_of_prompting() -> None:
+    words = (["llm.option=a", "llm.orders=2", "llm.shots=2"], ["llm.option=b", "llm.orders=3"])
+    runs = [stored(compose_config("experiment=none", "model=llm", "corpus=demo", *given)) for given in words]
+    assert [group.name for group in run_groups.group_runs(runs)] == ["llm llm.option=a", "llm llm.option=b"]
 
 
 def test_the_name_of_a_sweep_holds_what_is_compared() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ser_bench import splits
-from ser_bench.config import Protocol, SplitConfig
+from ser_bench.config import Protocol, ScoredRows, SplitConfig
 from ser_bench.errors import SplitError
 from ser_bench.splits.speaker_lists import SPEAKER_LISTS
 from ser_bench.types import VARIANTS, Clip, Corpus, Row
@@ -290,3 +290,40 @@ def test_too_few_clips_to_draw_from_are_one_line() -> None:
         splits.make(corpus, cfg("clip"), VARIANTS)
     with pytest.raises(SplitError, match=r"toy has too few clips \(6\) to draw test rows; change split.test_fraction"):
         splits.make(corpus, cfg("paper", test_fraction=0.999), ("clean",))
+
+
+def test_scored_validation_rows_leave_out_every_test_row_and_have_validation_speakers_of_their_own() -> None:
+    corpus = make_corpus(speakers=20)
+    usual = splits.make(corpus, cfg("speaker", val_fraction=0.3), VARIANTS)
+    choosing = splits.make(corpus, cfg("speaker", val_fraction=0.3, scored=ScoredRows.validation), VARIANTS)
+
+    def speakers(*parts: tuple[Row, ...]) -> set[str]:
+        return {corpus.by_id[row.clip_id].speaker for part in parts for row in part}
+
+    assert choosing.test == usual.val and choosing.val
+    assert not speakers(usual.test) & speakers(choosing.train, choosing.val, choosing.test)
+    assert speakers(choosing.train, choosing.val) == speakers(usual.train)
+    assert not speakers(choosing.train) & speakers(choosing.val)
+    assert choosing.partition != usual.partition
+    assert choosing.partition == splits.make(
+        corpus, cfg("speaker", val_fraction=0.3, scored=ScoredRows.validation), ["clean"]
+    ).partition  # fmt: skip
+
+
+def test_figures_of_validation_rows_are_those_of_another_corpus_by_name() -> None:
+    corpus = make_corpus()
+    assert corpus.measured == "toy"
+    assert dataclasses.replace(corpus, scored="validation").measured == "toy-validation"
+    assert dataclasses.replace(corpus, scored="validation", target="votes").measured == "toy-votes-validation"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "changes", "words"),
+    [
+        ("clip", {}, "split.scored=validation is not possible under split=clip; use split=speaker or split=fixed"),
+        ("speaker", {"val_fraction": 0.0}, "fold 0 has no validation rows; set split.val_fraction above 0"),
+    ],
+)
+def test_validation_rows_that_cannot_be_scored_are_refused(protocol: str, changes: dict, words: str) -> None:
+    with pytest.raises(SplitError, match=words):
+        splits.make(make_corpus(), cfg(protocol, scored=ScoredRows.validation, **changes), VARIANTS)

@@ -18,7 +18,9 @@ from ser_bench.config import (
     KeyRole,
     ModelConfig,
     TrackingConfig,
+    leaves,
     model_schemas,
+    plain_default,
     roles,
 )
 from ser_bench.errors import NotComparableError, RunNotFoundError
@@ -136,11 +138,11 @@ def group_runs(runs: Iterable[StoredRun]) -> list[RunGroup]:
 def _distinguishing_keys(settings: Sequence[Mapping[str, str]]) -> list[str]:
     """Return the keys in which configurations differ.
 
-    Keys that follow from the name of a configuration group ("head=svm") are left out, unless one of them was changed
-    beside the name.
+    Keys that follow from the name of a configuration group ("head=svm"), or of a choice of prompting
+    ("llm.option=similar"), are left out, unless one of them was changed beside the name.
     """
     varying = sorted({key for setting in settings for key in setting if len({s.get(key) for s in settings}) > 1})
-    group_names = [key for key in varying if key.endswith(".name")]
+    group_names = [key for key in varying if key.endswith((".name", ".option"))]
 
     def follows(key: str, name: str) -> bool:
         if key == name or key.partition(".")[0] != name.partition(".")[0]:
@@ -153,8 +155,8 @@ def _distinguishing_keys(settings: Sequence[Mapping[str, str]]) -> list[str]:
 def setting_of(run: StoredRun) -> dict[str, str]:
     """Return the scientific keys of a run's configuration, of the groups that its predictor reads.
 
-    A key with the value null counts as absent. The members of a fusion count by their own configuration, whether they
-    were given by model or by run id.
+    A key with the value null, and an added key (`config/keys.py`) with its default, count as absent. The members of a
+    fusion count by their own configuration, whether they were given by model or by run id.
     """
     return _params_of(run, labels=False)
 
@@ -169,10 +171,17 @@ def _params_of(run: StoredRun, labels: bool) -> dict[str, str]:
         for name, value in run.params.items()
         if role_of.get(name, KeyRole.scientific) in wanted
         and value != "null"
+        and value != _added_defaults().get(name)
         and ("." not in name or name.partition(".")[0] in groups)
     }
     members = {"model.members": run.tags["member_settings"]} if "member_settings" in run.tags else {}
     return setting | members
+
+
+@lru_cache(maxsize=1)
+def _added_defaults() -> dict[str, str]:
+    """Return path → default, as a parameter of a run, of the shared keys that came after the first runs."""
+    return {leaf.path: str(plain_default(leaf.default)) for leaf in leaves(Config) if leaf.added}
 
 
 @lru_cache(maxsize=32)

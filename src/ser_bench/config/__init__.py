@@ -10,11 +10,14 @@ from ser_bench.config.choices import (
     AnswerFormat,
     CacheMode,
     Engine,
+    ExampleChoice,
+    LabelCorrection,
     LabelSet,
     MfccOrder,
     OnBadClip,
     Pad,
     Protocol,
+    ScoredRows,
     Target,
 )
 from ser_bench.config.compose import (
@@ -30,7 +33,17 @@ from ser_bench.config.compose import (
     to_plain,
 )
 from ser_bench.config.folders import CONF, EXPERIMENTS, INSTALLED, PROJECT_ROOT, RUN_COMMAND
-from ser_bench.config.keys import CONTENT_GROUPS, Key, KeyRole, key, leaves, named_overrides, roles, scientific_part
+from ser_bench.config.keys import (
+    CONTENT_GROUPS,
+    Key,
+    KeyRole,
+    key,
+    leaves,
+    named_overrides,
+    plain_default,
+    roles,
+    scientific_part,
+)
 from ser_bench.config.schema import (
     AdaptConfig,
     AsrConfig,
@@ -67,11 +80,13 @@ __all__ = [
     "Config",
     "CorpusConfig",
     "Engine",
+    "ExampleChoice",
     "FeaturesConfig",
     "FixedEpochsConfig",
     "HeadConfig",
     "Key",
     "KeyRole",
+    "LabelCorrection",
     "LabelSet",
     "LlmConfig",
     "LogMelConfig",
@@ -81,6 +96,7 @@ __all__ = [
     "Pad",
     "PitchConfig",
     "Protocol",
+    "ScoredRows",
     "SizeConfig",
     "SplitConfig",
     "Target",
@@ -96,6 +112,7 @@ __all__ = [
     "model_config",
     "model_schemas",
     "named_overrides",
+    "plain_default",
     "register",
     "roles",
     "run_here",

@@ -34,6 +34,13 @@ class Protocol(Enum):
     cross_corpus = "cross_corpus"
 
 
+class ScoredRows(Enum):
+    """Which rows are predicted and scored: the test rows, or validation rows to choose options on."""
+
+    test = "test"
+    validation = "validation"
+
+
 class OnBadClip(Enum):
     """What to do with a file that cannot be used."""
 
@@ -77,3 +84,18 @@ class AnswerFormat(Enum):
     schema = "schema"
     json = "json"
     text = "text"
+
+
+class ExampleChoice(Enum):
+    """How the examples of a prompt are chosen among training clips; see `predictors/llm/prompting/prompt_data.py`."""
+
+    random = "random"
+    similar = "similar"
+
+
+class LabelCorrection(Enum):
+    """What a language model's probabilities of the labels are divided by; see `predictors/llm/label_correction.py`."""
+
+    none = "none"
+    contextual = "contextual"
+    label_bias = "label_bias"

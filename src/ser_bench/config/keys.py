@@ -38,14 +38,30 @@ class KeyRole(Enum):
         return self in (KeyRole.scientific, KeyRole.pooled)
 
 
-ROLE, PATH = "role", "path"
+ROLE, PATH, ADDED = "role", "path", "added"
 CONTENT_GROUPS = ("corpus", "split")
 """Groups that enter the run key by what they give (digests of the clips and of the rows), not by their keys."""
 
 
-def key(role: KeyRole, default: Any = MISSING, factory: Callable[[], Any] | None = None, *, path: bool = False) -> Any:
-    """A dataclass field with this role; fields without it are scientific. `path`: its value is a file or folder."""
-    metadata = {ROLE: role, PATH: path}
+def key(
+    role: KeyRole,
+    default: Any = MISSING,
+    factory: Callable[[], Any] | None = None,
+    *,
+    path: bool = False,
+    added: bool = False,
+) -> Any:
+    """A dataclass field with this role; fields without it are scientific.
+
+    Args:
+        role: what the key decides.
+        default: the value without a setting.
+        factory: returns the default, in place of `default`.
+        path: its value is a file or folder.
+        added: the key came after the first runs, and its default is what they did. With this default, the key enters
+            neither run keys nor run groups, so that those of earlier runs remain.
+    """
+    metadata = {ROLE: role, PATH: path, ADDED: added}
     return field(metadata=metadata, default_factory=factory) if factory else field(metadata=metadata, default=default)
 
 
@@ -58,6 +74,7 @@ class Key:
     default: Any
     holds_text: bool = False
     holds_file: bool = False
+    added: bool = False
 
     @property
     def group(self) -> str:
@@ -75,7 +92,7 @@ def leaves(schema: type, prefix: str = "") -> Iterator[Key]:
         else:
             default = item.default_factory() if item.default_factory is not NO_DEFAULT else item.default
             holds_text = hints[item.name] in (str, str | None)
-            yield Key(path, role, default, holds_text, item.metadata.get(PATH, False))
+            yield Key(path, role, default, holds_text, item.metadata.get(PATH, False), item.metadata.get(ADDED, False))
 
 
 def roles(config: type, model: type) -> dict[str, KeyRole]:
@@ -89,15 +106,23 @@ def roles(config: type, model: type) -> dict[str, KeyRole]:
     return found | {leaf.path: leaf.role for leaf in leaves(model, "model.")}
 
 
+def plain_default(default: Any) -> Any:
+    """Return a default as `to_plain` writes it: an enum by its name."""
+    return default.name if isinstance(default, Enum) else default
+
+
 def scientific_part(plain: Mapping[str, Any], schema: type) -> dict[str, Any]:
     """The entries of one configuration group, nested dicts of plain values, that decide a result.
 
-    An entry that `schema` does not have counts as scientific.
+    An entry that `schema` does not have counts as scientific. An added key (see `key`) with its default is left out.
     """
     hints = get_type_hints(schema)
     known = {item.name: item.metadata.get(ROLE, KeyRole.scientific) for item in fields(schema)}
+    added = {item.name: plain_default(item.default) for item in fields(schema) if item.metadata.get(ADDED)}
     kept: dict[str, Any] = {}
     for name, value in plain.items():
+        if name in added and value == added[name]:
+            continue
         if is_dataclass(hints.get(name)) and isinstance(value, Mapping):
             kept[name] = scientific_part(value, hints[name])
         elif known.get(name, KeyRole.scientific).decides_result:

@@ -15,11 +15,14 @@ from ser_bench.config.choices import (
     AnswerFormat,
     CacheMode,
     Engine,
+    ExampleChoice,
+    LabelCorrection,
     LabelSet,
     MfccOrder,
     OnBadClip,
     Pad,
     Protocol,
+    ScoredRows,
     Target,
 )
 from ser_bench.config.keys import KeyRole, key
@@ -95,6 +98,8 @@ class SplitConfig:
     """Only `cross_corpus`: ISO 639-1 code of the language of the test corpus; null: that of its data sheet."""
     seed: int = 0
     """Seed of every random choice of the split."""
+    scored: ScoredRows = key(KeyRole.scientific, ScoredRows.test, added=True)
+    """`validation`: leave out the test rows, score the validation rows, and draw new validation rows from training."""
 
 
 @dataclass
@@ -286,12 +291,27 @@ class LlmConfig:
     """Only `local`: another model file."""
     context_tokens: int | None = key(KeyRole.neutral, None)
     """Only `local`: tokens for prompt and answer together; null: what the longest prompt of the run needs."""
+    option: str = key(KeyRole.label, "", added=True)
+    """Name of the choice of `prompting`, which sets prompt, examples, orders and calibration; "" if none is chosen."""
     prompt: str = "paper"
     """Name of the prompt."""
     shots: int = 1
     """Examples of each label, for a prompt that shows some; from training rows only."""
+    example_choice: ExampleChoice = key(KeyRole.scientific, ExampleChoice.random, added=True)
+    """`random`: the same examples for all clips; `similar`: for each clip those with the most similar prosody."""
+    neighbours: int | None = key(KeyRole.scientific, None, added=True)
+    """Only `similar`: show this number of nearest clips whatever their labels; null: `shots` of each label."""
+    example_pool: int | None = key(KeyRole.scientific, 1_000, added=True)
+    """Only `similar`: training clips that are searched, stratified by label and speaker; null: all."""
     shuffle_order: bool = False
     """List the labels in another order for every clip (seeded), against the model's bias for a position in the list."""
+    orders: int = key(KeyRole.scientific, 1, added=True)
+    """Orders of the labels in which each clip is asked about; the probabilities are averaged."""
+    calibration: LabelCorrection = key(KeyRole.scientific, LabelCorrection.none, added=True)
+    """Divide the probabilities by those of an empty prompt (`contextual`), or by their mean over unlabelled validation
+    clips (`label_bias`)."""
+    calibration_clips: int = key(KeyRole.scientific, 60, added=True)
+    """Only `label_bias`: number of validation clips, whose labels are not read."""
     answer_format: AnswerFormat = AnswerFormat.auto
     """Response format that constrains the answer; `auto`: the strictest one that the endpoint accepts."""
     temperature: float = 0.0

@@ -59,6 +59,10 @@ def load(cfg: Config) -> Corpus:
         ConfigError: if the corpus is unknown; if `split.test_corpus` is missing, equal to `corpus`, or set under
             another protocol.
     """
+    return replace(_load(cfg), scored=cfg.split.scored.value)
+
+
+def _load(cfg: Config) -> Corpus:
     test = cfg.split.test_corpus
     if cfg.split.protocol is not Protocol.cross_corpus:
         if test is not None:

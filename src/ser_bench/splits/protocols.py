@@ -2,6 +2,10 @@
 
 Augmented variants are training rows only, except under `paper`, which shuffles the rows after augmentation, as the
 paper did. Validation rows come from the training speakers (or sentences, or clips), never from the test rows.
+
+With `split.scored=validation`, options are compared on validation rows: these take the place of the test rows, which
+are left out, and other training speakers become the validation speakers. Two predictors that differ in an option, such
+as the prompt, can then be compared without a look at a test row.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ser_bench.config import Protocol, SplitConfig
+from ser_bench.config import Protocol, ScoredRows, SplitConfig
 from ser_bench.errors import SplitError
 from ser_bench.splits.speaker_lists import SPEAKER_LISTS
 from ser_bench.types import CLEAN, Clip, Corpus, Row, Split
@@ -37,6 +41,9 @@ SPEAKERS_APART = frozenset(
 )
 """Protocols under which no speaker is in two parts of a split."""
 
+WITH_VALIDATION_SPEAKERS = (Protocol.speaker, Protocol.fixed)
+"""Protocols whose validation rows can be scored in place of the test rows: both are all clips of some speakers."""
+
 
 @dataclass(frozen=True)
 class _Parts:
@@ -59,17 +66,23 @@ def make(corpus: Corpus, cfg: SplitConfig, variants: Sequence[str]) -> Split:
 
     Raises:
         SplitError: if the corpus does not allow this split (too few speakers, unknown sentences, no such fold), if it
-            has one emotion only, or if the split violates its protocol.
+            has one emotion only, if the split violates its protocol, or if its validation rows cannot be scored.
     """
     _check_emotions(f"{corpus.name}: all clips have", corpus.clips)
     folds = fold_count(corpus, cfg)
     if not 0 <= cfg.fold < folds:
         raise SplitError(f"split.fold={cfg.fold} does not exist: {cfg.protocol.name} has folds 0 to {folds - 1} here")
+    if cfg.scored is ScoredRows.validation and cfg.protocol not in WITH_VALIDATION_SPEAKERS:
+        raise SplitError(
+            f"split.scored=validation is not possible under split={cfg.protocol.name}; use "
+            + " or ".join(f"split={protocol.name}" for protocol in WITH_VALIDATION_SPEAKERS)
+        )
     if cfg.protocol is Protocol.paper:
         train, test = _paper_rows(corpus, cfg, variants)
         split = Split("paper", cfg.fold, folds, train, (), test)
     else:
         parts = _MAKERS[cfg.protocol](corpus, cfg, folds)
+        parts = _with_validation_scored(parts, cfg) if cfg.scored is ScoredRows.validation else parts
         train = tuple(Row(clip.id, variant) for clip in parts.train for variant in variants)
         split = Split(cfg.protocol.name, cfg.fold, folds, train, _clean(parts.val), _clean(parts.test))
     check(split, corpus)
@@ -154,6 +167,22 @@ def _check_corpora(split: Split, clips: Mapping[str, Clip]) -> None:
         raise SplitError(
             f"cross_corpus must test every clip of the test corpus; {len(missing)} are missing ({missing[0]} …)"
         )
+
+
+def _with_validation_scored(parts: _Parts, cfg: SplitConfig) -> _Parts:
+    """Return the validation part as the test part, and a new validation part from the training speakers.
+
+    Raises:
+        SplitError: if there is no validation part.
+    """
+    if not parts.val:
+        raise SplitError(
+            f"split.scored=validation: fold {cfg.fold} has no validation rows; set split.val_fraction above 0, with "
+            "three or more training speakers"
+        )
+    speakers = _take_fraction(sorted({clip.speaker for clip in parts.train}), cfg)
+    train = [clip for clip in parts.train if clip.speaker not in speakers]
+    return _Parts(train, [clip for clip in parts.train if clip.speaker in speakers], parts.val)
 
 
 def _speaker(corpus: Corpus, cfg: SplitConfig, folds: int) -> _Parts:

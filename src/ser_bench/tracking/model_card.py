@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from ser_bench import __version__, predictors, splits, weights
-from ser_bench.config import Config, Protocol, Target, TrackingConfig
+from ser_bench.config import Config, Protocol, ScoredRows, Target, TrackingConfig
 from ser_bench.corpora import DataSheet, sheet_of
 from ser_bench.evaluation import metrics, statistics
 from ser_bench.evaluation.classification_report import reasons_text
@@ -26,6 +26,10 @@ CARD_FILE = "model_card.md"
 SYNTHETIC_WARNING = (
     "**SYNTHETIC speech.** A speech synthesiser spoke these clips, and rules set the emotions. The figures show that "
     "the software works. They say nothing about people, and the predictor is of no use for recordings of people."
+)
+VALIDATION_SCORED = (
+    " They are figures of validation rows (`split.scored=validation`), on which options were compared; they are no "
+    "result of a test."
 )
 SHUFFLED_WARNING = (
     "**Shuffled labels.** The training labels were permuted as a sanity check. The predictor has learnt nothing that "
@@ -166,6 +170,7 @@ def _protocol_text(cfg: Config, split: Split) -> str:
     return (
         f"`split={protocol.value}`{fold}: {splits.LEAKS[protocol]}. "
         f"The figures measure how well the predictor does on {MEASURES[protocol]}."
+        + VALIDATION_SCORED * (cfg.split.scored is ScoredRows.validation)
     )
 
 
