@@ -1,5 +1,7 @@
 # Each target creates .venv if it is missing. PYTHON=python3.12 chooses another interpreter (3.11 to 3.13).
 PYTHON ?= python3
+# Some containers set this. Every process would then compile the 3,700 modules of torch, MLflow … again: ten seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
