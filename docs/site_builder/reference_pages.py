@@ -382,7 +382,8 @@ def metrics_page() -> str:
         "[Metrics](../metrics.md) says how to read them.",
         docstring(introduction),
         _table(["name in MLflow", "title", "range", "better"], rows),
-        "The examples use four predictions over two labels: right, right, wrong, abstained.",
+        "The examples use four predictions over two labels: right, right, wrong, abstained. Those of soft-label "
+        "metrics use two rows: one with the probabilities .8 and .2 and three votes against one, and an abstention.",
         f"```python\n{textwrap.dedent(example).strip()}\n```",
     ]
     for metric in metrics.METRICS.values():

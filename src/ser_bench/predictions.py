@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ser_bench.errors import IncompleteRunError
@@ -17,6 +18,8 @@ from ser_bench.types import Clip, Predictions, Row
 
 PROBABILITY = "p_"
 """Prefix of the probability columns."""
+VOTES = "votes_"
+"""Prefix of the columns with the number of listeners who chose a label."""
 CLIP_COLUMNS = ("speaker", "sex", "sentence", "intensity", "duration_s")
 """Attributes of the clip that the table contains."""
 RUN_AGAIN = "Run the same command again, which asks only for these"
@@ -28,7 +31,8 @@ def to_frame(predictions: Predictions, clips: Mapping[str, Clip]) -> pd.DataFram
     The columns are clip_id, variant, `CLIP_COLUMNS`, truth, predicted, abstained, p_<label> for each label, latency_s,
     cost_usd and note; `attrs["source"]` is the source of the probabilities, and `attrs["ordinal"]` is True where the
     labels are ordered levels. Where the predictor states why a row has no label, the columns status ("answered",
-    "abstained", "failed") and reason (of an abstention or of a failure) follow.
+    "abstained", "failed") and reason (of an abstention or of a failure) follow. Where the votes of listeners are known,
+    the columns votes_<label> follow.
 
     Args:
         predictions: N rows.
@@ -52,6 +56,9 @@ def to_frame(predictions: Predictions, clips: Mapping[str, Clip]) -> pd.DataFram
         pairs = zip(predictions.reasons or empty, predictions.causes or empty, strict=True)
         frame["status"] = list(predictions.status)
         frame["reason"] = [cause or reason for reason, cause in pairs]
+    if predictions.votes is not None:
+        for i, label in enumerate(predictions.labels):
+            frame[VOTES + label] = predictions.votes[:, i]
     frame.attrs = {"source": predictions.source} | ({"ordinal": True} if predictions.ordinal else {})
     return frame
 
@@ -77,7 +84,16 @@ def from_frame(frame: pd.DataFrame) -> Predictions:
         if any(has_failed)
         else (),
         ordinal=bool(frame.attrs.get("ordinal", False)),
+        votes=votes_in(frame),
     )
+
+
+def votes_in(frame: pd.DataFrame) -> npt.NDArray[np.int64] | None:
+    """Return the votes in a table of `to_frame`, [N, C] in the order of the labels; None if it has none."""
+    columns = [VOTES + name.removeprefix(PROBABILITY) for name in frame.columns if name.startswith(PROBABILITY)]
+    if not columns or not set(columns) <= set(frame.columns):
+        return None
+    return frame[columns].to_numpy(dtype=np.int64)
 
 
 def concatenate(first: Predictions, second: Predictions) -> Predictions:
@@ -103,6 +119,7 @@ def concatenate(first: Predictions, second: Predictions) -> Predictions:
         reasons=_joined(first, first.reasons, second, second.reasons),
         causes=_joined(first, first.causes, second, second.causes),
         ordinal=first.ordinal and second.ordinal,
+        votes=None if first.votes is None or second.votes is None else np.concatenate([first.votes, second.votes]),
     )
 
 

@@ -165,6 +165,8 @@ class Predictions:
         causes: the cause of each failed request, "" for other rows; () if no request failed. Failed rows have no label
             either, but they say nothing about the model: predictions that hold some have no score.
         ordinal: whether the labels are ordered levels, from the least to the most; metrics of levels are then defined.
+        votes: [N, C] int64, number of listeners who chose each label for the clip; None if they are not known. Only
+            soft-label metrics use them.
     """
 
     rows: tuple[Row, ...]
@@ -179,9 +181,12 @@ class Predictions:
     reasons: tuple[str, ...] = ()
     causes: tuple[str, ...] = ()
     ordinal: bool = False
+    votes: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         n, c = len(self.rows), len(self.labels)
+        if self.votes is not None and self.votes.shape != (n, c):
+            raise ValueError(f"votes for predictions of {n} rows and {c} labels have the shape {self.votes.shape}")
         shapes = [len(self.truth), len(self.abstained), len(self.latency_s), len(self.cost_usd)]
         if self.probabilities.shape != (n, c) or any(size != n for size in shapes):
             raise ValueError(f"predictions of {n} rows and {c} labels have shapes {self.probabilities.shape}, {shapes}")
@@ -236,6 +241,7 @@ class Predictions:
             reasons=tuple(self.reasons[i] for i in keep) if self.reasons else (),
             causes=tuple(self.causes[i] for i in keep) if self.causes else (),
             ordinal=self.ordinal,
+            votes=None if self.votes is None else self.votes[index],
         )
 
 

@@ -118,7 +118,7 @@ def test_stacked_tables_score_as_each_table_alone(cases):
               for truth, answers, own in cases]  # fmt: skip
     stack = np.stack(tables).astype(float)[:, None]
     for name, entry in metrics.METRICS.items():
-        if not entry.needs_probabilities:
+        if not entry.needs_probabilities and not entry.needs_votes:
             together = entry.compute(stack)
             assert together.shape == (len(cases), 1, *([classes] if entry.per_class else []))
             for i, table in enumerate(tables):
@@ -257,7 +257,8 @@ def test_nothing_to_score_and_unknown_truth_are_refused():
 
 def test_score_holds_every_registered_metric_under_its_prefix():
     scores = metrics.score(random(1), prefix="clean/")
-    names = {entry.name for entry in metrics.METRICS.values() if not entry.per_class and not entry.of_levels}
+    of_all = [entry for entry in metrics.METRICS.values() if not (entry.of_levels or entry.needs_votes)]
+    names = {entry.name for entry in of_all if not entry.per_class}
     names |= {f"{entry.name}/{label}" for entry in metrics.METRICS.values() if entry.per_class for label in LABELS}
     assert set(scores) == {f"clean/{name}" for name in names}
     assert all(type(value) is float for value in scores.values())
@@ -270,7 +271,9 @@ def test_names_in_mlflow_do_not_change():
     of_all = {"rows", "uar", "accuracy", "macro_f1", "weighted_f1", "abstention_rate", "log_loss", "ece"}
     of_levels = {"quadratic_kappa", "spearman", "mae_levels"}
     assert {name for name, entry in metrics.METRICS.items() if entry.of_levels} == of_levels
-    assert set(metrics.METRICS) == of_a_class | of_all | of_levels
+    of_votes = {"vote_cross_entropy", "vote_divergence", "vote_accuracy"}
+    assert {name for name, entry in metrics.METRICS.items() if entry.needs_votes} == of_votes
+    assert set(metrics.METRICS) == of_a_class | of_all | of_levels | of_votes
 
 
 def test_the_documentation_lists_every_registered_metric_with_its_range():
@@ -285,7 +288,7 @@ def test_the_documentation_lists_every_registered_metric_with_its_range():
         low, high = (f"{value:.1f}".removesuffix(".0") for value in entry.range)
         assert limits == (f"≥ {low}" if high == "inf" else f"{low}–{high}"), entry.name
         assert better == {True: "higher", False: "lower", None: "–"}[entry.higher_is_better], entry.name
-    assert all(name.endswith(("_low", "_high", "_calibrated")) for name in table), table
+    assert all(name.endswith(("_low", "_high", "_calibrated", "_listeners")) for name in table), table
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ser_bench.corpora.data_sheet import DataSheet, Votes
 from ser_bench.corpora.sheets import SHEETS
@@ -81,7 +82,16 @@ def vote_shares(votes: Sequence[Mapping[str, int] | None], labels: Sequence[str]
 
     Rows sum to 1. Each of the N clips must have at least one such vote, which `label_by_plurality` ensures.
     """
-    counts = np.array([[(clip or {}).get(label, 0) for label in labels] for clip in votes], dtype=np.float32)
-    counts = counts.reshape(len(votes), len(labels))
+    counts = vote_counts(votes, labels).astype(np.float32)
     shares: FloatArray = counts / counts.sum(axis=1, keepdims=True)
     return shares
+
+
+def vote_counts(votes: Sequence[Mapping[str, int] | None], labels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return [N, C], the number of votes for each label. Votes for other labels are dropped; None has no vote.
+
+    >>> vote_counts([{"sad": 3, "happy": 1}, None], ["happy", "sad"]).tolist()
+    [[1, 3], [0, 0]]
+    """
+    counts = np.array([[(clip or {}).get(label, 0) for label in labels] for clip in votes], dtype=np.int64)
+    return counts.reshape(len(votes), len(labels))

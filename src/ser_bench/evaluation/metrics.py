@@ -58,7 +58,8 @@ class Metric:
         per_class: whether there is one value per label.
         needs_probabilities: whether it is undefined ("n/a") for a predictor that gives no probabilities.
         of_levels: whether it is defined for ordered levels alone.
-        compute: the function; of `Predictions` if `needs_probabilities`, else of a table of counts.
+        compute: the function; of `Predictions` if `needs_probabilities` or `needs_votes`, else of a table of counts.
+        needs_votes: whether it compares with the votes of listeners (`vote_metrics`), which not all predictions carry.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Metric:
     needs_probabilities: bool
     compute: Callable[[Any], Any]
     of_levels: bool = False
+    needs_votes: bool = False
 
 
 METRICS: dict[str, Metric] = {}
@@ -97,7 +99,7 @@ def metric(
         def compute(data: Predictions | Counts, /) -> float | Float64Array:
             return float(function(confusion(data))) if isinstance(data, Predictions) else function(data)
 
-        _register(function, title, range, higher_is_better, of_levels=of_levels)
+        register_metric(function, title, range, higher_is_better, of_levels=of_levels)
         return compute  # type: ignore[return-value]
 
     return register
@@ -109,7 +111,7 @@ def class_metric(
     """Register a function of counts, [..., C, C + 1] → [..., C], under its own name."""
 
     def register(function: Callable[[Counts], Float64Array]) -> Callable[[Counts], Float64Array]:
-        _register(function, title, range, higher_is_better, per_class=True)
+        register_metric(function, title, range, higher_is_better, per_class=True)
         return function
 
     return register
@@ -121,13 +123,13 @@ def probability_metric(
     """Register a function of `Predictions` that give probabilities, under its own name."""
 
     def register(function: ProbabilityMetric) -> ProbabilityMetric:
-        _register(function, title, range, higher_is_better, needs_probabilities=True)
+        register_metric(function, title, range, higher_is_better, needs_probabilities=True)
         return function
 
     return register
 
 
-def _register(
+def register_metric(
     function: Callable[..., Any],
     title: str,
     range: tuple[float, float],
@@ -135,11 +137,15 @@ def _register(
     per_class: bool = False,
     needs_probabilities: bool = False,
     of_levels: bool = False,
+    needs_votes: bool = False,
 ) -> None:
+    """Add a function to `METRICS` under its own name; the decorators call this. Arguments as in `Metric`."""
     name = function.__name__
     if name in METRICS:
         raise ValueError(f"two metrics are named {name!r}")
-    METRICS[name] = Metric(name, title, range, higher_is_better, per_class, needs_probabilities, function, of_levels)
+    METRICS[name] = Metric(
+        name, title, range, higher_is_better, per_class, needs_probabilities, function, of_levels, needs_votes
+    )
 
 
 # The table of confusion counts.
@@ -494,7 +500,7 @@ def log_loss(predictions: Predictions) -> float:
     >>> round(log_loss(_example()), 4)  # (−ln .9 − ln .6 − ln .3 − ln .5) / 4
     0.6283
     """
-    probabilities = _probabilities(predictions)
+    probabilities = scaled_probabilities(predictions)
     truth, _ = label_indices(predictions)
     likelihood = probabilities[np.arange(len(truth)), truth]
     return float(-np.log(np.clip(likelihood, SMALLEST_PROBABILITY, 1.0)).mean())
@@ -514,7 +520,7 @@ def ece(predictions: Predictions, bins: int = ECE_BINS) -> float:
     >>> round(ece(_example()), 4)  # .9 right, .6 right, .7 wrong, .5 abstained: (.1 + .4 + .7 + .5) / 4
     0.425
     """
-    confidence = _probabilities(predictions).max(axis=1)
+    confidence = scaled_probabilities(predictions).max(axis=1)
     truth, answers = label_indices(predictions)
     right = (truth == answers).astype(np.float64)
     # Edges are compared in float32, the precision of stored probabilities: there .6 is not above 9/15.
@@ -524,12 +530,24 @@ def ece(predictions: Predictions, bins: int = ECE_BINS) -> float:
     return float(np.abs(gaps).sum() / len(right))
 
 
+def is_defined(entry: Metric, predictions: Predictions) -> bool:
+    """Whether a metric is defined for predictions: for their kind of labels, of probabilities and of votes.
+
+    Predictions that are votes themselves (source "votes") are not compared with votes.
+    """
+    if entry.needs_votes and (predictions.votes is None or predictions.source == "votes"):
+        return False
+    if entry.needs_probabilities and not predictions.gives_probabilities:
+        return False
+    return predictions.ordinal or not entry.of_levels
+
+
 def score(predictions: Predictions, prefix: str = "test/") -> dict[str, float]:
     """The value of every registered metric, by the name that it has in MLflow (docs/metrics.md).
 
     A metric per class is named `<metric>/<label>`; for a label without rows, only the support is given. Metrics of
     probabilities are missing ("n/a") if the predictor gives none. Metrics of levels are missing if the labels are not
-    ordered, or where they are not defined.
+    ordered, and soft-label metrics if there are no votes; both also where they are not defined.
 
     Raises:
         ValueError: as `confusion`.
@@ -541,12 +559,13 @@ def score(predictions: Predictions, prefix: str = "test/") -> dict[str, float]:
     present = counts.sum(-1) > 0
     scores: dict[str, float] = {}
     for entry in METRICS.values():
-        if entry.of_levels:
-            value = float(entry.compute(counts)) if predictions.ordinal else np.nan
+        if not is_defined(entry, predictions):
+            continue
+        if entry.of_levels or entry.needs_votes:
+            value = float(entry.compute(counts if entry.of_levels else predictions))
             scores |= {} if np.isnan(value) else {entry.name: value}
         elif entry.needs_probabilities:
-            if predictions.gives_probabilities:
-                scores[entry.name] = entry.compute(predictions)
+            scores[entry.name] = entry.compute(predictions)
         elif entry.per_class:
             values = zip(predictions.labels, entry.compute(counts).tolist(), present, strict=True)
             scores |= {
@@ -573,8 +592,12 @@ def _ratio(part: Float64Array, whole: Float64Array, empty: float = 0.0) -> Float
     return np.divide(part, whole, out=result, where=np.asarray(whole) > 0)
 
 
-def _probabilities(predictions: Predictions) -> Float64Array:
-    """[N, C] in float64, every row scaled to sum to 1."""
+def scaled_probabilities(predictions: Predictions) -> Float64Array:
+    """Return [N, C] in float64, every row scaled to sum to 1.
+
+    Raises:
+        ValueError: if the predictor gives no probabilities, and as `confusion`.
+    """
     if not predictions.gives_probabilities:
         raise ValueError("this predictor gives no probabilities: log-loss and ECE are n/a")
     label_indices(predictions)  # refuses empty predictions and unknown truths

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from ser_bench.config import Protocol
-from ser_bench.evaluation import calibration, metrics, statistics
+from ser_bench.evaluation import calibration, metrics, statistics, vote_metrics
 from ser_bench.evaluation.calibration import Calibration
 from ser_bench.types import CLEAN, Predictions
 
@@ -28,6 +28,7 @@ def score(
     """
     scores = metrics.score(predictions, prefix=TEST) | bounds(predictions, speakers, TEST)
     scores |= calibration.scores(predictions, calibrated_by, TEST)
+    scores |= {f"{TEST}{name}": value for name, value in vote_metrics.listeners_scores(predictions.votes).items()}
     if protocol is Protocol.paper:
         clean = predictions.take([i for i, row in enumerate(predictions.rows) if row.variant == CLEAN])
         scores |= metrics.score(clean, prefix=TEST_CLEAN) | bounds(clean, speakers, TEST_CLEAN)
@@ -37,12 +38,14 @@ def score(
 def bounds(predictions: Predictions, speakers: Mapping[str, str], prefix: str) -> dict[str, float]:
     """Return 95 % intervals (`uar_low`, `uar_high`, …), cut to the possible values; {} for one speaker.
 
-    They are those of UAR and accuracy, and of the metrics of levels where the labels are ordered.
+    They are those of UAR and accuracy, of the metrics of levels where the labels are ordered, and of soft-label metrics
+    where the votes of listeners are known.
     """
     counts = statistics.counts_by_speaker(predictions, speakers)
     intervals = {name: statistics.interval(counts, metrics.METRICS[name].compute) for name in ("uar", "accuracy")}
     if predictions.ordinal:
         intervals |= statistics.level_intervals(counts)
+    intervals |= statistics.vote_intervals([predictions], speakers)
     return {
         f"{prefix}{name}{end}": limit
         for name, interval in intervals.items()

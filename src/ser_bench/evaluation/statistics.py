@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
-from ser_bench.evaluation import metrics
+from ser_bench.evaluation import metrics, vote_metrics
 from ser_bench.evaluation.metrics import Counts, Float64Array, IntArray
 from ser_bench.types import Predictions
 
@@ -26,6 +26,8 @@ RESAMPLES_AT_ONCE = 500
 """Of a statistic of rows, to bound memory."""
 LEVEL = 0.95
 ALPHA = 0.05
+POWER = 0.8
+"""Usual probability of finding a difference, for `detectable`. Source: Cohen (1988), Statistical Power Analysis."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,13 @@ class Difference:
         interval: of the difference.
         p: two-sided permutation p-value; None if there are too few speakers for any to be significant.
         mcnemar_p: of McNemar's test; None if one of the two was measured several times.
+        standard_error: of the difference, by speakers; NaN if there is only one.
     """
 
     interval: Interval
     p: float | None
     mcnemar_p: float | None
+    standard_error: float = float("nan")
 
 
 def counts_by_speaker(predictions: Predictions, speakers: Mapping[str, str]) -> Float64Array:
@@ -130,6 +134,29 @@ def interval_of_rows(
     return _corrected(float(statistic(np.ones((1, len(groups))))[0]), resampled, speakers, possible)
 
 
+def interval_of_means(
+    values: Float64Array,
+    groups: IntArray,
+    possible: tuple[float, float],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """The interval of `interval` for a mean over rows; like `interval_of_rows`, but the sums by speaker are enough.
+
+    Args:
+        values: [N], NaN for rows that are left out.
+        groups: [N] index of the speaker of each row, 0 to G − 1. Speakers without a row that counts are no units.
+        possible: smallest and largest value.
+        resamples: number of draws.
+        seed: of the draws; equal seeds draw the same speakers.
+    """
+    kept = ~np.isnan(values)
+    _, units = np.unique(groups[kept], return_inverse=True)
+    sums, rows = np.bincount(units, weights=values[kept]), np.bincount(units).astype(np.float64)
+    drawn = _weights(len(rows), resamples, seed)
+    return _corrected(float(sums.sum() / rows.sum()), (drawn @ sums) / (drawn @ rows), len(rows), possible)
+
+
 def level_intervals(counts: Counts) -> dict[str, Interval]:
     """Return the metrics of ordered levels, by name, with their intervals, from counts by speaker [G, C, C + 1]."""
     levels = counts.shape[-2]
@@ -137,6 +164,27 @@ def level_intervals(counts: Counts) -> dict[str, Interval]:
         name: interval(counts, entry.compute, possible=metrics.level_range(name, levels))
         for name, entry in metrics.METRICS.items()
         if entry.of_levels
+    }
+
+
+def vote_intervals(of_seeds: Sequence[Predictions], speakers: Mapping[str, str]) -> dict[str, Interval]:
+    """Return the soft-label metrics that are defined, by name, with intervals over speakers.
+
+    Args:
+        of_seeds: predictions of one predictor over the same rows, one per seed; the values of a row are averaged first,
+            because repeated measurements of a clip are no further clips.
+        speakers: clip id → speaker.
+    """
+    groups = np.unique([speakers[row.clip_id] for row in of_seeds[0].rows], return_inverse=True)[1]
+    of_each = [vote_metrics.applicable(predictions) for predictions in of_seeds]
+    names = [name for name in vote_metrics.VOTE_METRICS if all(name in defined for defined in of_each)]
+    return {
+        name: interval_of_means(
+            np.mean([vote_metrics.VOTE_METRICS[name].of_predictor(predictions) for predictions in of_seeds], axis=0),
+            groups,
+            metrics.METRICS[name].range,
+        )
+        for name in names
     }
 
 
@@ -173,7 +221,33 @@ def difference(
     resampled = statistic(_resampled(other, resamples, seed)) - statistic(_resampled(baseline, resamples, seed))
     value = float(statistic(other.sum(0)) - statistic(baseline.sum(0)))
     p = _swap_test(baseline, other, value, statistic, resamples, seed) if testable(len(baseline), tests) else None
-    return Difference(_corrected(value, resampled, len(baseline), possible=(-1.0, 1.0)), p, mcnemar_p)
+    bounds = _corrected(value, resampled, len(baseline), possible=(-1.0, 1.0))
+    return Difference(bounds, p, mcnemar_p, _standard_error(resampled, len(baseline)))
+
+
+def detectable(difference: Difference, tests: int = 1, power: float = POWER) -> float | None:
+    """Smallest true difference that a two-sided test at the level of .05 finds with this power, with these speakers.
+
+    (t(1 − α/2; G−1) + t(power; G−1)) · SE, where SE is the standard error of the paired difference over G speakers and
+    α = .05 / tests, the first step of Holm's method, which the smallest p-value of all pairs has to pass. A difference
+    that passes in a later step can be a little smaller. The formula assumes that the variation between speakers would
+    be the same if the difference were as large; `tests/unit/test_detectable_difference.py` simulates it.
+    Source: Bloom (1995), Minimum detectable effects, Evaluation Review 19, 547-556.
+
+    Args:
+        difference: of two predictors on the same clips.
+        tests: number of pairs that are tested together.
+        power: probability of finding the difference.
+
+    Returns:
+        A difference of shares, more than 0; None if there are too few speakers for any test, or if no speaker differs,
+        so that nothing is known about the variation.
+    """
+    speakers = difference.interval.speakers
+    if not testable(speakers, tests) or not difference.standard_error > 0:
+        return None
+    quantiles = special.stdtrit(speakers - 1, np.array([1 - ALPHA / tests / 2, power]))
+    return float(quantiles.sum() * difference.standard_error)
 
 
 def testable(speakers: int, tests: int = 1) -> bool:
@@ -237,9 +311,14 @@ def _weights(groups: int, resamples: int, seed: int) -> Float64Array:
 def _corrected(value: float, resampled: Float64Array, groups: int, possible: tuple[float, float]) -> Interval:
     if groups < 2:
         return Interval(value, float("nan"), float("nan"), groups, possible)
-    half = np.nanstd(resampled, ddof=1) * special.stdtrit(groups - 1, (1 + LEVEL) / 2) * np.sqrt(groups / (groups - 1))
-    low, high = max(possible[0], value - float(half)), min(possible[1], value + float(half))
+    half = _standard_error(resampled, groups) * float(special.stdtrit(groups - 1, (1 + LEVEL) / 2))
+    low, high = max(possible[0], value - half), min(possible[1], value + half)
     return Interval(value, low, high, groups, possible)
+
+
+def _standard_error(resampled: Float64Array, groups: int) -> float:
+    """Standard deviation of the resamples, corrected for few clusters; NaN for one."""
+    return float(np.nanstd(resampled, ddof=1) * np.sqrt(groups / (groups - 1))) if groups > 1 else float("nan")
 
 
 def _swap_test(baseline: Counts, other: Counts, value: float, statistic: Statistic, resamples: int, seed: int) -> float:
