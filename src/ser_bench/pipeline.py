@@ -10,9 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from ser_bench import __version__, audit, corpora, predictors, splits, stored_predictors, tracking
 from ser_bench.config import RUN_COMMAND, CacheMode, Config, Protocol, ScoredRows, Target, scientific_part, to_plain
-from ser_bench.errors import SerBenchError, one_line
+from ser_bench.corpora.listener_votes import vote_counts
+from ser_bench.errors import ConfigError, CorpusError, SerBenchError, one_line
 from ser_bench.evaluation.calibration import CALIBRATION_FILE
 from ser_bench.evaluation.classification_report import reasons_text
 from ser_bench.evaluation.heard_intensity import heard_agreement
@@ -82,6 +86,7 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
         with tracking.traced(cfg.tracking, active.run_id) if "llm" in groups else contextlib.nullcontext():
             predictions = replace(predictor.predict(split.test), ordinal=corpus.is_ordinal)
         predicted = time.perf_counter()
+        predictions = replace(predictions, votes=_listeners_votes(corpus, features, predictions))
         if predictors.has_capability(predictor.name, HasPrompt):
             active.log_tags(predictors.require_capability(predictor, HasPrompt).prediction_tags())
         if predictions.failed.any():
@@ -210,6 +215,20 @@ def _remedy(cfg: Config) -> str:
 def _word_errors(features: Features) -> dict[str, float]:
     error_rate = features.word_error_rate()
     return {} if error_rate is None else {"asr/wer": error_rate}
+
+
+def _listeners_votes(corpus: Corpus, features: Features, predictions: Predictions) -> npt.NDArray[np.int64] | None:
+    """Return the votes of listeners [N, C] for the soft-label metrics; None if there are none, or labels are levels."""
+    if corpus.is_ordinal:
+        return None
+    try:
+        ballots = features.votes(predictions.rows)
+    except ConfigError:
+        return None  # a corpus without listeners
+    except CorpusError as error:
+        log.info("votes    soft-label metrics are n/a: %s", one_line(error))
+        return None
+    return vote_counts(ballots, corpus.labels)
 
 
 def _heard_intensity(cfg: Config, corpus: Corpus, predictions: Predictions) -> dict[str, float]:
