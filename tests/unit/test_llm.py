@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from ser_bench import predictions as stored_predictions
-from ser_bench.config import Config, LlmConfig, TrainerConfig
+from ser_bench.config import CacheMode, Config, LabelCorrection, LlmConfig, TrainerConfig
 from ser_bench.errors import ConfigError, LLMError, LLMStoppedError
 from ser_bench.features.prosody import NO_PROSODY, Pitch, Prosody
 from ser_bench.predictors.llm.llm import SETTINGS_FILE, Llm
@@ -455,3 +455,174 @@ def test_notes_survive_storage(server, cfg, tmp_path):
     stored_predictions.save(predictions, CLIPS, tmp_path / "p.parquet")
     back = stored_predictions.load(tmp_path / "p.parquet")
     assert back.notes == predictions.notes and back.source == "one_hot" and back.abstained[0]
+
+
+def biased(body: dict[str, Any]) -> fake.Reply:
+    """Prefer "happy" in every prompt, and the clip's own label a little more than usual."""
+    words = body["messages"][-1]["content"].split('"')[1].split()
+    shares = {"happy": 0.7, "sad": 0.2, "ang": 0.1}
+    if words and words[0] in LABELS:
+        shares["ang" if words[0] == "angry" else words[0]] *= 2
+    whole = sum(shares.values())
+    tokens = logprobs(**{name: share / whole for name, share in shares.items()})
+    return fake.completion('{"emotion":"happy"}', logprobs=tokens)
+
+
+TRAIN, VAL, TEST = ([f"{label}-{n}" for n in part for label in LABELS] for part in (range(2), range(2, 6), range(6, 8)))
+
+
+class WithoutLabelsOf(Inputs):
+    """Fails if a label of these clips is read, also by way of the clip."""
+
+    def __init__(self, hidden: Sequence[str]) -> None:
+        super().__init__()
+        self.hidden = set(hidden)
+
+    def truth(self, rows: Sequence[Row]) -> list[str]:
+        assert not self.hidden & {row.clip_id for row in rows}, "a label was read"
+        return super().truth(rows)
+
+    def clips(self, rows: Sequence[Row]) -> list[Clip]:
+        return [replace(c, emotion="hidden" if c.id in self.hidden else c.emotion) for c in super().clips(rows)]
+
+
+def test_contextual_calibration_divides_by_the_answer_to_an_empty_prompt(server, cfg, tmp_path):
+    server.otherwise = biased
+    plain = build(cfg, tmp_path).predict(clean_rows(TEST))
+    assert set(plain.predicted) == {"happy"}
+    sent = len(server.asked)
+    shifted = with_llm(cfg, calibration=LabelCorrection.contextual)
+    model = build(shifted, tmp_path)
+    assert model.fit(clean_rows(TRAIN), clean_rows(VAL)) == {}
+    predictions = model.predict(clean_rows(TEST))
+    assert len(server.asked) == sent + 3, "three content-free questions; the answers about clips are those from before"
+    assert predictions.predicted == predictions.truth
+    odds = plain.probabilities / np.array([0.1, 0.7, 0.2])
+    np.testing.assert_allclose(predictions.probabilities, odds / odds.sum(axis=1, keepdims=True), atol=1e-5)
+    facts = model.facts()
+    assert facts["llm/answer_share/happy"] == 1.0 and facts["llm/predicted_share/happy"] == pytest.approx(1 / 3)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    model.save(folder)
+    restored = Llm.load(folder, with_llm(shifted, cache=CacheMode.off), LABELS, Inputs())
+    again = restored.predict(clean_rows(TEST[:1]))
+    assert len(server.asked) == sent + 4, "the stored prior is used for new audio"
+    np.testing.assert_allclose(again.probabilities, predictions.probabilities[:1], atol=1e-6)
+
+
+def test_label_bias_is_measured_on_validation_clips_without_their_labels(server, cfg, tmp_path):
+    server.otherwise = biased
+    plain = build(cfg, tmp_path).predict(clean_rows(TEST))
+    shifted = with_llm(cfg, calibration=LabelCorrection.label_bias, calibration_clips=9)
+    model = build(shifted, tmp_path, WithoutLabelsOf(VAL))
+    learnt = model.fit(clean_rows(TRAIN), clean_rows(VAL))
+    asked = {body["messages"][1]["content"].split('"')[1].replace(" ", "-") for body in server.asked[len(TEST) :]}
+    assert len(asked) == 9 and asked < set(VAL), "only validation clips are asked about"
+    prior = [learnt[f"llm/prior/{label}"] for label in LABELS]
+    of_clips = build(cfg, tmp_path).predict(clean_rows(sorted(asked))).probabilities
+    np.testing.assert_allclose(prior, of_clips.mean(axis=0), atol=1e-6)
+    predictions = model.predict(clean_rows(TEST))
+    odds = plain.probabilities / np.array(prior)
+    np.testing.assert_allclose(predictions.probabilities, odds / odds.sum(axis=1, keepdims=True), atol=1e-5)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    model.save(folder)
+    again = Llm.load(folder, shifted, LABELS, Inputs()).predict(clean_rows(TEST))
+    np.testing.assert_array_equal(again.probabilities, predictions.probabilities)
+    with pytest.raises(ConfigError, match=r"no.*validation|needs validation rows"):
+        build(shifted, tmp_path).fit(clean_rows(TRAIN), ())
+
+
+@pytest.mark.parametrize("calibration", [LabelCorrection.contextual, LabelCorrection.label_bias])
+def test_calibration_without_probabilities_is_refused_early_and_in_one_line(server, cfg, tmp_path, calibration):
+    server.otherwise = lambda body: fake.label("happy")
+    model = build(with_llm(cfg, calibration=calibration, calibration_clips=4), tmp_path)
+    with pytest.raises(LLMError, match=f"llm.calibration={calibration.value} needs the probabilities") as caught:
+        model.fit(clean_rows(TRAIN), clean_rows(VAL))
+        model.predict(clean_rows(TEST))
+    assert "\n" not in str(caught.value) and len(server.asked) <= 4
+
+
+def by_position(body: dict[str, Any]) -> fake.Reply:
+    """Prefer the label that the prompt lists first."""
+    order = body["messages"][0]["content"].partition("this list: ")[2].partition(".")[0].split(", ")
+    shares = dict(zip(("ang" if label == "angry" else label for label in order), (0.6, 0.3, 0.1), strict=True))
+    return fake.completion(json.dumps({"emotion": order[0]}), logprobs=logprobs(**shares))
+
+
+def test_probabilities_are_averaged_over_the_orders(server, cfg, tmp_path):
+    server.otherwise = by_position
+    single = build(cfg, tmp_path)
+    assert set(single.predict(clean_rows(TEST)).predicted) == {"angry"}
+    model = build(with_llm(cfg, orders=3), tmp_path)
+    predictions = model.predict(clean_rows(TEST))
+    assert len(server.asked) == 3 * len(TEST), "the answers in the first order were in the cache"
+    assert predictions.source == "logprobs"
+    np.testing.assert_allclose(predictions.probabilities, 1 / 3, atol=1e-5)
+    facts = model.facts()
+    assert (facts["llm/asked"], facts["llm/requests"]) == (6, 12)
+    assert facts["llm/cost_usd"] == pytest.approx(18 * 0.00035) and facts["llm/paid_usd"] == pytest.approx(12 * 0.00035)
+
+
+def test_orders_without_logprobs_are_votes(server, cfg, tmp_path):
+    server.otherwise = lambda body: replace(by_position(body), body=fake.label(by_position_label(body)).body)
+    predictions = build(with_llm(cfg, orders=3), tmp_path).predict(clean_rows(TEST))
+    assert predictions.source == "samples"
+    np.testing.assert_allclose(predictions.probabilities, 1 / 3, atol=1e-5)
+
+
+def by_position_label(body: dict[str, Any]) -> str:
+    return body["messages"][0]["content"].partition("this list: ")[2].partition(",")[0]
+
+
+def test_contextual_calibration_of_each_order_removes_the_preference_for_a_position(server, cfg, tmp_path):
+    server.otherwise = by_position
+    model = build(with_llm(cfg, orders=2, calibration=LabelCorrection.contextual), tmp_path)
+    predictions = model.predict(clean_rows(TEST))
+    assert len(server.asked) == 2 * 3 + 2 * len(TEST), "three content-free questions for each order"
+    np.testing.assert_allclose(predictions.probabilities, 1 / 3, atol=1e-5)
+
+
+def test_the_estimate_holds_all_orders_and_the_calibration(server, cfg, tmp_path):
+    def estimate(**changes: Any):
+        model = build(with_llm(cfg, dry_run=True, **changes), tmp_path)
+        model.fit(clean_rows(TRAIN), clean_rows(VAL))
+        return model.estimate(clean_rows(TEST))
+
+    assert (estimate().clips, estimate().prompts) == (6, 6)
+    assert estimate(orders=3).prompts == 18
+    assert estimate(orders=3, calibration=LabelCorrection.contextual).prompts == 18 + 9
+    several = estimate(orders=2, calibration=LabelCorrection.label_bias, calibration_clips=5)
+    assert (several.clips, several.prompts) == (6, 2 * 6 + 2 * 5)
+    assert several.tokens_in > 3 * estimate().tokens_in
+    assert "6, 22 prompts (llm.orders, llm.calibration)" in several.lines(cfg.llm)[0]
+    assert not server.asked
+
+
+def test_reasons_are_compared_with_the_measures_and_with_the_answers_without_a_reason(server, cfg, tmp_path):
+    class Loud(Inputs):
+        def prosody(self, rows):
+            loudness = [60.0 + (9.0 if row.clip_id in TEST else len(row.clip_id)) for row in rows]
+            return [Prosody(10.0, 6.0, -2.0, db, 4.0, 10.0, 2.0, 8.0, 12.0) for db in loudness]
+
+    def otherwise(body):
+        if "reason" in body["messages"][0]["content"].splitlines()[-1]:
+            return fake.completion('{"emotion": "happy", "reason": "the voice is loud"}')
+        return truthful(body)
+
+    server.otherwise = otherwise
+    explaining = build(with_llm(cfg, prompt="explain"), tmp_path, Loud())
+    explaining.fit(clean_rows(TRAIN), ())
+    explaining.predict(clean_rows(TEST))
+    facts = explaining.facts()
+    assert (facts["llm/explain/reasons"], facts["llm/explain/names_cue"]) == (6, 1.0)
+    assert facts["llm/explain/names_direction"] == 1.0 and facts["llm/explain/same_label_clips"] == 0
+    plain = build(with_llm(cfg, prompt="prosody"), tmp_path, Loud())
+    plain.fit(clean_rows(TRAIN), ())
+    plain.predict(clean_rows(TEST[:3]))
+    assert not any(name.startswith("llm/explain") for name in plain.facts())
+    sent = len(server.asked)
+    explaining.predict(clean_rows(TEST))
+    facts = explaining.facts()
+    assert facts["llm/explain/same_label_clips"] == 3 and facts["llm/explain/same_label"] == pytest.approx(1 / 3)
+    assert len(server.asked) == sent, "no request is sent for the comparison"

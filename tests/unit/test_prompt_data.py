@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +14,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser_bench.config import LlmConfig
+from ser_bench.config import ExampleChoice, LlmConfig
 from ser_bench.errors import ConfigError
-from ser_bench.features.prosody import Pitch, Prosody
+from ser_bench.features.prosody import NO_PROSODY, Pitch, Prosody
 from ser_bench.predictors.llm.cost_estimate import context_tokens, token_counter
 from ser_bench.predictors.llm.local_server import CONTEXT_TOKENS
 from ser_bench.predictors.llm.prompting import prompt_data, prompt_template
 from ser_bench.predictors.llm.prompting.prompt_data import PromptData
 from ser_bench.predictors.llm.prompting.prosody_norms import ProsodyNorms
+from ser_bench.predictors.llm.prompting.question import Question
 from ser_bench.types import Clip, Row
 
 LABELS = ("angry", "happy", "sad")
@@ -198,3 +200,173 @@ def test_local_server_gets_room_for_the_longest_prompt():
     assert needed("few_shot", shots=4) > needed("few_shot", shots=2) > 1.4 * CONTEXT_TOKENS
     assert needed("few_shot", shots=4) % 256 == 0
     assert context_tokens([], token_counter("m"), CFG, False, CONTEXT_TOKENS) == CONTEXT_TOKENS
+
+
+# Similar examples, orders of the labels, and content-free questions.
+
+
+def similar(train: list[Row], prosodies: dict[str, Prosody], **changes) -> tuple[PromptData, Inputs, LlmConfig]:
+    inputs, cfg = Inputs(prosodies), replace(CFG, example_choice=ExampleChoice.similar, **changes)
+    return prompt_data.learn(prompt_template.load("few_shot"), LABELS, train, inputs, cfg), inputs, cfg
+
+
+def spread(rows_: list[Row]) -> dict[str, Prosody]:
+    """Every clip is louder and faster than the one before it."""
+    return {
+        row.clip_id: replace(MIDDLE, loudness_db=60.0 + i, syllables_per_second=4.0 + 0.1 * i)
+        for i, row in enumerate(rows_)
+    }
+
+
+def shown_ids(question: Question, candidates: list[Row]) -> list[str]:
+    return [
+        next(row.clip_id for row in candidates if f"Words of {row.clip_id}." in message["content"])
+        for message in question.messages[1:-1:2]
+    ]
+
+
+def by_hand(prosodies: dict[str, Prosody], train: list[Row], asked: Prosody) -> list[str]:
+    """Ids by root mean square difference of z-scores, computed with plain Python."""
+    fields = ["loudness_db", "syllables_per_second"]
+    values = {f: [getattr(prosodies[row.clip_id], f) for row in train] for f in fields}
+    std = {f: float(np.std(v)) for f, v in values.items()}
+    distance = {
+        row.clip_id: sum(((getattr(prosodies[row.clip_id], f) - getattr(asked, f)) / std[f]) ** 2 for f in fields)
+        for row in train
+    }
+    return sorted(distance, key=lambda clip_id: (distance[clip_id], clip_id))
+
+
+def test_similar_examples_are_the_nearest_of_each_label_the_nearest_last():
+    train = rows("abcd", 2)
+    measured = spread(train)
+    target = replace(MIDDLE, loudness_db=69.2, syllables_per_second=4.92)
+    learnt, inputs, cfg = similar(train, measured | {"x-sad-0": target})
+    [question] = prompt_data.questions(
+        prompt_template.load("few_shot"), learnt, LABELS, [Row("x-sad-0")], inputs, cfg
+    )  # fmt: skip
+    order = by_hand(measured, train, target)
+    nearest = [next(i for i in order if f"-{label}-" in i) for label in LABELS]
+    shown = shown_ids(question, train)
+    assert sorted(shown) == sorted(nearest) and shown == sorted(nearest, key=order.index, reverse=True)
+    answers = [json.loads(message["content"])["emotion"] for message in question.messages[2:-1:2]]
+    assert answers == [clip_id.split("-")[1] for clip_id in shown]
+    assert question.messages[0]["role"] == "system" and "x-sad-0" in question.messages[-1]["content"]
+
+
+def test_nearest_neighbours_are_chosen_whatever_their_labels():
+    train = rows("abcd", 2)
+    measured = spread(train)
+    target = replace(MIDDLE, loudness_db=60.0, syllables_per_second=4.0)
+    learnt, inputs, cfg = similar(train, measured | {"x-sad-0": target}, neighbours=5)
+    [question] = prompt_data.questions(prompt_template.load("few_shot"), learnt, LABELS, [Row("x-sad-0")], inputs, cfg)
+    assert shown_ids(question, train) == by_hand(measured, train, target)[:5][::-1]
+
+
+def test_no_example_is_of_the_speaker_of_the_clip_and_none_is_outside_the_training_rows():
+    train = rows("abcd", 12)
+    measured = spread([*train, *TEST])
+    learnt, inputs, cfg = similar(train, measured, shots=2)
+    assert inputs.asked["truth"] == inputs.asked["transcripts"] == {row.clip_id for row in train}
+    assert learnt.norms is not None and "a" in learnt.norms.speakers, "the speaker has norms"
+    asked = prompt_data.questions(prompt_template.load("few_shot"), learnt, LABELS, [*train[:9], *TEST], inputs, cfg)
+    for row, question in zip([*train[:9], *TEST], asked, strict=True):
+        assert not any(shown.startswith(row.clip_id[0]) for shown in shown_ids(question, [*train, *TEST]))
+    # Clip and examples are described against the same norms.
+    assert "other recordings of this speaker" in str(asked[0].messages)
+    assert "recordings of other speakers" not in str(asked[0].messages[1:])
+    assert "other recordings of this speaker" not in str(asked[-1].messages)
+    assert inputs.asked["truth"] == {row.clip_id for row in train}
+
+
+def test_a_measure_that_is_missing_does_not_count_and_a_clip_without_any_is_the_farthest():
+    train = rows("a", 1) + rows("b", 1)
+    measured = {row.clip_id: replace(MIDDLE, loudness_db=60.0 + i) for i, row in enumerate(train)}
+    measured["a-angry-0"] = NO_PROSODY
+    measured["a-happy-0"] = replace(measured["a-happy-0"], pitch_semitones=None)
+    target = replace(measured["a-happy-0"], pitch_semitones=None)
+    learnt, inputs, cfg = similar(train, measured | {"x-sad-0": target}, neighbours=6)
+    [question] = prompt_data.questions(prompt_template.load("few_shot"), learnt, LABELS, [Row("x-sad-0")], inputs, cfg)
+    shown = shown_ids(question, train)
+    assert shown[-1] == "a-happy-0" and shown[0] == "a-angry-0"
+
+
+def test_the_pool_is_a_seeded_subset_balanced_over_labels_and_survives_json():
+    train = rows("abcd", 12)
+    learnt, inputs, cfg = similar(train, spread(train), example_pool=24)
+    assert learnt.pool is not None and len(inputs.asked["transcripts"]) == 24 == len(learnt.pool.clips)
+    assert Counter(clip.label for clip in learnt.pool.clips) == dict.fromkeys(LABELS, 8)
+    back = PromptData.from_json(json.loads(json.dumps(learnt.to_json())))
+    assert back == learnt
+    prompt = prompt_template.load("few_shot")
+    ask = [prompt_data.questions(prompt, data, LABELS, TEST, inputs, cfg) for data in (learnt, back)]
+    assert ask[0] == ask[1]
+    assert similar(train[::-1], spread(train), example_pool=24)[0].pool == learnt.pool
+
+
+@pytest.mark.parametrize(
+    ("prompt", "changes", "words"),
+    [
+        ("prosody", {"example_choice": ExampleChoice.similar}, "set llm.prompt=few_shot"),
+        ("few_shot", {"neighbours": 3}, "no effect without llm.example_choice=similar"),
+        ("few_shot", {"example_choice": ExampleChoice.similar, "neighbours": 0}, "llm.neighbours=0: must be at least"),
+        ("few_shot", {"example_choice": ExampleChoice.similar, "example_pool": 0}, "llm.example_pool=0: must be at"),
+    ],
+)
+def test_keys_of_examples_without_effect_are_refused(prompt, changes, words):
+    with pytest.raises(ConfigError, match=words):
+        prompt_data.check_examples(prompt_template.load(prompt), replace(CFG, prompt=prompt, **changes))
+
+
+@pytest.mark.parametrize(("changes", "words"), [({"shots": 3}, "of 'angry'"), ({"neighbours": 7}, "there are 6 train")])
+def test_too_few_similar_clips_are_refused(changes, words):
+    train = rows("ab", 1)
+    learnt, inputs, cfg = similar(train, spread(train), **changes)
+    with pytest.raises(ConfigError, match=words):
+        prompt_data.questions(prompt_template.load("few_shot"), learnt, LABELS, TEST, inputs, cfg)
+
+
+def test_orders_put_every_label_once_into_every_position():
+    for shuffle in (False, True):
+        cfg = replace(CFG, orders=3, shuffle_order=shuffle)
+        asked = [
+            prompt_data.questions(prompt_template.load("paper"), PromptData(), LABELS, TEST[:4], Inputs(), cfg, turn)
+            for turn in range(3)
+        ]
+        for of_clip in zip(*asked, strict=True):
+            orders = [question.order or LABELS for question in of_clip]
+            assert all(set(column) == set(LABELS) for column in zip(*orders, strict=True))
+            assert all(", ".join(order) in q.messages[0]["content"] for order, q in zip(orders, of_clip, strict=True))
+    with pytest.raises(ConfigError, match=r"llm\.orders=4: must be from 1 to the number of labels, 3"):
+        prompt_data.check_orders(LABELS, replace(CFG, orders=4))
+
+
+def test_the_first_order_is_the_question_of_a_run_with_one_order():
+    prompt = prompt_template.load("paper")
+    single = prompt_data.questions(prompt, PromptData(), LABELS, TEST, Inputs(), CFG)
+    assert prompt_data.questions(prompt, PromptData(), LABELS, TEST, Inputs(), replace(CFG, orders=3)) == single
+
+
+@pytest.mark.parametrize("name", ["paper", "prosody", "few_shot", "explain"])
+def test_content_free_questions_differ_in_the_data_of_the_clip_only(name):
+    prompt, inputs = prompt_template.load(name), Inputs()
+    learnt = prompt_data.learn(prompt, LABELS, TRAIN, inputs, CFG)
+    [question] = prompt_data.questions(prompt, learnt, LABELS, TEST[:1], inputs, CFG)
+    free = prompt_data.content_free(prompt, question, LABELS)
+    assert [q.messages[:-1] for q in free] == [question.messages[:-1]] * 3
+    texts = [q.messages[-1]["content"] for q in free]
+    assert texts[0].startswith('Transcript: "N/A"') and texts[1].startswith('Transcript: ""')
+    assert texts[2].startswith('Transcript: "[MASK]"') and len(set(texts)) == 3
+    assert not any("Words of" in text or "Hz" in text or "%" in text for text in texts)
+
+
+@pytest.mark.parametrize("name", prompt_template.names())
+def test_what_does_not_change_comes_first_in_every_prompt(name):
+    prompt, inputs = prompt_template.load(name), Inputs(spread(TEST))
+    learnt = prompt_data.learn(prompt, LABELS, TRAIN, inputs, CFG)
+    asked = prompt_data.questions(prompt, learnt, LABELS, TEST[:2], inputs, CFG)
+    assert asked[0].messages[:-1] == asked[1].messages[:-1]
+    first = re.search(r"\$(?!labels)\w+", prompt.user)
+    text = prompt.user[first.start() :] if first else ""
+    fixed_after = re.sub(r"\$\w+", "", text)
+    assert len(fixed_after) < 45, "after the first data of the clip, only names of fields and a short question"

@@ -106,7 +106,8 @@ class CostEstimate:
 
     Attributes:
         clips: number of clips in the run.
-        cached: clips whose answer is in the cache; they do not enter the figures below.
+        prompts: number of prompts; more than clips with `llm.orders` and `llm.calibration`.
+        cached: prompts whose answer is in the cache; they do not enter the figures below.
         tokens_in: tokens of prompts.
         tokens_out: tokens of answers of the usual length.
         tokens_out_most: upper bound on the tokens of answers.
@@ -118,6 +119,7 @@ class CostEstimate:
     """
 
     clips: int
+    prompts: int
     cached: int
     tokens_in: int
     tokens_out: int
@@ -131,9 +133,10 @@ class CostEstimate:
     def lines(self, cfg: LlmConfig) -> list[str]:
         """Return the estimate as lines of text."""
         prices = f"US$ {cfg.price_in_usd:g} / {cfg.price_out_usd:g} per million tokens in / out, {cfg.price_date}"
+        more = f", {self.prompts:,} prompts (llm.orders, llm.calibration)" if self.prompts != self.clips else ""
         lines = [
-            f"clips    {self.clips:,}, of which {self.cached:,} are answered in the cache: "
-            f"{self.clips - self.cached:,} to ask",
+            f"clips    {self.clips:,}{more}, of which {self.cached:,} are answered in the cache: "
+            f"{self.prompts - self.cached:,} to ask",
             f"tokens   {self.tokens_in:,} in ({self.counted}), {self.tokens_out:,} out, "
             f"at most {self.tokens_out_most:,}",
             f"cost     about US$ {self.usd:.2f}, at most {self.usd_most:.2f} ({prices.rstrip(', ')})",
@@ -153,16 +156,18 @@ def estimate_cost(
     with_reason: bool,
     cfg: LlmConfig,
     counter: TokenCounter,
+    clips: int | None = None,
 ) -> CostEstimate:
     """Return the estimate for these questions; equal questions are asked once.
 
     Args:
-        questions: one per clip.
+        questions: one per clip, or more.
         stored: the answer to each question from the cache, or None.
         labels: the possible labels.
         with_reason: True if the prompt asks for a reason as well.
         cfg: prices and limits.
         counter: counts tokens.
+        clips: number of clips; None: one for each question.
     """
     schema = response_format_text(request_body.json_schema(labels, with_reason))
     pending = {json.dumps(q.identity()): q for q, known in zip(questions, stored, strict=True) if known is None}
@@ -174,7 +179,8 @@ def estimate_cost(
     tokens_out, tokens_out_most = round(length * len(pending)), length_most * len(pending)
     seconds, timed = _time(len(pending), tokens_in + tokens_out, known, cfg)
     return CostEstimate(
-        clips=len(questions),
+        clips=len(questions) if clips is None else clips,
+        prompts=len(questions),
         cached=len(known),
         tokens_in=tokens_in,
         tokens_out=tokens_out,

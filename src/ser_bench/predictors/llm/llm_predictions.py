@@ -136,3 +136,16 @@ def logged_figures(
     figures |= {f"changed/{name}": count for name, count in sorted(changes.items())}
     figures[f"source/{source}"] = 1
     return {f"llm/{name}": float(value) for name, value in figures.items()}
+
+
+def predicted_shares(probabilities: FloatArray, labels: Sequence[str]) -> dict[str, float]:
+    """Return `llm/predicted_share/<label>`: share of the clips whose most probable label this is.
+
+    It differs from `answer_share` where probabilities are corrected or averaged over orders.
+
+    Args:
+        probabilities: [N, C], N at least 1.
+        labels: C labels.
+    """
+    best = Counter(probabilities.argmax(axis=1).tolist())
+    return {f"llm/predicted_share/{label}": best[i] / len(probabilities) for i, label in enumerate(labels)}

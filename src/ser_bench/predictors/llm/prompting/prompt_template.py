@@ -32,6 +32,8 @@ FOLDER = resources.files("ser_bench") / "predictors" / "llm" / "prompting" / "pr
 SECTION = re.compile(r"^\[(system|user)\]\n", re.MULTILINE)
 FIXED = frozenset({"labels"})
 PER_CLIP = frozenset({"transcript", "pitch", "voice"})
+CONTENT_FREE = ("N/A", "", "[MASK]")
+"""What stands in the place of a clip's data in prompts that ask about nothing (Zhao et al. 2021)."""
 HEADER = {"examples": ("yes",), "answer": ("emotion, reason",), "audio": ("yes",)}
 """Optional header lines and the values that they may have."""
 
@@ -83,6 +85,12 @@ class Prompt:
             {"role": "system", "content": Template(self.system).substitute(fixed)},
             {"role": "user", "content": Template(self.user).substitute(fixed | clip)},
         ]
+
+    def content_free(self, labels: Sequence[str], text: str) -> Message:
+        """Return the user message with this text in place of all data of the clip."""
+        data = {"transcript": quote(text), "pitch": text, "voice": text}
+        content = Template(self.user).substitute({"labels": ", ".join(labels)} | data)
+        return {"role": "user", "content": content}
 
 
 def names() -> list[str]:

@@ -95,19 +95,39 @@ def learn(prosodies: Sequence[Prosody], speakers: Sequence[str]) -> ProsodyNorms
     return ProsodyNorms(_moments(prosodies), {name: _moments(clips) for name, clips in enough.items()})
 
 
+def z_scores(prosody: Prosody, speaker: str, norms: ProsodyNorms) -> dict[str, float]:
+    """Return field of `Prosody` → distance from the norm in standard deviations; measures that are missing are absent.
+
+    The norms are those of the speaker or of the corpus, as in `describe`.
+    """
+    moments = _moments_for(speaker, norms)
+    pairs = [(measure.field, getattr(prosody, measure.field)) for measure in MEASURES if measure.field in moments]
+    return {field: _distance(value, moments[field]) for field, value in pairs if value is not None}
+
+
 def describe(prosody: Prosody, speaker: str, norms: ProsodyNorms) -> str:
     """Return one line per measure, relative to the norms of the speaker or of the corpus.
 
     For example "- speaking rate: faster (5.1 syllables per second; usual 4.2)".
     """
-    of_speaker = norms.speakers.get(speaker)
-    moments = norms.corpus if of_speaker is None else of_speaker
+    moments = _moments_for(speaker, norms)
     lines = [_line(measure, getattr(prosody, measure.field), moments) for measure in MEASURES]
     stated = [line for line in lines if line]
     if not stated:
         return NO_VOICE
-    reference = "recordings of other speakers" if of_speaker is None else "other recordings of this speaker"
+    of_speaker = speaker in norms.speakers
+    reference = "other recordings of this speaker" if of_speaker else "recordings of other speakers"
     return "\n".join([f"compared with {reference}:", *stated])
+
+
+def _moments_for(speaker: str, norms: ProsodyNorms) -> Moments:
+    return norms.speakers.get(speaker, norms.corpus)
+
+
+def _distance(value: float, moments: tuple[float, float]) -> float:
+    """Return the distance from the mean in standard deviations; 0 if the training clips do not vary."""
+    mean, std = moments
+    return (value - mean) / std if std > 0 else 0.0
 
 
 def _moments(prosodies: Sequence[Prosody]) -> Moments:
@@ -123,8 +143,8 @@ def _line(measure: ProsodyMeasure, value: float | None, moments: Moments) -> str
     """Return the line of one measure, or "" if the clip or the norms do not have it."""
     if value is None or measure.field not in moments:
         return ""
-    mean, std = moments[measure.field]
-    distance = (value - mean) / std if std > 0 else 0.0
+    mean, _ = moments[measure.field]
+    distance = _distance(value, moments[measure.field])
     word = measure.more if distance > 0 else measure.less
     words = "as usual" if abs(distance) < SLIGHT else word if abs(distance) < STRONG else f"much {word}"
     if measure.difference:
