@@ -37,6 +37,8 @@ def test_every_choice_composes(position: int) -> None:
     chosen = {group: names[position] for group, names in GROUPS.items() if position < len(names)}
     extra = ["corpus.root=my_clips.csv"] if chosen.get("corpus") == "table" else []
     cfg = to_plain(composed("experiment=none", *(f"{group}={name}" for group, name in chosen.items()), *extra))
+    if "prompting" in chosen:  # it sets keys of `llm` and has no node of its own
+        assert cfg["llm"]["option"] == chosen.pop("prompting").replace("none", "")
     for group, name in chosen.items():
         assert cfg[group] and cfg[group].get("name", name) in (name, cfg[group].get("protocol", name)), (group, name)
 

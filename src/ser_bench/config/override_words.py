@@ -32,7 +32,7 @@ INTERPOLATION = re.compile(r"\$\{[^}]+\}")
 UNESCAPED_REFERENCE = re.compile(r"(\\*)\$\{")
 HYDRA_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 """Keys of Hydra's own configuration that hold a folder."""
-OTHER_GROUPS = ("experiment",)
+OTHER_GROUPS = ("experiment", "prompting")
 """Groups that set keys of other groups and have no key of their own."""
 
 
