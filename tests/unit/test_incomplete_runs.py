@@ -15,7 +15,7 @@ from ser_bench import audit, corpora, pipeline, predictions, tracking
 from ser_bench.comparison import report_tables
 from ser_bench.comparison.paired import compare
 from ser_bench.config import Config
-from ser_bench.errors import IncompleteRunError
+from ser_bench.errors import ConfigError, IncompleteRunError
 from ser_bench.evaluation import metrics
 from ser_bench.tracking.run_writer import log_metrics
 from ser_bench.types import Corpus, Predictions, Row
@@ -45,6 +45,9 @@ class SpokenFeatures(Spoken, FakeInputs):
 
     def pitch(self, rows: Sequence[Row]) -> list[Any]:
         return [None for _ in rows]
+
+    def votes(self, rows: Sequence[Row]) -> list[Any]:
+        raise ConfigError("this corpus has no votes of listeners")
 
     def word_error_rate(self) -> float | None:
         return None

@@ -19,6 +19,7 @@ from ser_bench.comparison.paired import Comparison, GroupResult, compare
 from ser_bench.comparison.report_html import as_html, short_share
 from ser_bench.comparison.report_markdown import as_markdown_table, as_text
 from ser_bench.errors import ConfigError, NotComparableError
+from ser_bench.evaluation import metrics, statistics
 from ser_bench.evaluation.metrics import METRICS
 from ser_bench.tracking import StoredRun
 from ser_bench.types import Predictions, Row
@@ -159,7 +160,7 @@ def test_with_too_few_speakers_there_is_no_p_value_of_any_kind(tmp_path: Path) -
     frame = report_tables.as_frame(
         *report_tables.main_table(comparison(tmp_path, {"cnn": 0.9, "llm": 0.3}, speakers=4))
     )
-    assert frame["p (Holm)"][1] == "too few speakers" and frame["p (McNemar)"][1] == "n/a"
+    assert frame["p (Holm)"][1] == "too few speakers" and list(frame["rank"]) == ["n/a", "n/a"]
 
 
 def test_two_speakers_are_too_few_for_an_interval_in_every_form(tmp_path: Path) -> None:
@@ -283,8 +284,74 @@ def test_several_seeds_are_given_with_their_standard_deviation(tmp_path: Path) -
     (result,) = compare(runs).results
     headings, (row,) = report_tables.main_table(compare(runs))
     deviation = np.std(result.uar_by_seed, ddof=1)
-    assert row[headings.index("UAR")].detail.endswith(f"; 3 seeds; SD {deviation:.3f}")
+    assert row[headings.index("UAR")].text == f"{result.uar.value:.3f} ± {deviation:.3f}"
+    assert row[headings.index("UAR")].detail.endswith("; 3 seeds")
+    accuracies = [metrics.accuracy(p) for p in result.by_seed]
+    assert row[headings.index("accuracy")].text.endswith(f" ± {np.std(accuracies, ddof=1):.3f}")
     assert "mean of 3 seeds" in sentences(compare(runs))[0]
+
+
+def with_votes(predictions: Predictions, seed: int = 3) -> Predictions:
+    rng = np.random.default_rng(seed)
+    return replace(predictions, votes=rng.multinomial(8, [0.5, 0.3, 0.2], size=len(predictions.rows)))
+
+
+def test_soft_label_metrics_and_the_listeners_own_figures_stand_in_every_form(tmp_path: Path) -> None:
+    """One run has votes; an older run and a predictor without probabilities stand beside it."""
+    clips = make_clips(8)
+    of_votes = with_votes(predict(clips, 0.7, 0))
+    older, one_hot = predict(clips, 0.5, 1), replace(predict(clips, 0.4, 2), source="one_hot")
+    runs = [store(tmp_path, name, p, clips) for name, p in {"cnn": of_votes, "old": older, "llm": one_hot}.items()]
+    both = compare(runs)
+    headings, rows = report_tables.votes_table(both) or ([], [])
+    assert [row[0].text for row in rows] == ["cnn", "old", "llm", report_tables.LISTENERS_ROW]
+    assert [cell.text == "n/a" for cell in rows[2]] == [False, True, True, False]
+    assert all(cell.text != "n/a" for row in (rows[0], rows[1], rows[3]) for cell in row)
+    expected = metrics.METRICS["vote_accuracy"].compute(replace(older, votes=of_votes.votes))
+    assert both.result("old").of_votes["vote_accuracy"].value == pytest.approx(expected)
+    document = Report("R", (both,))
+    for text in (as_text(both), document.markdown(), as_html(document)):
+        assert report_tables.LISTENERS_ROW in text and headings[1] in text
+    (record,) = document.to_json()["comparisons"]
+    assert record["predictors"][0]["of_votes"]["vote_accuracy"]["speakers"] == 8
+    assert report_tables.votes_table(compare(runs[1:])) is None
+
+
+def test_ranks_share_a_range_where_no_test_tells_predictors_apart(tmp_path: Path) -> None:
+    of = comparison(tmp_path, {"low": 0.35, "good": 0.8, "as_good": 0.8, "best": 0.97})
+    assert {r.name: r.rank for r in of.results} == {"low": (4, 4), "good": (2, 3), "as_good": (2, 3), "best": (1, 1)}
+    headings, rows = report_tables.main_table(of)
+    assert {row[0].text: row[headings.index("rank")].text for row in rows}["as_good"] == "2–3"
+    assert re.search(r"as_good +2–3 ", as_text(of)) and "| 2–3 |" in Report("R", (of,)).markdown()
+    predictors = Report("R", (of,)).to_json()["comparisons"][0]["predictors"]
+    assert [p["rank"] for p in predictors] == [[4, 4], [2, 3], [2, 3], [1, 1]]
+
+
+def test_the_report_says_which_differences_could_not_have_been_seen(tmp_path: Path) -> None:
+    of = comparison(tmp_path / "many", {"cnn": 0.6, "llm": 0.7, "fusion": 0.65})
+    pair = of.pairs[0]
+    assert pair.detectable == statistics.detectable(pair.difference, tests=3)
+    shown = f"{100 * (pair.detectable or 0):.1f}"
+    _, rows = report_tables.pairs_table(of)
+    assert rows[0][0].text == "llm minus cnn" and rows[0][-1].text == shown
+    for text in (as_text(of), Report("R", (of,)).markdown(), as_html(Report("R", (of,)))):
+        assert "could not have been seen" in " ".join(text.split()) and "α = .05/3" in " ".join(text.split())
+    assert Report("R", (of,)).to_json()["comparisons"][0]["pairs"][0]["detectable"] == pair.detectable
+    few = comparison(tmp_path / "few", {"cnn": 0.6, "llm": 0.7}, speakers=4)
+    assert report_tables.detectable_remark(few) is None and few.pairs[0].detectable is None
+
+
+def test_the_metrics_of_a_sweep_have_the_names_of_its_runs_or_of_its_predictors(tmp_path: Path) -> None:
+    clips = make_clips(8)
+    runs = [store(tmp_path, "cnn", predict(clips, 0.7, i), clips, seed=i, params={"seed": str(i)}) for i in range(3)]
+    alone = Report("R", (compare(runs),))
+    (result,) = alone.comparisons[0].results
+    logged = alone.metrics()
+    assert logged["test/uar"] == result.uar.value and logged["test/uar_low"] == result.uar.low
+    assert logged["test/uar_sd"] == pytest.approx(np.std(result.uar_by_seed, ddof=1))
+    with_another = Report("R", (compare([*runs, store(tmp_path, "llm", predict(clips, 0.4, 9), clips)]),))
+    assert with_another.metrics()["uar/cnn"] == result.uar.value
+    assert {"uar/llm", "uar_sd/cnn"} <= set(with_another.metrics()) and "uar_sd/llm" not in with_another.metrics()
 
 
 def test_markdown_and_json_have_the_same_content(tmp_path: Path) -> None:
@@ -447,8 +514,8 @@ def test_the_page_opens_in_a_browser_sorts_and_stays_small(tmp_path: Path) -> No
     page = as_html(Report("Six predictors", (compare(runs),)))
     without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page).replace("http-equiv", "")
     assert len(page.encode()) < MAX_BYTES and "http" not in without_namespaces
-    # A click on the second heading of the first table must sort it by UAR.
-    click = "<script>document.querySelectorAll('th button')[1].click()</script></body>"
+    # A click on the third heading of the first table must sort it by UAR.
+    click = "<script>document.querySelectorAll('th button')[2].click()</script></body>"
     path = tmp_path / "page.html"
     path.write_text(page.replace("</body>", click), encoding="utf-8")
     dom = open_in_browser(path, tmp_path / "profile")

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ser_bench import predictions as tables
@@ -58,7 +61,11 @@ def pool_folds(
     common = sorted(set.intersection(*(set(frame.index) for frame in frames)))
     if not common:
         raise NotComparableError(f"{', '.join(by_group)} have no clip in common")
-    pooled = {name: tuple(_predictions(frame, common) for frame in of_seeds) for name, of_seeds in by_group.items()}
+    votes = _common_votes(frames, common)
+    pooled = {
+        name: tuple(replace(_predictions(frame, common), votes=votes) for frame in of_seeds)
+        for name, of_seeds in by_group.items()
+    }
     return pooled, frames[0].loc[common, CLIP_COLUMNS]
 
 
@@ -124,7 +131,27 @@ def readable_runs(runs: Sequence[StoredRun]) -> tuple[list[StoredRun], list[NotC
     return readable, refused
 
 
+def _common_votes(frames: Sequence[pd.DataFrame], clip_ids: Sequence[str]) -> npt.NDArray[np.int64] | None:
+    """Return the listeners' votes for these clips, [N, C], from any run that has them; None unless all clips have some.
+
+    Votes belong to the clip, so that runs of earlier versions and imported predictions take them from the others.
+    """
+    columns = [f"{tables.VOTES}{name.removeprefix(tables.PROBABILITY)}" for name in _probability_columns(frames[0])]
+    parts = [frame[columns].dropna() for frame in frames if set(columns) <= set(frame.columns)]
+    known = pd.concat(parts) if parts else pd.DataFrame(columns=columns)
+    known = known[~known.index.duplicated()]
+    if not columns or not set(clip_ids) <= set(known.index):
+        return None
+    return known.loc[list(clip_ids)].to_numpy(dtype=np.int64)
+
+
+def _probability_columns(frame: pd.DataFrame) -> list[str]:
+    return [str(name) for name in frame.columns if str(name).startswith(tables.PROBABILITY)]
+
+
 def _predictions(frame: pd.DataFrame, clip_ids: Sequence[str]) -> Predictions:
+    """Return the predictions of these clips, in this order, without votes."""
     selected = frame.loc[list(clip_ids)].reset_index()
+    selected = selected[[name for name in selected.columns if not str(name).startswith(tables.VOTES)]]
     selected.attrs = frame.attrs
     return tables.from_frame(selected)

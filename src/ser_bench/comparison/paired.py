@@ -19,7 +19,7 @@ from ser_bench.comparison.fold_pooling import common_folds, pool_calibrated, poo
 from ser_bench.comparison.run_groups import RunGroup, group_runs, refuse_unequal
 from ser_bench.config import TrackingConfig
 from ser_bench.errors import NotComparableError, RunNotFoundError
-from ser_bench.evaluation import metrics, statistics
+from ser_bench.evaluation import metrics, statistics, vote_metrics
 from ser_bench.evaluation.run_scores import ANSWER_TIME
 from ser_bench.evaluation.statistics import Difference, Interval
 from ser_bench.tracking import StoredRun
@@ -38,6 +38,10 @@ class GroupResult:
         uar, accuracy, macro_f1: with intervals, from counts that are the mean over seeds.
         uar_by_seed: one UAR per seed.
         of_levels: the metrics of ordered levels, by name, with intervals as above; {} for emotions.
+        of_votes: the soft-label metrics that are defined, by name, with intervals over speakers; each row's value is
+            the mean over seeds.
+        deviations: name of a score → its standard deviation over seeds; {} for a single seed.
+        rank: best and worst rank that the tests allow (`rank_ranges`); None if there is no test or no other predictor.
         difference: UAR minus that of the baseline; None for the baseline itself.
         adjusted_p: p-value of the difference, adjusted over all pairs by Holm's method; None if there is no test.
         fit_s: seconds of training, summed over folds, the mean over seeds.
@@ -56,6 +60,9 @@ class GroupResult:
     fit_s: float
     parameters: float | None
     of_levels: Mapping[str, Interval] = field(default_factory=dict)
+    of_votes: Mapping[str, Interval] = field(default_factory=dict)
+    deviations: Mapping[str, float] = field(default_factory=dict)
+    rank: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
@@ -66,6 +73,21 @@ class GroupResult:
     def predictions(self) -> Predictions:
         """Predictions of the first seed."""
         return self.by_seed[0]
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """Every metric that has an interval, by its name in MLflow without "test/"."""
+        of_all = {"uar": self.uar, "accuracy": self.accuracy, "macro_f1": self.macro_f1}
+        return of_all | dict(self.of_levels) | dict(self.of_votes)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Every figure by its name in MLflow without "test/", also `<metric>_low`, `_high`, and `_sd` over seeds."""
+        figures = dict(self.scores) | {f"{name}_sd": value for name, value in self.deviations.items()}
+        for name, interval in self.intervals.items():
+            figures |= {name: interval.value}
+            figures |= {f"{name}_low": interval.low, f"{name}_high": interval.high} if interval.is_informative else {}
+        return {name: value for name, value in figures.items() if not math.isnan(value)}
 
     @property
     def clips_per_second(self) -> float | None:
@@ -85,12 +107,21 @@ class GroupResult:
 
 @dataclass(frozen=True)
 class PairResult:
-    """The difference of two run groups, second minus first."""
+    """The difference of two run groups, second minus first.
+
+    Attributes:
+        first, second: names of the run groups.
+        difference: of UAR.
+        adjusted_p: p-value, adjusted over all pairs by Holm's method; None if there is no test.
+        detectable: smallest true difference that this comparison finds in four of five cases (`statistics.detectable`,
+            with the number of pairs), as a difference of shares; None if it is not known.
+    """
 
     first: str
     second: str
     difference: Difference
     adjusted_p: float | None
+    detectable: float | None = None
 
 
 @dataclass(frozen=True)
@@ -187,6 +218,7 @@ def compare(runs: Sequence[StoredRun], baseline: str | None = None) -> Compariso
     ordered = [first, *(group for group in groups if group is not first)]
     pooled, clips = pool_folds(ordered, folds)
     pairs = _pairs(pooled, clips)
+    ranks = rank_ranges(list(pooled), pairs)
     tags = first.all[0].tags
     return Comparison(
         corpus=tags["corpus"],
@@ -196,7 +228,9 @@ def compare(runs: Sequence[StoredRun], baseline: str | None = None) -> Compariso
         of_folds=int(tags["folds"]),
         synthetic=tags.get("synthetic", "").lower() == "true",
         clips=clips,
-        results=tuple(_result(group, pooled[group.name], clips, folds, pairs) for group in ordered),
+        results=tuple(
+            _result(group, pooled[group.name], clips, folds, pairs, ranks[group.name]) for group in ordered
+        ),
         pairs=tuple(pairs),
     )
 
@@ -217,7 +251,31 @@ def _pairs(pooled: Mapping[str, Sequence[Predictions]], clips: pd.DataFrame) -> 
     ]
     tested = [i for i, difference in enumerate(differences) if difference.p is not None]
     adjusted = dict(zip(tested, statistics.holm([differences[i].p or 0.0 for i in tested]), strict=True))
-    return [PairResult(*names[i], difference, adjusted.get(i)) for i, difference in enumerate(differences)]
+    return [
+        PairResult(*names[i], difference, adjusted.get(i), statistics.detectable(difference, len(names)))
+        for i, difference in enumerate(differences)
+    ]
+
+
+def rank_ranges(names: Sequence[str], pairs: Sequence[PairResult]) -> dict[str, tuple[int, int] | None]:
+    """Return the best and the worst rank of each of N run groups that the tests allow.
+
+    The best rank is 1 + the number of groups that are significantly better, the worst one N − the number of those that
+    are significantly worse, at the level of .05 after Holm's adjustment over all pairs. Groups that cannot be told
+    apart have ranks in common ("1–2"). None if there is only one group, or if there are too few speakers for tests.
+    Source: Al Mohamad, Goeman & van Zwet (2022), Biometrical Journal 64, 1119-1137, on ranks from pairwise tests.
+    """
+    ranks: dict[str, tuple[int, int] | None] = {}
+    for name in names:
+        better = worse = 0
+        of_name = [pair for pair in pairs if name in (pair.first, pair.second)]
+        for pair in of_name:
+            if pair.adjusted_p is not None and pair.adjusted_p < statistics.ALPHA:
+                is_better = (pair.difference.interval.value > 0) == (pair.second == name)
+                better, worse = better + (not is_better), worse + is_better
+        tested = bool(of_name) and all(pair.adjusted_p is not None for pair in of_name)
+        ranks[name] = (1 + better, len(names) - worse) if tested else None
+    return ranks
 
 
 def _calibrated_ece(group: RunGroup, clips: pd.DataFrame, folds: Sequence[int]) -> dict[str, float]:
@@ -245,6 +303,7 @@ def _result(
     clips: pd.DataFrame,
     folds: Sequence[int],
     pairs: Sequence[PairResult],
+    rank: tuple[int, int] | None,
 ) -> GroupResult:
     counts = _mean_counts(by_seed, clips)
     # The baseline comes first, so it is the first of the first pair of every other group.
@@ -252,6 +311,8 @@ def _result(
     score_of_seed = [metrics.score(p, prefix="") for p in by_seed]
     given = [key for key in score_of_seed[0] if all(key in score for score in score_of_seed)]
     scores = {key: float(np.mean([score[key] for score in score_of_seed])) for key in given}
+    scores |= vote_metrics.listeners_scores(by_seed[0].votes)
+    speakers = {str(clip): str(speaker) for clip, speaker in clips["speaker"].items()}
     seconds = [float(p.latency_s.sum()) for p in by_seed]
     if min(seconds) > 0:
         scores["clips_per_second"] = len(clips) * len(by_seed) / sum(seconds)
@@ -274,7 +335,15 @@ def _result(
         fit_s=sum(run.metrics.get("time/fit_s", 0.0) for run in runs) / len(by_seed),
         parameters=parameters[0] if parameters else None,
         of_levels=_of_levels(counts) if all(p.ordinal for p in by_seed) else {},
+        of_votes=statistics.vote_intervals(by_seed, speakers),
+        deviations=_deviations(score_of_seed, given) if len(by_seed) > 1 else {},
+        rank=rank,
     )
+
+
+def _deviations(score_of_seed: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float]:
+    """Return the sample standard deviation over seeds of every score."""
+    return {name: float(np.std([score[name] for score in score_of_seed], ddof=1)) for name in names}
 
 
 def _of_levels(counts: metrics.Float64Array) -> dict[str, Interval]:

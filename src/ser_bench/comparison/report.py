@@ -19,6 +19,7 @@ from ser_bench.config import TrackingConfig
 from ser_bench.errors import NotComparableError
 from ser_bench.evaluation import metrics
 from ser_bench.evaluation.statistics import Difference, Interval
+from ser_bench.tracking.run_writer import log_metrics
 
 FILE_NAME = "comparison"
 REPORT_TITLE = "Predictors side by side"
@@ -72,6 +73,25 @@ class Report:
         parts += [as_markdown(c, self.claims_on(c)) for c in self.comparisons]
         return "\n\n".join(parts + [f"Not compared: {escaped(str(error))}" for error in self.refused]) + "\n"
 
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics of the run that holds the report, such as the parent run of a sweep, by their names.
+
+        With one predictor they have the names that its runs have (`test/uar`, `test/uar_low`), with folds pooled and
+        seeds averaged; with several, the name of the predictor follows (`uar/cnn`). `_sd` is the standard deviation
+        over seeds.
+        """
+        logged: dict[str, float] = {}
+        alone = len(self.comparisons) == 1 and len(self.comparisons[0].results) == 1
+        for comparison in self.comparisons:
+            for result in comparison.results:
+                ends = ("", "_low", "_high", "_sd")
+                names = [f"{name}{end}" for name in result.intervals for end in ends]
+                figures = {name: result.figures[name] for name in names if name in result.figures}
+                for name, value in figures.items():
+                    key = f"test/{name}" if alone else f"{_prefix(comparison, self.comparisons)}{name}/{result.name}"
+                    logged[key] = value
+        return logged
+
     def to_json(self) -> dict[str, Any]:
         """Return the whole report as JSON-able values: shares from 0 to 1, seconds, US dollars; null if unknown."""
         return {
@@ -81,6 +101,14 @@ class Report:
             "not_compared": [str(error) for error in self.refused],
             "claimed": {corpus: [vars(claim) for claim in claims] for corpus, claims in self.claims.items()},
         }
+
+
+def _prefix(comparison: Comparison, comparisons: Sequence[Comparison]) -> str:
+    """Return the beginning of the names of a comparison's metrics: "" for the only one, else what tells it apart."""
+    if len(comparisons) == 1:
+        return ""
+    corpora = {other.corpus for other in comparisons}
+    return f"{comparison.protocol}/" if len(corpora) == 1 else f"{comparison.corpus} {comparison.protocol}/"
 
 
 def write(report: Report, folder: Path) -> list[Path]:
@@ -103,6 +131,7 @@ def publish(report: Report, cfg: TrackingConfig, run_id: str, folder: Path) -> P
     """Write the report into a folder, log it to an MLflow run, and return the path of the HTML page."""
     paths = write(report, folder)
     tracking.describe_run(cfg, run_id, report.markdown())
+    log_metrics(cfg, run_id, report.metrics())
     tracking.log_files(cfg, run_id, paths)
     return paths[0]
 
@@ -123,7 +152,9 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "baseline": comparison.baseline.name,
         "predictors": [_result(result) for result in comparison.results],
         "pairs": [
-            {"first": pair.first, "second": pair.second} | _difference(pair.difference, pair.adjusted_p)
+            {"first": pair.first, "second": pair.second}
+            | _difference(pair.difference, pair.adjusted_p)
+            | {"detectable": pair.detectable}
             for pair in comparison.pairs
         ],
         "leakage": leakage_statements(comparison),
@@ -145,7 +176,10 @@ def _result(result: GroupResult) -> dict[str, Any]:
         "uar": _interval(result.uar),
         "accuracy": _interval(result.accuracy),
         "macro_f1": _interval(result.macro_f1),
+        "rank": None if result.rank is None else list(result.rank),
         "uar_by_seed": list(result.uar_by_seed),
+        "sd_over_seeds": dict(result.deviations),
+        "of_votes": {name: _interval(interval) for name, interval in result.of_votes.items()},
         "of_levels": {name: _interval(interval) for name, interval in result.of_levels.items()},
         "scores": dict(result.scores),
         "usd_per_1000_clips": result.usd_per_1000,

@@ -35,6 +35,8 @@ MAX_AUDIO_S = 6.0
 """Longer clips are cut, so that the audio of twelve clips stays below half a megabyte."""
 MAX_OPEN_ROWS = 30
 """Longer tables are folded."""
+MAX_OPEN_PAIRS = 6
+"""With more pairs, their table is folded."""
 HEAT_OPACITY = 0.75
 """Opacity of the background of a cell with the value 1."""
 
@@ -79,6 +81,10 @@ def _section(comparison: Comparison, claims: list[Claim]) -> dict[str, Any]:
         "verdict": verdict(comparison),
         "columns": headings,
         "rows": rows,
+        "votes": report_tables.votes_table(comparison),
+        "pairs": report_tables.pairs_table(comparison) if comparison.pairs else None,
+        "detectable": report_tables.detectable_remark(comparison),
+        "max_open_pairs": MAX_OPEN_PAIRS,
         "kind_of_label": comparison.kind_of_label,
         "leakage": leakage_statements(comparison),
         "claims": _plain(report_tables.claims_table(claims)) if claims else None,

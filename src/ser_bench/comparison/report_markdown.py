@@ -21,12 +21,12 @@ from ser_bench.evaluation.metrics import METRICS
 
 TERMINAL_COLUMNS = 118
 TERMINAL_HEADINGS = (
-    *("predictor", "UAR", "accuracy", "macro-F1", "log-loss", "ECE", "abstentions", "clips/s", "USD/1,000 clips"),
-    "training time",
+    *("predictor", "rank", "UAR", "accuracy", "macro-F1", "log-loss", "ECE", "abstentions", "clips/s"),
+    *("USD/1,000 clips", "training time"),
 )
 """Columns of the main table that fit a terminal. The files have all columns."""
 LEVEL_HEADINGS = (
-    *("predictor", "UAR", *(entry.title for entry in METRICS.values() if entry.of_levels)),
+    *("predictor", "rank", "UAR", *(entry.title for entry in METRICS.values() if entry.of_levels)),
     *("accuracy", "log-loss", "abstentions", "clips/s", "training time"),
 )
 """The same for ordered levels."""
@@ -42,8 +42,17 @@ def as_text(comparison: Comparison) -> str:
     table = pd.DataFrame(texts, columns=headings)
     wanted = LEVEL_HEADINGS if comparison.baseline.predictions.ordinal else TERMINAL_HEADINGS
     table = table[[name for name in wanted if name in headings]]
-    sentences = [textwrap.fill(sentence, TERMINAL_COLUMNS) for sentence in verdict(comparison)]
-    return "\n".join([heading(comparison), table.to_string(index=False), "", *sentences])
+    remark = report_tables.detectable_remark(comparison)
+    said = [*verdict(comparison), *([remark] if remark else [])]
+    sentences = [textwrap.fill(sentence, TERMINAL_COLUMNS) for sentence in said]
+    votes = report_tables.votes_table(comparison)
+    of_votes = [] if votes is None else [_short(*votes).to_string(index=False), ""]
+    return "\n".join([heading(comparison), table.to_string(index=False), "", *of_votes, *sentences])
+
+
+def _short(headings: Sequence[str], rows: Sequence[Sequence[report_tables.Cell]]) -> pd.DataFrame:
+    """Return a table of texts without details."""
+    return pd.DataFrame([[cell.text for cell in row] for row in rows], columns=list(headings))
 
 
 def all_as_text(comparisons: Sequence[Comparison | NotComparableError]) -> str:
@@ -57,6 +66,7 @@ def as_markdown(comparison: Comparison, claims: Sequence[Claim] = ()) -> str:
         f"## {escaped(heading(comparison))}",
         escaped(" ".join(verdict(comparison))),
         as_markdown_table(report_tables.as_frame(*report_tables.main_table(comparison))),
+        *_votes_and_pairs(comparison),
         "Leakage by run:\n\n" + "\n".join(f"- {escaped(statement)}" for statement in leakage_statements(comparison)),
     ]
     if claims:
@@ -68,6 +78,20 @@ def as_markdown(comparison: Comparison, claims: Sequence[Claim] = ()) -> str:
     recall = as_markdown_table(report_tables.by_class(comparison, "recall"))
     parts.append(f"Recall by {comparison.kind_of_label}:\n\n{recall}")
     return "\n\n".join(parts) + "\n"
+
+
+def _votes_and_pairs(comparison: Comparison) -> list[str]:
+    """Return the table of soft-label metrics, and the differences that could have been seen, where they are known."""
+    parts = []
+    votes = report_tables.votes_table(comparison)
+    if votes is not None:
+        table = as_markdown_table(report_tables.as_frame(*votes))
+        parts.append(f"Agreement with the votes of the listeners:\n\n{table}")
+    remark = report_tables.detectable_remark(comparison)
+    if comparison.pairs:
+        table = as_markdown_table(report_tables.as_frame(*report_tables.pairs_table(comparison)))
+        parts.append("\n\n".join(["Differences of pairs:", table, *([escaped(remark)] if remark else [])]))
+    return parts
 
 
 def as_markdown_table(frame: pd.DataFrame) -> str:

@@ -14,17 +14,20 @@ import pandas as pd
 
 from ser_bench.comparison.claims import Claim
 from ser_bench.comparison.paired import Comparison, GroupResult
-from ser_bench.comparison.verdict import LEAKS_BY_NAME, TOO_FEW, bounds, p_value, points, share
+from ser_bench.comparison.verdict import LEAKS_BY_NAME, POINTS, TOO_FEW, bounds, p_value, points, share
 from ser_bench.durations import format_duration
 from ser_bench.evaluation import metrics
 from ser_bench.evaluation.metrics import METRICS, Float64Array
 from ser_bench.evaluation.sentence_ceiling import sentence_ceiling
-from ser_bench.evaluation.statistics import Interval
+from ser_bench.evaluation.statistics import POWER, Interval
+from ser_bench.evaluation.vote_metrics import LISTENERS, VOTE_METRICS
 from ser_bench.predictors.llm.parsing.model_answer import stated_reason
 from ser_bench.tracking.stored_runs import FAILED_REQUESTS
 from ser_bench.types import Predictions
 
 NOT_GIVEN = "n/a"
+RANK = "rank"
+LISTENERS_ROW = "listeners among themselves"
 CLIP_GROUPS = ("speaker", "sex", "sentence", "intensity")
 """Columns of the clip table by which scores are given."""
 CLASS_METRICS = ("recall", "precision", "f1")
@@ -51,7 +54,8 @@ class Cell:
 
 def main_table(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
     """Return headings, and one row per predictor: scores with intervals, difference to the baseline, and cost."""
-    rows = [_scores(result, comparison.baseline.name) | _cost(result) for result in comparison.results]
+    several = len(comparison.results) > 1
+    rows = [_scores(result, comparison.baseline.name, several) | _cost(result) for result in comparison.results]
     return list(rows[0]), [list(row.values()) for row in rows]
 
 
@@ -60,27 +64,22 @@ def as_frame(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> pd.Data
     return pd.DataFrame([[cell.whole for cell in row] for row in rows], columns=list(headings))
 
 
-def _scores(result: GroupResult, baseline: str) -> dict[str, Cell]:
+def _scores(result: GroupResult, baseline: str, several: bool) -> dict[str, Cell]:
     cells = {"predictor": Cell(result.name, result.name)}
-    for name, interval in (("uar", result.uar), ("accuracy", result.accuracy), ("macro_f1", result.macro_f1)):
-        detail = bounds(interval)
-        if name == "uar" and len(result.uar_by_seed) > 1:
-            deviation = share(float(np.std(result.uar_by_seed, ddof=1)))
-            detail += f"; {len(result.uar_by_seed)} seeds; SD {deviation}"
-        cells[METRICS[name].title] = Cell(share(interval.value), interval.value, detail)
-    cells |= {
-        METRICS[name].title: Cell(share(interval.value), interval.value, bounds(interval))
-        for name, interval in result.of_levels.items()
-    }
+    cells |= {RANK: _rank_cell(result)} if several else {}
+    for name in ("uar", "accuracy", "macro_f1", *result.of_levels):
+        cell = _score_cell(result, name)
+        if name == "uar" and len(result.by_seed) > 1:
+            cell = Cell(cell.text, cell.order, f"{cell.detail}; {len(result.by_seed)} seeds")
+        cells[METRICS[name].title] = cell
     heading = f"difference to {baseline} (UAR points)"
     if result.difference is None:
-        cells |= {heading: Cell("baseline", 0.0), "p (Holm)": Cell("", None), "p (McNemar)": Cell("", None)}
+        cells |= {heading: Cell("baseline", 0.0), "p (Holm)": Cell("", None)}
     else:
         interval = result.difference.interval
         detail = f"{points(interval.low)} to {points(interval.high)}" if interval.is_informative else TOO_FEW
         cells[heading] = Cell(points(interval.value), interval.value, detail)
         cells["p (Holm)"] = _p_cell(result.adjusted_p, TOO_FEW)
-        cells["p (McNemar)"] = _p_cell(result.difference.mcnemar_p, NOT_GIVEN)
     for name in ("log_loss", "ece"):
         value, calibrated = result.scores.get(name), result.scores.get(f"{name}_calibrated")
         detail = "" if calibrated is None or value is None else f"calibrated {share(calibrated)}"
@@ -89,6 +88,87 @@ def _scores(result: GroupResult, baseline: str) -> dict[str, Cell]:
     abstentions = float(np.mean([p.abstained.sum() for p in result.by_seed])) - failed
     detail = f"and {failed:.0f} failed requests, counted as wrong by an earlier version" if failed else ""
     return cells | {"abstentions": Cell(f"{abstentions:.0f}", abstentions, detail)}
+
+
+def _score_cell(result: GroupResult, name: str) -> Cell:
+    """Return a score as "0.683 ± 0.004", the mean and the standard deviation over seeds, with the interval below."""
+    interval = result.intervals[name]
+    deviation = f" ± {share(result.deviations[name])}" if name in result.deviations else ""
+    return Cell(share(interval.value) + deviation, interval.value, bounds(interval))
+
+
+def _rank_cell(result: GroupResult) -> Cell:
+    """Return a range of ranks, sorted by its middle."""
+    return Cell(NOT_GIVEN, None) if result.rank is None else Cell(rank_text(result.rank), sum(result.rank))
+
+
+def rank_text(rank: tuple[int, int]) -> str:
+    """Return a range of ranks as text.
+
+    >>> rank_text((1, 2)), rank_text((3, 3))
+    ('1–2', '3')
+    """
+    best, worst = rank
+    return str(best) if best == worst else f"{best}–{worst}"
+
+
+def votes_table(comparison: Comparison) -> tuple[list[str], list[list[Cell]]] | None:
+    """Return headings, one row per predictor with its soft-label metrics, and a row of the listeners' own figures.
+
+    None if the votes of the compared clips are not known.
+    """
+    own = {
+        name: comparison.baseline.scores[f"{name}{LISTENERS}"]
+        for name in VOTE_METRICS
+        if f"{name}{LISTENERS}" in comparison.baseline.scores
+    }
+    if not own:
+        return None
+    rows = [
+        [
+            Cell(result.name, result.name),
+            *(_score_cell(result, name) if name in result.of_votes else Cell(NOT_GIVEN, None) for name in own),
+        ]
+        for result in comparison.results
+    ]
+    rows.append([Cell(LISTENERS_ROW, None), *(Cell(share(value), value) for value in own.values())])
+    return ["predictor", *(METRICS[name].title for name in own)], rows
+
+
+def pairs_table(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
+    """Return headings, and one row per pair: difference, p-value and the difference that could have been seen."""
+    rows = []
+    for pair in comparison.pairs:
+        interval = pair.difference.interval
+        detail = f"{points(interval.low)} to {points(interval.high)}" if interval.is_informative else TOO_FEW
+        rows.append(
+            [
+                Cell(f"{pair.second} minus {pair.first}", f"{pair.second} {pair.first}"),
+                Cell(points(interval.value), interval.value, detail),
+                _p_cell(pair.adjusted_p, TOO_FEW),
+                _p_cell(pair.difference.mcnemar_p, NOT_GIVEN),
+                Cell(NOT_GIVEN, None)
+                if pair.detectable is None
+                else Cell(f"{POINTS * pair.detectable:.1f}", pair.detectable),
+            ]
+        )
+    return ["pair", "difference (UAR points)", "p (Holm)", "p (McNemar)", "detectable difference (points)"], rows
+
+
+def detectable_remark(comparison: Comparison) -> str | None:
+    """Return one sentence: which differences could not have been seen with these speakers; None if it is not known."""
+    known = [POINTS * pair.detectable for pair in comparison.pairs if pair.detectable is not None]
+    if not known:
+        return None
+    smallest, largest = f"{min(known):.1f}", f"{max(known):.1f}"
+    of_pairs = f"{smallest} UAR points"
+    if smallest != largest:
+        of_pairs = f"{smallest} to {largest} UAR points, depending on the pair,"
+    adjusted = "" if len(comparison.pairs) == 1 else f"/{len(comparison.pairs)}, the first step of Holm's method"
+    return (
+        f"With these {comparison.speakers} speakers, a true difference below {of_pairs} could not have been seen "
+        f"reliably: at that size, a test finds it in {POWER:.0%} of such comparisons (two-sided, α = .05{adjusted})."
+    )
 
 
 def _p_cell(p: float | None, missing: str) -> Cell:
