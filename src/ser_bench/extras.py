@@ -75,6 +75,9 @@ EXTRAS: dict[str, Extra] = {
     "listen": Extra(
         {"sounddevice": "sounddevice"}, "`ser-bench listen` from a microphone", note="PortAudio must be installed too"
     ),
+    "audformat": Extra(
+        {"audformat": "audformat"}, "`ser-bench export-split --audformat`"
+    ),
     "demo": Extra(
         {"espeakng_loader": "espeakng-loader", "xllamacpp": "xllamacpp"},
         "the generated corpus (`corpus=demo`), `llm=local`, and all of `make demo`",

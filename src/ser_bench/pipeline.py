@@ -27,7 +27,7 @@ from ser_bench.inference.audio_predictor import AudioPredictor
 from ser_bench.inference.model_logging import log_audio_model
 from ser_bench.inference.response_time import median_seconds
 from ser_bench.predictions import RUN_AGAIN, require_complete
-from ser_bench.predictors import HasPrompt, Need
+from ser_bench.predictors import AnswersFromFile, HasPrompt, Need
 from ser_bench.predictors.held_out_calibration import TAG as CALIBRATION_TAG
 from ser_bench.predictors.held_out_calibration import calibrate
 from ser_bench.predictors.target_limits import check_target
@@ -63,6 +63,7 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
     if cfg.llm.dry_run and "llm" in groups:
         return rehearse(cfg, corpus, split)
     combined = stored_predictors.resolve(cfg, corpus, split)
+    origin = _check_answers(cfg, corpus, split)
     key = run_key(cfg, corpus, split, [member.run_id for member in combined])
     done = None if cfg.force else tracking.find_finished(cfg, key)
     if done is not None and (reason := audit.outdated_features(done)):
@@ -76,7 +77,7 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
 
     with tracking.start(cfg, corpus, split, key, groups, parent) as active:
         features = Features(cfg, corpus.by_id, corpus.language, combined)
-        active.log_tags(stored_predictors.tags_of(combined))
+        active.log_tags(stored_predictors.tags_of(combined) | origin)
         predictor = predictors.build(cfg, corpus.labels, features, active.work_dir, active.log_epoch)
         started = time.perf_counter()
         curve_rows = split.test if cfg.split.protocol is Protocol.paper else ()
@@ -102,7 +103,8 @@ def run(cfg: Config, parent: str | None = None) -> RunResult:
             facts |= {"calibration/temperature": calibration.temperature}
             tracking.log_text(cfg.tracking, active.run_id, calibration.as_json(), CALIBRATION_FILE)
         scores = score(predictions, cfg.split.protocol, speakers, calibration)
-        active.log_metrics(facts | scores | _timing(predictions, fitted - started, predicted - fitted))
+        timing = _timing(predictions, fitted - started, predicted - fitted)
+        active.log_metrics(facts | scores | (_stated(timing, predictions) if origin else timing))
         active.log_split(split)
         active.log_predictions(predictions, corpus.by_id)
         active.log_predictor(predictor)
@@ -160,7 +162,7 @@ def announce(cfg: Config, corpus: Corpus, split: Split) -> None:
         *([f"{cfg.trainer.max_epochs} epochs"] if "trainer" in groups else []),
         *([f"language model {cfg.llm.name}"] if "llm" in groups else []),
     ]
-    log.info("model    %s", ", ".join([cfg.model.name, *settings]))
+    log.info("model    %s", ", ".join([cfg.model.shown_name, *settings]))
     log.info("store    %s", store_name(cfg.tracking))
     log.info("corpus   %s%s: %d clips, %d speakers, labels %s", corpus.measured, kind, len(corpus.clips), speakers,
              " ".join(corpus.labels))  # fmt: skip
@@ -168,7 +170,7 @@ def announce(cfg: Config, corpus: Corpus, split: Split) -> None:
     leaks = splits.LEAKS[cfg.split.protocol]
     log.info("split    %s, fold %d of %d: %s; %s", split.protocol, split.fold, split.folds, rows, leaks)
     if cfg.split.scored is ScoredRows.validation:
-        log.info("note     split.scored=validation: validation rows are scored, and the test rows are left out; use these "
+        log.info("note     split.scored=validation: validation rows are scored, test rows are left out; use these "
                  "figures to choose an option, not as a result")  # fmt: skip
     for warning in corpus.warnings:
         log.warning("warning  %s", warning)
@@ -203,6 +205,14 @@ def summarise(cfg: Config, run_id: str, predictions: Predictions, scores: dict[s
                  scores["test_clean/accuracy"], splits.LEAKS[cfg.split.protocol])  # fmt: skip
     log.info("run      %s in MLflow experiment %s", run_id, cfg.tracking.experiment)
     log.info("browse   %s", tracking.how_to_browse(cfg.tracking))
+
+
+def _check_answers(cfg: Config, corpus: Corpus, split: Split) -> dict[str, str]:
+    """Check imported predictions against the split before a run is created; return tags of the run."""
+    if not predictors.has_capability(cfg.model.name, AnswersFromFile):
+        return {}
+    checked: dict[str, str] = predictors.predictor_class(cfg.model.name).check_answers(cfg, corpus, split)
+    return checked
 
 
 def _remedy(cfg: Config) -> str:
@@ -242,7 +252,8 @@ def _heard_intensity(cfg: Config, corpus: Corpus, predictions: Predictions) -> d
 def _answer_time(cfg: Config, stored: StoredRun, corpus: Corpus, split: Split) -> dict[str, float]:
     """Return the time from the audio of a clip to its answer as a metric; {} where it cannot be measured."""
     clips = list(dict.fromkeys(row.clip_id for row in split.test))[: cfg.tracking.timed_clips]
-    if not clips or predictors.predictor_class(cfg.model.name).needs & {Need.votes}:
+    has_no_model = predictors.has_capability(cfg.model.name, AnswersFromFile)
+    if not clips or has_no_model or predictors.predictor_class(cfg.model.name).needs & {Need.votes}:
         return {}
     try:
         predictor = AudioPredictor.from_run(stored, cfg)
@@ -250,6 +261,12 @@ def _answer_time(cfg: Config, stored: StoredRun, corpus: Corpus, split: Split) -
     except SerBenchError as error:  # a run is complete without it
         log.info("time     from audio to answer: not measured, %s", one_line(error))
         return {}
+
+
+def _stated(timing: dict[str, float], predictions: Predictions) -> dict[str, float]:
+    """Return what an imported file itself states of time and cost; its training and computation were elsewhere."""
+    names = ["cost/usd", *(["time/clips_per_second"] if predictions.latency_s.any() else [])]
+    return {name: timing[name] for name in names}
 
 
 def _timing(predictions: Predictions, fit_s: float, predict_s: float) -> dict[str, float]:

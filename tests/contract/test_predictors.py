@@ -16,7 +16,7 @@ from ser_bench.errors import SerBenchError
 from ser_bench.predictors.network_predictor import TRAINING_ROWS_FILE
 from ser_bench.types import Predictions, Predictor, Row
 from tests.support import fake_openai
-from tests.support.fake_inputs import LABELS, TINY, FakeInputs, compose_config, rows
+from tests.support.fake_inputs import LABELS, TINY, FakeInputs, FakeMember, compose_config, rows
 
 TRAIN, VAL, TEST = rows(0, 48), rows(100, 12), rows(200, 31)
 VARIANTS = tuple(Row(row.clip_id, "noise") for row in TRAIN)
@@ -26,6 +26,14 @@ SMALL = {"crnn": ["model.channels=[4,4]", "model.recurrent=4", "model.attention=
 KEY_VARIABLE = "SER_BENCH_TEST_KEY"
 
 each = pytest.mark.parametrize("name", predictors.names())
+
+
+def imported_words(folder: Path) -> list[str]:
+    """A file of predictions for the test rows, and the keys that name it."""
+    answers = FakeMember("foreign", 1.5).predict(TEST).probabilities
+    lines = [[row.clip_id, *map(str, numbers)] for row, numbers in zip(TEST, answers, strict=True)]
+    (folder / "foreign.csv").write_text("\n".join(map(",".join, [["clip_id", *LABELS], *lines])))
+    return [f"model.file={folder / 'foreign.csv'}", "model.title=foreign"]
 
 
 class Liar(FakeInputs):
@@ -58,7 +66,8 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, Fa
         def made(name: str, inputs: FakeInputs) -> Case:
             folder = tmp_path_factory.mktemp(name)
             tiny = TINY if name in NETWORKS else [word for word in TINY if not word.startswith("model.")]
-            cfg = compose_config(f"model={name}", *tiny, *SMALL.get(name, ()), "trainer.max_epochs=1")
+            words = imported_words(folder) if name == "imported" else SMALL.get(name, ())
+            cfg = compose_config(f"model={name}", *tiny, *words, "trainer.max_epochs=1")
             llm = LlmConfig(name="fake", model="m", base_url=server.base_url, api_key_env=KEY_VARIABLE, max_retries=0)
             cfg = replace(cfg, llm=llm, cache_dir=str(folder / "cache"))
             predictor = predictors.build(cfg, LABELS, inputs, folder, lambda epoch, metrics: None)

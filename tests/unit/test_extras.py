@@ -19,6 +19,7 @@ from ser_bench.cache import Cache
 from ser_bench.cli import app_command, listen_command, serve_command
 from ser_bench.cli.serve_command import ServeOptions
 from ser_bench.config import AsrConfig, PitchConfig, TextConfig, compose
+from ser_bench.corpora.audformat_tables import write_audformat
 from ser_bench.corpora.demo_speech import espeak
 from ser_bench.errors import ConfigError, CorpusError, LLMError, SerBenchError
 from ser_bench.export.onnx_folder import export_onnx
@@ -67,6 +68,7 @@ USES: list[tuple[str, str, Callable[[], Any]]] = [
     ("gradio", "app", lambda: app_command.run([], [], 0)),
     *((name, "serve", lambda: serve_command.run([], ["8b97"], ServeOptions())) for name in serve_command.PACKAGES),
     *((name, "onnx", export_nothing) for name in ("onnx", "onnxruntime", "onnxscript")),
+    ("audformat", "audformat", lambda: write_audformat(Path("unused"), None, {}, {}, None)),  # type: ignore[arg-type]
     ("sounddevice", "listen", lambda: listen_command._Microphone(None)),
 ]
 

@@ -43,12 +43,17 @@ NEVER_CHECKED = "choices made between runs, and the training data of pretrained 
 
 ADAPTATION = "adaptation"
 """Name of a finding that is no leak: which unlabelled clips of the tested speakers the predictor was given."""
+IMPORTED = "imported"
+"""Name of a finding that is no leak: the predictions came from a file, so nothing is known of the training."""
 NOT_APPLICABLE = "not applicable"
 OPEN_TAG, NOTHING_OPEN = "audit_not_checked", "none"
 """Tag with the names of the questions that apply but were not answered, and its value if there is none."""
 TAG_WITHOUT_LEAKAGE, TAG_OF_LEAKAGE = "clean", "leaks: "
 """Stored values of the tag `audit`: the first one, or the second one followed by the names of the leaks."""
+TAG_UNKNOWN = "unknown"
+"""Stored value of the tag `audit` of a run whose training is not known, if its files and scores do not contradict."""
 FOUND, NONE_FOUND, CONTRADICTED = "leakage found", "no leakage found", "contradiction found"
+NOT_KNOWN = "leakage not known"
 
 
 @dataclass(frozen=True)
@@ -108,8 +113,18 @@ class Audit:
 
     @property
     def tag(self) -> str:
-        """Value of the run's tag `audit`: "clean", or "leaks: clip, sibling, speaker"; see `outcome_in_words`."""
-        return TAG_OF_LEAKAGE + ", ".join(self.leaks) if self.leaks else TAG_WITHOUT_LEAKAGE
+        """Value of the run's tag `audit`: "clean", "unknown" (imported predictions), or "leaks: clip, speaker".
+
+        `outcome_in_words` says it for readers.
+        """
+        if self.leaks:
+            return TAG_OF_LEAKAGE + ", ".join(self.leaks)
+        return TAG_UNKNOWN if self.training_unknown else TAG_WITHOUT_LEAKAGE
+
+    @property
+    def training_unknown(self) -> bool:
+        """Whether the predictions, or those of a member of the fusion, were imported."""
+        return any(finding.name == IMPORTED for finding in self.findings)
 
     @property
     def not_checked(self) -> tuple[str, ...]:
@@ -130,7 +145,7 @@ class Audit:
 
     @property
     def verdict(self) -> str:
-        """The outcome in one line: "no leakage found: …", or "leakage found: …", and what was not checked."""
+        """The outcome in one line: "no leakage found: …", "leakage found: …", "leakage not known: …"; what is open."""
         by_name = {finding.name: finding for finding in self.findings}
         text = self._verdict_of_leakage(by_name) if self.leaks else self._verdict_without_leakage(by_name)
         text += f"; not checked: {_in_words(self.not_checked)}" if self.not_checked else ""
@@ -149,6 +164,8 @@ class Audit:
         checked = {name for name, finding in by_name.items() if finding.share is not None}
         things = [words for name, words in AUDIO_AND_PEOPLE.items() if name in checked]
         text = f"{NONE_FOUND}: no {_joined(things, 'or')} of the {self.test_rows:,} test rows was in training"
+        if self.training_unknown:
+            text = f"{NOT_KNOWN}: {by_name[IMPORTED].text}"
         recomputed = [words for name, words in RECOMPUTED.items() if name in checked]
         text += f"; recomputed without contradiction: {_joined(recomputed, 'and')}" if recomputed else ""
         return text + (f"; {by_name[ADAPTATION].text}" if ADAPTATION in by_name else "")
@@ -181,6 +198,8 @@ def outcome_in_words(tag: str) -> str:
 
     >>> outcome_in_words("clean")
     'no leakage found'
+    >>> outcome_in_words("unknown")
+    'leakage not known, because the predictions were imported'
     >>> outcome_in_words("leaks: clip, speaker")
     'leakage found: clip, speaker'
     >>> outcome_in_words("leaks: artifacts")
@@ -188,6 +207,8 @@ def outcome_in_words(tag: str) -> str:
     """
     if tag == TAG_WITHOUT_LEAKAGE:
         return NONE_FOUND
+    if tag == TAG_UNKNOWN:
+        return f"{NOT_KNOWN}, because the predictions were imported"
     names = tag.removeprefix(TAG_OF_LEAKAGE)
     return f"{_outcome(names.split(', '))}: {names}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ser_bench.audit.finding import ADAPTATION, Finding
+from ser_bench.audit.finding import ADAPTATION, IMPORTED, Finding
 
 
 def inherited(of_fusion: Sequence[Finding], of_members: Mapping[str, Sequence[Finding]]) -> list[Finding]:
@@ -14,15 +14,16 @@ def inherited(of_fusion: Sequence[Finding], of_members: Mapping[str, Sequence[Fi
     - Otherwise the fusion's own finding stays.
     - A question that does not apply to the fusion but to members (scaler, checkpoint) gets the members' findings. If
       one of these members could not be checked, the question is not checked.
-    - The adaptation of a member to its speakers is reported for the fusion too.
+    - The adaptation of a member to its speakers, and that its predictions were imported, is reported for the fusion
+      too.
 
     Args:
         of_fusion: findings about the fusion's own rows and files.
         of_members: name of the member → findings about its run.
     """
-    adapted = _of_question(ADAPTATION, of_members)
+    stated = [of_question for name in (IMPORTED, ADAPTATION) if (of_question := _of_question(name, of_members))]
     merged = [_merged(finding, _of_question(finding.name, of_members)) for finding in of_fusion]
-    return [_attributed(adapted), *merged] if adapted else merged
+    return [*map(_attributed, stated), *merged]
 
 
 def _of_question(name: str, of_members: Mapping[str, Sequence[Finding]]) -> dict[str, Finding]:

@@ -19,11 +19,12 @@ from ser_bench.audit.scaler import Read, check_scaler, stored_scaler
 from ser_bench.audit.scores import check_scores
 from ser_bench.audit.stored_member import AuditedMember
 from ser_bench.audit.training_rows import check_training_rows
+from ser_bench.audit.unknown_training import with_unknown_training
 from ser_bench.audit.validation import check_val_loss, remarks
 from ser_bench.config import Config, run_here
 from ser_bench.errors import BadClipError, CorpusError, SerBenchError, one_line
 from ser_bench.features.feature_store import Features
-from ser_bench.predictors import CombinesRuns, ScalesFeatures
+from ser_bench.predictors import AnswersFromFile, CombinesRuns, ScalesFeatures
 from ser_bench.predictors.network_predictor import rows_read
 from ser_bench.tracking import StoredRun
 from ser_bench.types import Clip, Corpus, Predictor, Split
@@ -103,11 +104,12 @@ def audit_run(
     kept_epoch = stored.metrics.get("fit/best_epoch")
     curves = {name: stored.history(f"test_curve/{name}") for name in CURVES}
     shares = overlaps(split, clips)
+    imported = predictors.has_capability(cfg.model.name, AnswersFromFile)
     speakers = {clip.id: clip.speaker for clip in clips.values()}
     findings = [
         *_adaptation(cfg),
         *shares[:3],
-        _near_identical(split, clips, features, compute),
+        _near_identical(split, clips, None if imported else features, compute),
         *shares[3:],
         predictions_match(split, predictions, clips, _limit(cfg), {str(n): c for n, c in stored.frame().items()}),
         check_scores(predictions, split.protocol, speakers, stored.metrics, stored.calibration()),
@@ -126,6 +128,8 @@ def audit_run(
     findings.append(_artifacts(stored))
     combiner = check_combiner(stored.artifact("predictor"), cfg, split, clips)
     findings += [] if combiner is None else [combiner]
+    if imported:
+        findings = with_unknown_training(findings, predictors.predictor_class(cfg.model.name).origin(cfg))
     findings = inherited(findings, _of_members(stored, cfg, clips, features, compute))
     return Audit(
         split.protocol, len(split.test), tuple(findings), (*notes, *remarks(findings), *_doubts(stored, findings))

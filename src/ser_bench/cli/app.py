@@ -682,6 +682,97 @@ def register(
     register_command.run(*parse_words(words, words_after_dashes(ctx)), alias)
 
 
+CorpusOption = Annotated[
+    str | None, typer.Option("--corpus", metavar="NAME", help="The corpus; short for the override corpus=NAME.")
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option("--split", metavar="PROTOCOL", help="The protocol; short for split=PROTOCOL. Default: speaker."),
+]
+FoldOption = Annotated[
+    str | None, typer.Option("--fold", metavar="N|all", help="The fold, from 0 (split.fold), or all folds. Default: 0.")
+]
+
+
+@app.command(
+    "import",
+    cls=CommandWithWords,
+    epilog="Example: ser-bench import predictions.csv --corpus cremad --split speaker --name mymodel",
+)
+def import_predictions(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE|OVERRIDE",
+            help="FILE: predictions as .csv, .tsv, .txt, .parquet, .json or .jsonl. OVERRIDE: KEY=VALUE, for example "
+            "corpus.root=FOLDER.",
+        ),
+    ],
+    name: Annotated[str, typer.Option(metavar="MODEL", help="Name of the model in tables and reports.")],
+    corpus: CorpusOption = None,
+    split: SplitOption = None,
+    fold: FoldOption = None,
+    id_column: Annotated[
+        str,
+        typer.Option(metavar="COLUMN", help="Column that names the clip. Default: clip_id, file …", show_default=False),
+    ] = "",
+    label_column: Annotated[
+        str, typer.Option(metavar="COLUMN", help="Column of the label. Default: predicted, label …", show_default=False)
+    ] = "",
+    truth_column: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of the true label, which must be that of the corpus. Default: truth or emotion.",
+            show_default=False,
+        ),
+    ] = "",
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Count test clips without a prediction as abstentions, so as wrong.")
+    ] = False,
+) -> None:
+    """Store the predictions of a model of your own as a run.
+
+    The file has one line per test clip: its id, and a label or one probability column per label. It is checked against
+    corpus and split. The run is compared, audited and reported like any other. There is no model to predict new audio
+    with, and the audit says that the training is not known.
+    """
+    from ser_bench.cli import import_command
+
+    options = import_command.ImportOptions(
+        name, corpus, split, fold, id_column, label_column, truth_column, allow_missing
+    )
+    import_command.run(*parse_words(words, words_after_dashes(ctx)), options)
+
+
+@app.command(
+    "export-split",
+    cls=CommandWithWords,
+    epilog="Example: ser-bench export-split --corpus cremad --split speaker --fold 0 --out cremad_fold_0",
+)
+def export_split(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder for the lists.")],
+    overrides: Overrides = None,
+    corpus: CorpusOption = None,
+    split: SplitOption = None,
+    fold: FoldOption = None,
+    audformat: Annotated[
+        bool, typer.Option("--audformat", help="Write audformat tables too; needs the extra audformat.")
+    ] = False,
+) -> None:
+    """Write the clips of each part of a split, to train elsewhere under the same protocol.
+
+    The folder has train.csv, val.csv and test.csv with clip_id, path (relative to the corpus), emotion, speaker and
+    part, and split.json with the digest of the split.
+    """
+    from ser_bench.cli import export_split_command
+
+    export_split_command.run(
+        overrides or [], export_split_command.ExportOptions(out, corpus, split, fold, audformat)
+    )
+
+
 @app.command(cls=CommandWithWords, epilog="Example: ser-bench doctor")
 def doctor(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Show what is installed.

@@ -77,7 +77,8 @@ def show_run(overrides: Sequence[str], run_id: str, as_json: bool) -> None:
         print_json(_record(run) | about)
         return
     print(f"run      {run.run_id}  {run.name}, {run.status}, {_age(run)} ago")
-    tags = ("corpus", "corpus_digest", "protocol", "fold", "folds", "labels", "seed", "experiment", "commit", "version")
+    tags = ("corpus", "corpus_digest", "protocol", "fold", "folds", "labels", "seed", "experiment", "commit", "version",
+            "imported_file", "imported_sha256", "training")  # fmt: skip
     _print_pairs({name: run.tags[name] for name in tags if name in run.tags})
     print("\nmetrics")
     _print_pairs({name: f"{value:.4g}" for name, value in metrics.items()})

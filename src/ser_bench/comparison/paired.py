@@ -44,7 +44,7 @@ class GroupResult:
         rank: best and worst rank that the tests allow (`rank_ranges`); None if there is no test or no other predictor.
         difference: UAR minus that of the baseline; None for the baseline itself.
         adjusted_p: p-value of the difference, adjusted over all pairs by Holm's method; None if there is no test.
-        fit_s: seconds of training, summed over folds, the mean over seeds.
+        fit_s: seconds of training, summed over folds, the mean over seeds; None for imported predictions.
         parameters: number of trained parameters; None if the run did not log it.
     """
 
@@ -57,7 +57,7 @@ class GroupResult:
     uar_by_seed: tuple[float, ...]
     difference: Difference | None
     adjusted_p: float | None
-    fit_s: float
+    fit_s: float | None
     parameters: float | None
     of_levels: Mapping[str, Interval] = field(default_factory=dict)
     of_votes: Mapping[str, Interval] = field(default_factory=dict)
@@ -332,7 +332,7 @@ def _result(
         uar_by_seed=tuple(score["uar"] for score in score_of_seed),
         difference=against_baseline.difference if against_baseline else None,
         adjusted_p=against_baseline.adjusted_p if against_baseline else None,
-        fit_s=sum(run.metrics.get("time/fit_s", 0.0) for run in runs) / len(by_seed),
+        fit_s=None if group.is_imported else sum(run.metrics.get("time/fit_s", 0.0) for run in runs) / len(by_seed),
         parameters=parameters[0] if parameters else None,
         of_levels=_of_levels(counts) if all(p.ordinal for p in by_seed) else {},
         of_votes=statistics.vote_intervals(by_seed, speakers),

@@ -181,9 +181,12 @@ def _cost(result: GroupResult) -> dict[str, Cell]:
     detail = "" if result.answer_s is None else f"{1000 * result.answer_s:,.0f} ms to answer"
     return {
         "clips/s": Cell(shown, speed, detail),
-        "USD/1,000 clips": Cell(f"{result.usd_per_1000:.2f}", result.usd_per_1000),
+        "USD/1,000 clips": Cell(
+            NOT_GIVEN if result.group.is_imported and not result.usd_per_1000 else f"{result.usd_per_1000:.2f}",
+            result.usd_per_1000,
+        ),
         "parameters": Cell(NOT_GIVEN if result.parameters is None else f"{result.parameters:,.0f}", result.parameters),
-        "training time": Cell(format_duration(result.fit_s), result.fit_s),
+        "training time": Cell(NOT_GIVEN if result.fit_s is None else format_duration(result.fit_s), result.fit_s),
     }
 
 

@@ -49,6 +49,11 @@ class RunGroup:
         return self.all[0].tags["model"]
 
     @property
+    def is_imported(self) -> bool:
+        """Whether the predictions were imported, so that training and cost are not known."""
+        return any(run.tags.get("imported") == "true" for run in self.all)
+
+    @property
     def all(self) -> list[StoredRun]:
         """Every run, ordered by seed, then by fold."""
         return [self.runs[seed][fold] for seed in sorted(self.runs) for fold in sorted(self.runs[seed])]

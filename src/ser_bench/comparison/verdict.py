@@ -9,7 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ser_bench.audit.finding import ANNOUNCED, TAG_WITHOUT_LEAKAGE, not_checked_in_words, outcome_in_words
+from ser_bench.audit.finding import (
+    ANNOUNCED,
+    TAG_UNKNOWN,
+    TAG_WITHOUT_LEAKAGE,
+    not_checked_in_words,
+    outcome_in_words,
+)
 from ser_bench.comparison.paired import Comparison, GroupResult, PairResult
 from ser_bench.evaluation.statistics import ALPHA, Difference, Interval, testable
 from ser_bench.splits import LEAKS
@@ -185,9 +191,11 @@ def _recommendation(comparison: Comparison) -> str:
 def _candidates(comparison: Comparison) -> list[GroupResult]:
     """Return the predictors that can be recommended.
 
-    References are left out. Models adapted to the tested speakers are left out beside models that are not adapted.
+    References are left out, and imported predictions, of which neither training nor cost is known. Models adapted to
+    the tested speakers are left out beside models that are not adapted.
     """
-    usable = [r for r in comparison.results if r.group.model not in REFERENCES] or list(comparison.results)
+    known = [r for r in comparison.results if r.group.model not in REFERENCES and not r.group.is_imported]
+    usable = known or list(comparison.results)
     return [r for r in usable if ADAPTED not in r.group.model] or usable
 
 
@@ -210,7 +218,8 @@ def _why(choice: GroupResult, best: GroupResult) -> str:
 def _leakage(comparison: Comparison) -> str:
     """Return one clause on what leaks by the protocol, and what the audits found."""
     split, by_protocol = f"split={comparison.protocol}", LEAKS_BY_NAME[comparison.protocol]
-    with_leakage = [run for run in comparison.runs if run.tags.get("audit", TAG_WITHOUT_LEAKAGE) != TAG_WITHOUT_LEAKAGE]
+    outcomes = [run.tags.get("audit", TAG_WITHOUT_LEAKAGE) for run in comparison.runs]
+    with_leakage = [outcome for outcome in outcomes if outcome not in (TAG_WITHOUT_LEAKAGE, TAG_UNKNOWN)]
     if comparison.protocol in ANNOUNCED:
         return f"known leakage under {split} ({by_protocol}), so do not expect these figures on new speakers"
     if with_leakage:
@@ -218,6 +227,12 @@ def _leakage(comparison: Comparison) -> str:
         return f"leakage or contradictions found by the audits of {count}, so these figures are not valid"
     if comparison.synthetic:
         return "these figures show that the pipeline works, and nothing about human speech"
+    imported = len({run.tags["model"] for run in comparison.runs if run.tags.get("audit") == TAG_UNKNOWN})
+    if imported:
+        return (
+            f"{by_protocol} ({split}), if the {imported} model{'s' if imported > 1 else ''} of imported predictions "
+            "kept to it, which nothing here can check"
+        )
     if any("audit" not in run.tags for run in comparison.runs):
         return f"{by_protocol} ({split}), but not all runs are audited"
     if any(not_checked_in_words(run.tags) for run in comparison.runs):

@@ -18,7 +18,7 @@ from ser_bench.errors import ConfigError
 PLAIN_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 """A text that Hydra reads as text without quotes, unless it is one of `NO_TEXTS`."""
 NO_TEXTS = ("null", "true", "false", "inf", "nan")
-LOCATIONS = ("corpus.root", "split.test_corpus", "split.test_root")
+LOCATIONS = ("corpus.root", "split.test_corpus", "split.test_root", "model.file")
 """Keys without which some choices do not compose."""
 LEFT_OUT = ("tracking.", "experiment_name", "force")
 """Keys that say where a run is stored, or that it is made again; they are not repeated."""

@@ -35,6 +35,11 @@ class ModelConfig:
 
     name: str = MISSING
 
+    @property
+    def shown_name(self) -> str:
+        """Name in tags and tables: that of the predictor, or of the model that it stands for."""
+        return str(self.name)
+
 
 @dataclass
 class SizeConfig:

@@ -26,7 +26,7 @@ from ser_bench.inference.bundle import read_bundle
 from ser_bench.inference.input_checks import TrainedOn
 from ser_bench.inference.predictor_files import PredictorFiles
 from ser_bench.inference.recording import Recording
-from ser_bench.predictors import AdaptsToSpeaker, GivesVectors, Need
+from ser_bench.predictors import AdaptsToSpeaker, AnswersFromFile, GivesVectors, Need
 from ser_bench.tracking import StoredRun
 from ser_bench.types import Clip, FloatArray, Predictions, Predictor, Row, clean_rows
 
@@ -175,6 +175,11 @@ class AudioPredictor:
         name = files.cfg.model.name
         if Need.votes in predictors.predictor_class(name).needs:
             raise ConfigError(f"model={name} cannot predict new audio: it needs votes of listeners; choose another run")
+        if predictors.has_capability(name, AnswersFromFile):
+            raise ConfigError(
+                f"run {files.run_id} ({files.name}) has no model that could predict new audio: its predictions were "
+                "imported from a file; choose another run"
+            )
         cfg = run_here(deepcopy(files.cfg), self._here)
         cfg.cache_dir = self._cache_dir
         cfg.llm.limit = None

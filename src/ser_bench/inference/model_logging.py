@@ -12,7 +12,7 @@ from ser_bench import predictors
 from ser_bench.config import Config
 from ser_bench.inference.bundle import write_bundle
 from ser_bench.inference.predictor_files import PredictorFiles
-from ser_bench.predictors import Need
+from ser_bench.predictors import AnswersFromFile, Need
 from ser_bench.tracking import StoredRun
 from ser_bench.tracking.audio_model import MODEL_NAME, log_model_folder
 from ser_bench.tracking.model_requirements import model_requirements
@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 def log_audio_model(stored: StoredRun, card: str | None = None) -> str:
     """Log the run's MLflow model "audio_model" and return its id; "" if there can be none, which one line of log says.
 
-    A predictor that needs votes of listeners has none. Neither has any predictor where this package runs without being
-    installed, because its requirements are not known then.
+    A predictor that needs votes of listeners has none, and neither have imported predictions. Neither has any predictor
+    where this package runs without being installed, because its requirements are not known then.
 
     Args:
         stored: a run whose predictor is logged.
@@ -36,6 +36,9 @@ def log_audio_model(stored: StoredRun, card: str | None = None) -> str:
     """
     files = PredictorFiles.of_run(stored)
     configurations = list(_configurations(files))
+    if any(predictors.has_capability(cfg.model.name, AnswersFromFile) for cfg in configurations):
+        log.info("model    no MLflow model %s: imported predictions come without their model", MODEL_NAME)
+        return ""
     if any(needs_votes(cfg) for cfg in configurations):
         log.info("model    no MLflow model %s: new audio has no votes of listeners", MODEL_NAME)
         return ""

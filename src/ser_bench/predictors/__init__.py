@@ -2,13 +2,15 @@
 
 - `registry`: `@register`, and building or loading a predictor by name; `capabilities`: what some of them offer;
 - `base`: what predictors without a network share; `network_predictor`: what those with one share;
-- `cnn`, `crnn`, `embeddings`, `fusion`, `baselines`, `llm`: the predictors; `heads`: light classifiers for probes.
+- `cnn`, `crnn`, `embeddings`, `fusion`, `baselines`, `llm`, `imported`: the predictors;
+  `heads`: light classifiers for probes.
 
 docs/adding.md shows how to add one.
 """
 
 from ser_bench.predictors.capabilities import (
     AdaptsToSpeaker,
+    AnswersFromFile,
     CombinesRuns,
     GivesVectors,
     HasNetwork,
@@ -31,6 +33,7 @@ from ser_bench.predictors.registry import (
 
 __all__ = [
     "AdaptsToSpeaker",
+    "AnswersFromFile",
     "CombinesRuns",
     "GivesVectors",
     "HasNetwork",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser_bench.config import Config
-from ser_bench.types import FloatArray, Predictions, Row
+from ser_bench.types import Corpus, FloatArray, Predictions, Row, Split
 from ser_bench.weights import LicensedPart
 
 if TYPE_CHECKING:
@@ -131,3 +131,21 @@ class UsesLicensedParts(ABC):
     @abstractmethod
     def licensed_parts(cls, cfg: Config) -> list[LicensedPart]:
         """Return what a run with this configuration uses; paths as `weights.licensed_part` writes them."""
+
+
+class AnswersFromFile(ABC):
+    """Its answers were made elsewhere and are read from a file: there is no model, and its training is not known."""
+
+    @classmethod
+    @abstractmethod
+    def check_answers(cls, cfg: Config, corpus: Corpus, split: Split) -> dict[str, str]:
+        """Check the file before a run is created, and return tags of the run; a digest of the file goes into `cfg`.
+
+        Raises:
+            ConfigError: the file cannot be used, or its answers are not about the test rows of the split.
+        """
+
+    @classmethod
+    @abstractmethod
+    def origin(cls, cfg: Config) -> str:
+        """Return name and digest of the file, for readers."""

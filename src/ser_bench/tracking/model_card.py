@@ -16,7 +16,7 @@ from ser_bench.evaluation import metrics, statistics
 from ser_bench.evaluation.classification_report import reasons_text
 from ser_bench.evaluation.run_scores import TEST, TEST_CLEAN
 from ser_bench.evaluation.statistics import Interval
-from ser_bench.predictors import UsesLicensedParts
+from ser_bench.predictors import AnswersFromFile, UsesLicensedParts
 from ser_bench.tracking import run_description
 from ser_bench.tracking.run_writer import log_text
 from ser_bench.types import CLEAN, Clip, Corpus, FusionMember, Predictions, Row, Split
@@ -107,7 +107,8 @@ def model_card_text(
          "tag `audit_verdict` of the run."],
         ["## Intended use"],
         ["Comparing predictors of emotion in speech in research, on the same clips and under the same protocol. "
-         f"`ser-bench predict {run_id[:8]} FILE` predicts the label of new audio, to look at single cases."],
+         + (f"`ser-bench predict {run_id[:8]} FILE` predicts the label of new audio, to look at single cases."
+            if not _is_imported(cfg) else "There is no model here that could predict new audio.")],
         ["## Not for"],
         [f"- {text}" for text in NOT_FOR],
         ["## Licences"],
@@ -127,7 +128,12 @@ def log_model_card(cfg: TrackingConfig, run_id: str, text: str) -> None:
 
 def _predictor_lines(cfg: Config, groups: Sequence[str], run_id: str, members: Sequence[FusionMember]) -> Iterator[str]:
     commit = run_description.source_tags()["commit"]
-    yield f"- Predictor: `model={cfg.model.name}`, seed {cfg.seed}"
+    if _is_imported(cfg):
+        origin = predictors.predictor_class(cfg.model.name).origin(cfg)
+        yield f"- Predictor: `{cfg.model.shown_name}`, not of ser_bench; its predictions come from {origin}"
+        yield "- Training: unknown; the training rows below are those of the split, which it may not have kept to"
+    else:
+        yield f"- Predictor: `model={cfg.model.name}`, seed {cfg.seed}"
     if "llm" in groups:
         yield f"- Language model: `llm={cfg.llm.name}`, asked for a label; it was not trained in this run"
     if "adapt" in groups and cfg.adapt.name != "none":
@@ -136,6 +142,10 @@ def _predictor_lines(cfg: Config, groups: Sequence[str], run_id: str, members: S
     if members:
         yield f"- Combines: {', '.join(f'{member.name} (run {member.run_id})' for member in members)}"
     yield f"- Run: {run_id}; ser_bench {__version__}, commit {commit}"
+
+
+def _is_imported(cfg: Config) -> bool:
+    return predictors.has_capability(cfg.model.name, AnswersFromFile)
 
 
 def _data_lines(cfg: Config, corpus: Corpus, split: Split) -> Iterator[str]:
@@ -170,6 +180,7 @@ def _protocol_text(cfg: Config, split: Split) -> str:
     return (
         f"`split={protocol.value}`{fold}: {splits.LEAKS[protocol]}. "
         f"The figures measure how well the predictor does on {MEASURES[protocol]}."
+        + " This holds if the model was trained on training rows alone." * _is_imported(cfg)
         + VALIDATION_SCORED * (cfg.split.scored is ScoredRows.validation)
     )
 

@@ -32,7 +32,7 @@ def model_name(cfg: Config, groups: Sequence[str]) -> str:
     "whisper_probe+speaker_stats" uses all clips of a speaker, "whisper_probe+speaker_stats_10" ten enrolment clips.
     """
     if "adapt" not in groups or cfg.adapt.name == "none":
-        return str(cfg.model.name)
+        return cfg.model.shown_name
     enrolled = "" if cfg.adapt.enrol is None else f"_{cfg.adapt.enrol}"
     emotion = "" if cfg.adapt.enrol_emotion is None else f"_{nfc(cfg.adapt.enrol_emotion)}"
     return f"{cfg.model.name}+{cfg.adapt.name}{enrolled}{emotion}"
