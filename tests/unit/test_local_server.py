@@ -24,7 +24,7 @@ import pytest
 
 from ser_bench import weights
 from ser_bench.cache import Cache
-from ser_bench.config import LlmConfig
+from ser_bench.config import LlmConfig, compose
 from ser_bench.errors import InterruptedRunError, LLMError, WeightsError
 from ser_bench.features.prosody import Pitch
 from ser_bench.predictors.llm import endpoint, local_server, request, request_body
@@ -148,6 +148,21 @@ def test_reason_follows_the_label_and_does_not_move_its_probabilities(running):
     assert answer.response_format == "grammar" and answer.tokens_out > 5
 
 
+def test_only_what_differs_between_two_prompts_is_evaluated(running):
+    """The system message is evaluated once, and the answer's few tokens are all that follows the prompt."""
+    sizes = []
+    for transcript in ("The surface is slick.", "It's eleven o'clock."):
+        messages = prompt_template.load("prosody").messages(LABELS, transcript, None, "- loudness: louder")
+        asked = Question(tuple(messages))
+        body = request_body.parameters(CFG) | request_body.content("grammar", asked, LABELS, False)
+        sizes.append(post(running, "/v1/chat/completions", body | body.pop("extra_body"))["timings"])
+    fixed = len(post(running, "/tokenize", {"content": prompt_template.load("prosody").system})["tokens"])
+    assert sizes[1]["prompt_n"] + sizes[1]["cache_n"] > fixed > 150
+    assert sizes[1]["cache_n"] >= fixed - 10, "the list of labels replaces a placeholder of a few tokens"
+    assert sizes[1]["prompt_n"] < 60
+    assert sizes[1]["predicted_n"] <= 8
+
+
 def test_earlier_prompts_are_not_kept_in_memory(gguf):
     """By default llama.cpp keeps the state of every prompt, several megabytes each."""
 
@@ -244,6 +259,49 @@ def test_configured_model_file(gguf, tmp_path):
     with pytest.raises(LLMError, match=r"other\.gguf.*llm\.gguf") as caught, local_server.serve(other, 1, 1):
         pass
     assert "\n" not in str(caught.value)
+
+
+def test_models_are_chosen_by_name_and_an_unknown_name_gives_the_list(monkeypatch):
+    names = ("SmolLM2-135M-Instruct-Q4_1", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
+    assert weights.language_models() == names
+    monkeypatch.setattr(weights, "fetch", lambda name: Path(f"/weights/{name}.gguf"))
+    for name in names:
+        assert endpoint.model_file(replace(CFG, model=name)).stem == name
+    for name in ("qwen", "whisper-base"):
+        with pytest.raises(LLMError, match=rf"llm\.model={name}: .*choose one of {', '.join(names)}, or set llm\.gguf"):
+            endpoint.model_file(replace(CFG, model=name))
+
+
+def test_the_demo_keeps_the_small_model_and_one_clip_at_a_time():
+    cfg = compose(["experiment=demo", "model=llm"]).llm
+    assert (cfg.model, cfg.max_concurrency) == ("SmolLM2-135M-Instruct-Q4_1", 1)
+    assert compose(["model=llm", "llm=local", "llm.model=qwen2.5-coder-1.5b"]).llm.model == "qwen2.5-coder-1.5b"
+
+
+def test_a_model_file_is_read_once_for_its_identity(tmp_path, monkeypatch):
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"GGUF, first")
+    cfg = replace(CFG, gguf=str(model))
+    first = endpoint.identity(cfg)
+    with monkeypatch.context() as patched:
+        patched.setattr(endpoint.hashlib, "file_digest", lambda *_: pytest.fail("read again"))
+        assert endpoint.identity(cfg) == first
+    model.write_bytes(b"GGUF, and another")
+    assert endpoint.identity(cfg) != first
+
+
+@pytest.mark.parametrize("users", [None, "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"])
+def test_threads_of_llama_cpp_sleep_while_they_wait_unless_the_user_says_otherwise(monkeypatch, users):
+    monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    if users:
+        monkeypatch.setenv(users, "active")
+    seen = []
+    monkeypatch.setattr(local_server.extras, "require", lambda *_: seen.append(os.environ.get("OMP_WAIT_POLICY")))
+    local_server.require_xllamacpp()
+    assert seen == [{None: "passive", "OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": None}[users]]
+    assert os.environ.get("OMP_WAIT_POLICY") == ("active" if users == "OMP_WAIT_POLICY" else None), "only for llama.cpp"
 
 
 def test_file_that_is_no_model(tmp_path):

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import openai
@@ -111,18 +112,31 @@ def identity(cfg: LlmConfig) -> str:
     """
     if not is_in_process(cfg):
         return without_credentials(address(cfg)).rstrip("/")
-    with model_file(cfg).open("rb") as file:
+    path = model_file(cfg)
+    status = path.stat()
+    return _identity_of_file(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache
+def _identity_of_file(path: Path, _size: int, _modified_ns: int) -> str:
+    """Return the digest of a model's file; a large one takes seconds, and is read once per process."""
+    with path.open("rb") as file:
         return "gguf:" + hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def model_file(cfg: LlmConfig) -> Path:
-    """Return the file of the local model; one of the known weights is downloaded if necessary.
+    """Return the file of the local model: `llm.gguf`, else the weights `llm.model`, downloaded if necessary.
 
     Raises:
-        LLMError: if the file `llm.gguf` does not exist.
+        LLMError: if the file `llm.gguf` does not exist, or no language model has the name `llm.model`.
         WeightsError: if the weights cannot be downloaded.
     """
     if cfg.gguf is None:
+        if cfg.model not in weights.language_models():
+            raise LLMError(
+                f"llm.model={cfg.model}: llm=local knows no model of this name; choose one of "
+                f"{', '.join(weights.language_models())}, or set llm.gguf to the file of another one"
+            )
         return weights.fetch(cfg.model)
     path = Path(cfg.gguf).expanduser()
     if not path.is_file():

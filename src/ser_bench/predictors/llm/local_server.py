@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,14 @@ from ser_bench.redaction import register_secret
 
 HOST = "127.0.0.1"
 ANY_FREE_PORT = 0
+WAIT_POLICY = {"OMP_WAIT_POLICY": "passive"}
+"""Environment of OpenMP, read when llama.cpp is loaded: its threads sleep while they wait for each other.
+
+By default they run empty loops. On cores that other processes use as well, a thread that waits then takes the time that
+the thread for which it waits needs: two threads are twice as slow as one.
+"""
+USERS_WAIT_POLICY = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+"""A user who sets one of these has chosen otherwise."""
 CONTEXT_TOKENS = 1_024
 """Least context of a request: prompt and answer. The prompt `paper` has about 150 tokens; a minute of speech 300."""
 SILENT = -1
@@ -55,7 +64,9 @@ def serve(
 
     Args:
         gguf: file of the model.
-        slots: number of concurrent requests; each slot reuses what it computed for the fixed part of the prompt.
+        slots: number of concurrent requests. Each slot evaluates the fixed beginning of the prompts once, and then only
+            what differs from the last prompt. Further slots bring no speed where few cores compute, and repeat this
+            beginning.
         threads: CPU threads; None: all that this process may use.
         context_tokens: tokens of prompt and answer together, per slot.
 
@@ -75,7 +86,10 @@ def serve(
     params.api_keys = [key]
     params.n_parallel, params.n_ctx = slots, slots * context_tokens
     # Each slot keeps its last prompt. By default, llama.cpp also keeps earlier prompts, up to 8 GiB, for no use here.
-    params.cache_ram_mib = NO_PROMPT_CACHE_MIB
+    params.cache_prompt, params.cache_ram_mib = True, NO_PROMPT_CACHE_MIB
+    # Parts after the first difference are not reused: moved to another position, they would not be what the model
+    # computes for this prompt.
+    params.n_cache_reuse = 0
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads or len(os.sched_getaffinity(0))
     params.verbosity, params.ui, params.endpoint_metrics = SILENT, False, True
     try:
@@ -100,7 +114,22 @@ def require_xllamacpp() -> None:
     Raises:
         LLMError: if it is not installed; the message holds the command that installs it.
     """
-    extras.require("xllamacpp", "llm=local", LLMError)
+    with _wait_policy():
+        extras.require("xllamacpp", "llm=local", LLMError)
+
+
+@contextmanager
+def _wait_policy() -> Iterator[None]:
+    """Set `WAIT_POLICY` for a `with` block, in which llama.cpp is loaded, unless the user has set a policy."""
+    if "xllamacpp" in sys.modules or any(name in os.environ for name in USERS_WAIT_POLICY):
+        yield
+        return
+    os.environ |= WAIT_POLICY
+    try:
+        yield
+    finally:
+        for name in WAIT_POLICY:
+            os.environ.pop(name, None)
 
 
 def _check_gguf(gguf: Path) -> None:
