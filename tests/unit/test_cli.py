@@ -42,6 +42,7 @@ COMMANDS = {
     "weights fetch": "NAME",
     "compare": "--baseline",
     "audit": "--json",
+    "require": "--json",
     "serve": "--token-env",
     "predict": "--json",
     "listen": "--from-file",
@@ -198,7 +199,7 @@ def test_the_help_lists_every_command_and_every_exit_status(capsys: pytest.Captu
     statuses = text.partition("Exit status:")[2]
     assert all(
         str(status) in statuses
-        for status in (0, cli.EXIT_FAILED, cli.EXIT_LEAK, cli.EXIT_DIFFERS, cli.EXIT_INTERRUPTED)
+        for status in (0, cli.EXIT_UNMET, cli.EXIT_FAILED, cli.EXIT_LEAK, cli.EXIT_DIFFERS, cli.EXIT_INTERRUPTED)
     )
 
 
@@ -357,7 +358,7 @@ def test_compare_prints_the_content_of_its_json_file_and_nothing_else(
     monkeypatch.setattr(compare_command.fold_pooling, "readable_runs", lambda chosen: (chosen, []))
     monkeypatch.setattr(tracking, "start_parent", lambda *_: "1" * 32)
     monkeypatch.setattr(tracking, "end_parent", lambda *_: None)
-    for name in ("describe_run", "log_files"):
+    for name in ("describe_run", "log_files", "log_metrics"):
         monkeypatch.setattr(tracking, name, lambda *_: None)
     assert cli.main(["compare", "--json", "--out", str(tmp_path / "report")]) == 0
     printed = json.loads(capsys.readouterr().out)

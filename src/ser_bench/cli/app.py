@@ -20,10 +20,10 @@ from ser_bench.errors import ConfigError, SerBenchError
 from ser_bench.file_access import access_errors
 from ser_bench.redaction import redact_error, redact_logs, redact_message
 
-EXIT_FAILED, EXIT_LEAK, EXIT_DIFFERS, EXIT_INTERRUPTED = 2, 3, 4, 130
+EXIT_UNMET, EXIT_FAILED, EXIT_LEAK, EXIT_DIFFERS, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 EXIT_STATUSES = (
-    "Exit status: 0 success; 2 an error, which is printed in one line; 3 audit found leakage that the protocol does "
-    "not have by design; 4 rerun found other predictions; 130 interrupted (Ctrl-C)."
+    "Exit status: 0 success; 1 require: a requirement is not met; 2 an error, which is printed in one line; 3 audit "
+    "found leakage that the protocol does not have by design; 4 rerun found other predictions; 130 interrupted (Ctrl-C)."
 )
 
 
@@ -377,6 +377,40 @@ def compare(
     )
     if not compare_command.run(selection, baseline, claimed, out, as_json):
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command(
+    cls=CommandWithWords,
+    epilog="Example: ser-bench require 8b9797dc 'test/uar_low>=.70' leak=none 'gap/sex<=.05'\n\n" + EXIT_STATUSES,
+)
+def require(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|REQUIREMENT|OVERRIDE",
+            help="RUN: id of a run or of a sweep, or its first letters; several runs are the folds and seeds of one "
+            "configuration. REQUIREMENT: a metric of the run, a sign (>= <= > < =) and a number, or leak=none, "
+            "leak=announced, 'gap/sex<=NUMBER' (difference of UAR). The shell needs quotes around < and >. OVERRIDE: "
+            "KEY=VALUE, for example tracking.dir=FOLDER.",
+        ),
+    ],
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Check only the runs of this model, of a sweep with several.")
+    ] = None,
+    audit_again: Annotated[
+        bool, typer.Option("--audit", help="Audit the runs now. Default: only runs without a stored audit.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check whether a stored run meets requirements.
+
+    The command prints every requirement with the actual figure. The exit status is 0 if all are met and 1 if not. Folds
+    of a cross-validation are pooled, and seeds are averaged.
+    """
+    from ser_bench.cli import require_command
+
+    if not require_command.run(words, model, audit_again, as_json):
+        raise typer.Exit(EXIT_UNMET)
 
 
 @app.command(

@@ -5,6 +5,7 @@
 - `paired`: the paired comparison of run groups; `verdict`: its result in three sentences;
 - `report`: the content of a report and its files, made of `report_tables`, `report_figures`, `report_html` (with
   `report.html.j2`) and `report_markdown`;
+- `requirements`: whether runs meet `test/uar_low>=.70`, for `ser-bench require`;
 - `claims`: figures that other publications claim.
 """
 

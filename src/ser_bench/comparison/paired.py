@@ -86,7 +86,7 @@ class GroupResult:
         figures = dict(self.scores) | {f"{name}_sd": value for name, value in self.deviations.items()}
         for name, interval in self.intervals.items():
             figures |= {name: interval.value}
-            figures |= {f"{name}_low": interval.low, f"{name}_high": interval.high} if interval.is_informative else {}
+            figures |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
         return {name: value for name, value in figures.items() if not math.isnan(value)}
 
     @property
@@ -263,7 +263,7 @@ def rank_ranges(names: Sequence[str], pairs: Sequence[PairResult]) -> dict[str, 
     The best rank is 1 + the number of groups that are significantly better, the worst one N − the number of those that
     are significantly worse, at the level of .05 after Holm's adjustment over all pairs. Groups that cannot be told
     apart have ranks in common ("1–2"). None if there is only one group, or if there are too few speakers for tests.
-    Source: Al Mohamad, Goeman & van Zwet (2022), Biometrical Journal 64, 1119-1137, on ranks from pairwise tests.
+    Source: Al Mohamad, Goeman & van Zwet (2022), Biometrics 78, 238-247, on ranks from pairwise tests.
     """
     ranks: dict[str, tuple[int, int] | None] = {}
     for name in names:

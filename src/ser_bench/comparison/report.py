@@ -19,7 +19,6 @@ from ser_bench.config import TrackingConfig
 from ser_bench.errors import NotComparableError
 from ser_bench.evaluation import metrics
 from ser_bench.evaluation.statistics import Difference, Interval
-from ser_bench.tracking.run_writer import log_metrics
 
 FILE_NAME = "comparison"
 REPORT_TITLE = "Predictors side by side"
@@ -131,7 +130,7 @@ def publish(report: Report, cfg: TrackingConfig, run_id: str, folder: Path) -> P
     """Write the report into a folder, log it to an MLflow run, and return the path of the HTML page."""
     paths = write(report, folder)
     tracking.describe_run(cfg, run_id, report.markdown())
-    log_metrics(cfg, run_id, report.metrics())
+    tracking.log_metrics(cfg, run_id, report.metrics())
     tracking.log_files(cfg, run_id, paths)
     return paths[0]
 

@@ -27,6 +27,7 @@ from ser_bench.types import Predictions
 
 NOT_GIVEN = "n/a"
 RANK = "rank"
+NOT_STATED = "(not given)"
 LISTENERS_ROW = "listeners among themselves"
 CLIP_GROUPS = ("speaker", "sex", "sentence", "intensity")
 """Columns of the clip table by which scores are given."""
@@ -211,7 +212,7 @@ def by_clip_group(comparison: Comparison, column: str) -> pd.DataFrame | None:
     rows = []
     for value in sorted(values.unique()):
         positions = np.flatnonzero((values == value).to_numpy()).tolist()
-        row: dict[str, object] = {column: value or "(not given)", "clips": len(positions)}
+        row: dict[str, object] = {column: value or NOT_STATED, "clips": len(positions)}
         for result in comparison.results:
             row[result.name] = float(np.mean([metrics.uar(p.take(positions)) for p in result.by_seed]))
         rows.append(row)

@@ -21,7 +21,7 @@ from ser_bench.tracking.artifact_manifest import check_artifacts, log_manifest, 
 from ser_bench.tracking.audit_records import log_audit, log_clips, log_fit_rows, stored_clips, stored_fit_rows
 from ser_bench.tracking.mlflow_store import how_to_browse, open_store, results_page
 from ser_bench.tracking.model_card import log_model_card, model_card_text
-from ser_bench.tracking.run_writer import describe_run, log_files, log_text, storable
+from ser_bench.tracking.run_writer import describe_run, log_files, log_metrics, log_text, storable
 from ser_bench.tracking.stored_runs import StoredRun, find_finished, latest_experiment, load_run, newest, search
 from ser_bench.tracking.sweep_run import adopt, end_parent, start_parent, start_sweep
 from ser_bench.tracking.traces import traced
@@ -42,6 +42,7 @@ __all__ = [
     "log_files",
     "log_fit_rows",
     "log_manifest",
+    "log_metrics",
     "log_model_card",
     "log_text",
     "model_card_text",
