@@ -76,7 +76,7 @@ EXTRAS: dict[str, Extra] = {
         {"sounddevice": "sounddevice"}, "`ser-bench listen` from a microphone", note="PortAudio must be installed too"
     ),
     "audformat": Extra(
-        {"audformat": "audformat"}, "`ser-bench export-split --audformat`"
+        {"audformat": "audformat"}, "`corpus=audformat`, and `ser-bench export-split --audformat`"
     ),
     "demo": Extra(
         {"espeakng_loader": "espeakng-loader", "xllamacpp": "xllamacpp"},

@@ -39,6 +39,7 @@ class Clip:
         digest: hexadecimal BLAKE2b-128 of the file's bytes.
         corpus: name of the clip's corpus in a run with two corpora; else "".
         language: ISO 639-1 code of the clip's language in a run with two corpora; else "" (see `Corpus.language`).
+        part: "train", "val" or "test", if the corpus itself states one (`split=fixed split.list=corpus`); else "".
     """
 
     id: str
@@ -53,6 +54,7 @@ class Clip:
     digest: str = ""
     corpus: str = ""
     language: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True)

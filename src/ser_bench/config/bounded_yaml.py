@@ -23,6 +23,11 @@ def load_bounded_yaml(path: Path) -> DictConfig | ListConfig:
         ValueError: if the file is too large, uses an alias, or is nested too deeply.
         OSError, yaml.YAMLError: if it cannot be read.
     """
+    return OmegaConf.load(io.StringIO(bounded_yaml_text(path)))
+
+
+def bounded_yaml_text(path: Path) -> str:
+    """Return the text of a YAML file, after the checks of `load_bounded_yaml`; errors are the same."""
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -35,7 +40,7 @@ def load_bounded_yaml(path: Path) -> DictConfig | ListConfig:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise ValueError(f"{_place(event)} is nested more than {MAX_DEPTH} levels deep")
-    return OmegaConf.load(io.StringIO(text))
+    return text
 
 
 def _place(event: yaml.Event) -> str:

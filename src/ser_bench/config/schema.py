@@ -73,6 +73,12 @@ class CorpusConfig:
     """Number of folds that suits this corpus; `split.folds` reads it."""
     max_duration_s: float = 60.0
     """A longer file is refused."""
+    tables: str = key(KeyRole.scientific, "", added=True)
+    """Only `audformat`: names of the tables with the emotion, separated by spaces; "": all that have the column."""
+    emotion_column: str = key(KeyRole.scientific, "emotion", added=True)
+    """Only `audformat`: column of the emotion."""
+    speaker_column: str = key(KeyRole.scientific, "speaker", added=True)
+    """Only `audformat`: column of the speaker, in any table."""
     clips: int = 432
     """Only `demo`: number of generated clips."""
     seed: int = 0
@@ -94,7 +100,7 @@ class SplitConfig:
     test_fraction: float = 0.2
     """Only `paper`: share of rows that are test rows."""
     list: str | None = None
-    """Only `fixed`: name of the published list of speakers."""
+    """Only `fixed`: name of the published list of speakers, or `corpus`: the parts that the corpus states."""
     test_corpus: str | None = None
     """Only `cross_corpus`: the test corpus; `corpus` is the training corpus."""
     test_root: str | None = key(KeyRole.machine, None, path=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from ser_bench.config.folders import RUN_COMMAND
+from ser_bench.config import RUN_COMMAND, CorpusConfig
 
 Votes = Mapping[str, Mapping[str, int]]
 """Clip id → emotion → number of listeners who chose this emotion."""
@@ -31,6 +31,7 @@ class Fields:
         text: words of the sentence, or "" if they are unknown.
         intensity: "low", "medium", "high", "normal", "strong", or "" if it is unknown.
         sex: "female", "male", or "" if it is unknown.
+        part: "train", "val" or "test", if the corpus states one (`split=fixed split.list=corpus`); else "".
     """
 
     id: str
@@ -40,6 +41,24 @@ class Fields:
     text: str = ""
     intensity: str = ""
     sex: str = ""
+    part: str = ""
+
+
+@dataclass
+class ClipListing:
+    """The files of a corpus before their audio is checked.
+
+    Attributes:
+        clips: audio file and fields of each clip.
+        refused: file, or line of a table → reason why its fields cannot be read.
+        other: number of files of the release that are not speech clips.
+        warnings: on files that cannot be read at all.
+    """
+
+    clips: list[tuple[Path, Fields]] = field(default_factory=list)
+    refused: dict[Path, str] = field(default_factory=dict)
+    other: int = 0
+    warnings: list[str] = field(default_factory=list)
 
 
 class Host(Enum):
@@ -110,6 +129,7 @@ class DataSheet:
             `generate(folder, clips, seed)`; else None.
         read_table: reads the clips from a table that is given as `corpus.root`; else None. It returns (audio file,
             fields) of each clip, and line → reason of each line that cannot be used.
+        read_database: reads the clips of a folder with tables, given its root and the keys of the corpus; else None.
         remotes: download sources, in the order in which they are tried; () if the corpus is not downloaded.
         clip_ids: all ids of the official release, if they follow from its design; else ().
         lfs_folder: for `Host.git_lfs`: folder of the repository that contains the audio.
@@ -139,6 +159,7 @@ class DataSheet:
     heard_intensity: Callable[[Path], HeardIntensity] | None = None
     generate: Callable[[Path, int, int], None] | None = None
     read_table: Callable[[Path], tuple[list[tuple[Path, Fields]], dict[Path, str]]] | None = None
+    read_database: Callable[[Path, CorpusConfig], ClipListing] | None = None
     remotes: tuple[Remote, ...] = ()
     clip_ids: tuple[str, ...] = ()
     lfs_folder: str = ""
@@ -158,4 +179,6 @@ class DataSheet:
                 "list your clips in a CSV file with the columns path, emotion and speaker: "
                 f"{RUN_COMMAND} corpus={self.name} corpus.root=FILE.csv"
             )
+        if self.read_database is not None:
+            return f"name a folder with db.yaml: {RUN_COMMAND} corpus={self.name} corpus.root=FOLDER"
         return f"set corpus.root=FOLDER to a copy{f' ({self.homepage})' if self.homepage else ''}"

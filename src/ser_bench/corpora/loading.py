@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ser_bench import __version__, config
@@ -17,7 +17,7 @@ from ser_bench.cache import Cache
 from ser_bench.config import Config, CorpusConfig, LabelSet, OnBadClip, Protocol, Target
 from ser_bench.corpora import audio_files, labels
 from ser_bench.corpora.audio_files import default_root, level_warnings, search_folder, some
-from ser_bench.corpora.data_sheet import DataSheet, Fields
+from ser_bench.corpora.data_sheet import ClipListing, DataSheet, Fields
 from ser_bench.corpora.intensity_levels import label_by_intensity
 from ser_bench.corpora.listener_votes import label_by_plurality, votes_of
 from ser_bench.corpora.names import existing_form, find_alike, nfc
@@ -27,23 +27,6 @@ from ser_bench.types import Clip, Corpus
 
 MIN_SHARED_LABELS = 2
 """Smallest number of labels that two corpora must share: a single label cannot be classified."""
-
-
-@dataclass
-class ClipListing:
-    """The files of a corpus before their audio is checked.
-
-    Attributes:
-        clips: audio file and fields of each clip.
-        refused: file, or line of a table → reason why its fields cannot be read.
-        other: number of files of the release that are not speech clips.
-        warnings: on files that cannot be read at all.
-    """
-
-    clips: list[tuple[Path, Fields]] = field(default_factory=list)
-    refused: dict[Path, str] = field(default_factory=dict)
-    other: int = 0
-    warnings: list[str] = field(default_factory=list)
 
 
 def load(cfg: Config) -> Corpus:
@@ -93,7 +76,10 @@ def load_one(cfg: Config) -> Corpus:
     sheet = sheet_of(cfg.corpus.name, cfg.corpus.root)
     root = root_of(cfg)
     skip = cfg.on_bad_clip is OnBadClip.skip
-    listing = _list_table(sheet, root) if sheet.read_table is not None else list_files(sheet, root)
+    if sheet.read_database is not None:
+        listing = sheet.read_database(root, cfg.corpus)
+    else:
+        listing = _list_table(sheet, root) if sheet.read_table is not None else list_files(sheet, root)
     if listing.refused and not skip:
         raise BadClipError(f"{next(iter(listing.refused.values()))} (on_bad_clip=skip leaves out and lists such files)")
     wanted = labels.choose(sheet.labels or [fields.emotion for _, fields in listing.clips], cfg.corpus.labels)
@@ -297,6 +283,7 @@ def _clips(
             sex=fields.sex or sexes.get(fields.speaker, ""),
             duration_s=infos[path].duration_s,
             digest=infos[path].digest,
+            part=fields.part,
         )
         for path, fields in chosen
     ]

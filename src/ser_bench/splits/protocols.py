@@ -45,6 +45,10 @@ WITH_VALIDATION_SPEAKERS = (Protocol.speaker, Protocol.fixed)
 """Protocols whose validation rows can be scored in place of the test rows: both are all clips of some speakers."""
 
 
+OWN_PARTS = "corpus"
+"""Value of `split.list` for the parts that the corpus itself states (audformat databases)."""
+
+
 @dataclass(frozen=True)
 class _Parts:
     """Clips of the training, validation and test part."""
@@ -236,6 +240,8 @@ def _clip(corpus: Corpus, cfg: SplitConfig, folds: int) -> _Parts:
 
 
 def _fixed(corpus: Corpus, cfg: SplitConfig, folds: int) -> _Parts:
+    if cfg.list == OWN_PARTS:
+        return _own_parts(corpus)
     choices = {name: item for name, item in SPEAKER_LISTS.items() if item.corpus == corpus.name}
     if cfg.list not in choices:
         raise SplitError(
@@ -249,6 +255,17 @@ def _fixed(corpus: Corpus, cfg: SplitConfig, folds: int) -> _Parts:
         corpus.clips,
         lambda c: "test" if c.speaker in chosen.test else "val" if c.speaker in chosen.val else "train",
     )
+
+
+def _own_parts(corpus: Corpus) -> _Parts:
+    """Return the parts that the corpus states; clips without one are left out."""
+    parts = _parts(corpus.clips, lambda clip: clip.part or "left out")
+    if not parts.train or not parts.test:
+        raise SplitError(
+            f"split.list={OWN_PARTS}: {corpus.name} states no {'test' if parts.train else 'training'} part; use "
+            "split=speaker"
+        )
+    return parts
 
 
 def _cross_corpus(corpus: Corpus, cfg: SplitConfig, _folds: int) -> _Parts:

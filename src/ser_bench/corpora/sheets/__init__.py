@@ -17,6 +17,8 @@ __all__ = ["SHEETS", "import_all", "sheet_of"]
 
 TABLE = "table"
 """Name of the corpus whose clips and labels a CSV file lists."""
+DATABASE = "audformat"
+"""Name of the corpus that is a database with a header."""
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 """Endings, in lower case, of the files that may list the clips of a corpus."""
 
@@ -44,20 +46,34 @@ SHEETS: dict[str, DataSheet] = import_all()
 def sheet_of(name: str, root: str | Path | None = None) -> DataSheet:
     """Return the data sheet of a corpus.
 
-    A corpus of the user may have any other name if its root is a CSV file; its sheet is that of `corpus=table`.
+    A corpus of the user may have any other name if its root is a CSV file or an audformat database; its sheet is that
+    of `corpus=table` or `corpus=audformat`.
 
     Args:
         name: name of the corpus.
         root: folder or CSV file of the corpus, if known.
 
     Raises:
-        ConfigError: if no corpus has this name, and its root is no CSV file.
+        ConfigError: if no corpus has this name, and its root is no CSV file and no database.
+        CorpusError: if the header of a database cannot be read.
     """
+    if name not in SHEETS or name == DATABASE:
+        sheet = _sheet_of_database(name, root)
+        if sheet is not None:
+            return sheet
     if name in SHEETS:
         return SHEETS[name]
     if root is not None and Path(root).suffix.lower() in TABLE_SUFFIXES:
         return replace(SHEETS[TABLE], name=name)
     raise ConfigError(
         f"unknown corpus {name!r}; choose one of {', '.join(SHEETS)}, or let corpus.root name a CSV file of your own "
-        "clips (docs/corpora.md)"
+        "clips or an audformat database (docs/corpora.md)"
     )
+
+
+def _sheet_of_database(name: str, root: str | Path | None) -> DataSheet | None:
+    """Return the data sheet of the audformat database in a folder; None if the folder has none."""
+    from ser_bench.corpora.sheets.audformat import HEADER, sheet_of_database
+
+    folder = None if root is None else Path(root).expanduser()
+    return sheet_of_database(name, folder) if folder is not None and (folder / HEADER).is_file() else None

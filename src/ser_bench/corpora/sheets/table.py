@@ -55,7 +55,7 @@ def read_table(table: Path) -> tuple[list[tuple[Path, Fields]], dict[Path, str]]
         )
     _refuse_alike(table, "speakers", numbers, [fields.speaker for _, fields in clips], find_alike)
     _refuse_alike(table, "emotions", numbers, [fields.emotion for _, fields in clips], find_alike_labels)
-    return _with_ids(table, clips), refused
+    return with_ids(table.parent, clips), refused
 
 
 def _refuse_alike(
@@ -98,11 +98,12 @@ def _clip(table: Path, row: Mapping[str, str]) -> tuple[Path, Fields]:
     )
 
 
-def _with_ids(table: Path, clips: list[tuple[Path, Fields]]) -> list[tuple[Path, Fields]]:
+def with_ids(folder: Path, clips: list[tuple[Path, Fields]]) -> list[tuple[Path, Fields]]:
+    """Return the clips with the stem of the file name as id, or the path below `folder` if two have the same stem."""
     stems = Counter(nfc(path.stem) for path, _ in clips)
     named = []
     for path, fields in clips:
-        inside = path.relative_to(table.parent) if path.is_relative_to(table.parent) else path
+        inside = path.relative_to(folder) if path.is_relative_to(folder) else path
         stem = nfc(path.stem)
         named.append((path, replace(fields, id=stem if stems[stem] == 1 else nfc(inside.as_posix()))))
     return named
