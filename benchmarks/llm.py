@@ -95,7 +95,7 @@ def measured(
         httpx.Client(trust_env=False, timeout=None) as client,
     ):
         for number, question in enumerate(asked):
-            body = parameters | request_body.content(GRAMMAR, question, labels, with_reason)
+            body = parameters | request_body.content(GRAMMAR, question, labels, with_reason, not with_reason)
             answer, times = ask(client, server, body)
             _, reference = ask(client, server, body | {"cache_prompt": False})
             if number:

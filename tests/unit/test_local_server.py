@@ -32,7 +32,7 @@ from ser_bench.predictors.llm.client import LlmClient
 from ser_bench.predictors.llm.cost_estimate import token_counter
 from ser_bench.predictors.llm.endpoint import Endpoint
 from ser_bench.predictors.llm.local_server import LocalServer
-from ser_bench.predictors.llm.parsing.model_answer import OPENING, ModelAnswer, stated_reason
+from ser_bench.predictors.llm.parsing.model_answer import OPENING, ModelAnswer, TokenUsage, stated_reason
 from ser_bench.predictors.llm.prompting import prompt_template
 from ser_bench.predictors.llm.prompting.question import Question
 from ser_bench.predictors.llm.request import RequestContext
@@ -100,7 +100,45 @@ def test_answer_is_a_label_with_probabilities_of_all(running):
     assert json.loads(answer.text) == {"emotion": answer.label} and answer.label in LABELS
     assert answer.probabilities is not None
     assert sum(answer.probabilities) == pytest.approx(1.0) and min(answer.probabilities) > 0
-    assert answer.tokens_in > 100 and 1 <= answer.tokens_out <= 10 and not answer.reason
+    assert answer.tokens_in > 100 and answer.tokens_out <= 10 and not answer.reason
+    assert answer.requests == (1 if answer.tokens_out == 1 else 2)
+
+
+def test_nothing_is_computed_after_the_token_that_decides_the_label():
+    """The server is asked for one token; if several labels share it, it is asked for the whole answer."""
+    labels, bodies = ("sad", "surprised", "happy"), []
+
+    class Sender:
+        async def send(self, body: dict[str, Any], tokens: int, most: TokenUsage) -> dict[str, Any]:
+            bodies.append(body)
+            spelled = written[: body["max_tokens"]]
+            content = [
+                {"token": t, "logprob": math.log(top[t]),
+                 "top_logprobs": [{"token": other, "logprob": math.log(p)} for other, p in top.items()]}
+                for t, top in spelled
+            ]  # fmt: skip
+            message = {"role": "assistant", "content": "".join(t for t, _ in spelled)}
+            usage = {"prompt_tokens": 9, "completion_tokens": len(spelled)}
+            choice = {"message": message, "finish_reason": "length", "logprobs": {"content": content}}
+            return {"choices": [choice], "usage": usage}
+
+    context = RequestContext(
+        None, Endpoint("local", None, None, "", 1_000, is_llama_cpp=True), CFG, labels, token_counter("")
+    )
+    asked = Question(({"role": "user", "content": "?"},))
+    written = [("ha", {"ha": 0.5, "sad": 0.2, "sur": 0.1, "The": 0.1999, "~": 0.0001}), ('ppy"}', {'ppy"}': 1.0})]
+    answer = asyncio.run(request._answer(context, asked, Sender()))
+    assert (answer.label, answer.text, answer.tokens_out) == ("happy", '{"emotion":"happy"}', 1)
+    assert answer.probabilities == pytest.approx((0.25, 0.125, 0.625))
+    assert [body["max_tokens"] for body in bodies] == [1]
+    bodies.clear()
+    written = [
+        ("s", {"s": 0.4, "ha": 0.4, "The": 0.1999, "~": 0.0001}),
+        ('ad"}', {'ad"}': 0.3, "urprised": 0.1, "x": 0.5999, "~": 0.0001}),
+    ]
+    answer = asyncio.run(request._answer(context, asked, Sender()))
+    assert (answer.label, [body["max_tokens"] for body in bodies]) == ("sad", [1, 32])
+    assert answer.probabilities == pytest.approx((0.375, 0.125, 0.5))
 
 
 def test_probabilities_are_those_of_the_model(gguf):
@@ -275,7 +313,6 @@ def test_models_are_chosen_by_name_and_an_unknown_name_gives_the_list(monkeypatc
 def test_the_demo_keeps_the_small_model_and_one_clip_at_a_time():
     cfg = compose(["experiment=demo", "model=llm"]).llm
     assert (cfg.model, cfg.max_concurrency) == ("SmolLM2-135M-Instruct-Q4_1", 1)
-    assert compose(["model=llm", "llm=local", "llm.model=qwen2.5-coder-1.5b"]).llm.model == "qwen2.5-coder-1.5b"
 
 
 def test_a_model_file_is_read_once_for_its_identity(tmp_path, monkeypatch):

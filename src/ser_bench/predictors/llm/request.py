@@ -221,9 +221,10 @@ async def _answer(context: RequestContext, question: Question, sender: RequestSe
     """Ask; repeat with a less strict response format, or with more logprobs, where this helps."""
     endpoint, labels, response_format = context.endpoint, context.labels, context.response_format
     parameters = request_body.parameters(context.cfg, context.with_reason, question.sample)
+    first_token_only = response_format == answers.GRAMMAR and not context.with_reason
     while True:
         changes = tuple(context.changes)
-        content = request_body.content(response_format, question, labels, context.with_reason)
+        content = request_body.content(response_format, question, labels, context.with_reason, first_token_only)
         body = request_body.changed(parameters | content, changes)
         try:
             tokens, most = _size(context, question, body)
@@ -240,6 +241,9 @@ async def _answer(context: RequestContext, question: Question, sender: RequestSe
             continue
         answer = answers.read(completion, labels, most, response_format, context.with_reason)
         answer = replace(answer, changes=changes)
+        if first_token_only and not answer.label:  # labels share this token; the evaluated prompt is reused
+            first_token_only = False
+            continue
         logprobs = int(body.get("top_logprobs", 0))
         if answer.probabilities or not answer.label or not 0 < logprobs < endpoint.most_logprobs:
             return answer

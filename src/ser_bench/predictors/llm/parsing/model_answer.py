@@ -140,6 +140,8 @@ def read(
     text, refusal = text_of(choice), (choice.get("message") or {}).get("refusal")
     if not text.startswith(opening):
         text = opening + text
+    if opening and not with_reason:
+        text = completed(text, labels)
     if refusal:
         return ModelAnswer(str(refusal), reason="refusal", **common)
     if is_filtered(choice):
@@ -153,6 +155,16 @@ def read(
     is_exact = bool(label) and json.dumps(label, ensure_ascii=False) in answer_part(text)
     probabilities = label_probabilities([*opened, *tokens_of(choice)], labels, with_reason) if is_exact else None
     return ModelAnswer(text, label, reason, None if probabilities is None else tuple(probabilities), **common)
+
+
+def completed(text: str, labels: Sequence[str]) -> str:
+    """Return the whole answer where the beginning that was written leads to one label only, else the text as it is.
+
+    >>> completed('{"emotion":"sa', ["sad", "happy"]), completed('{"emotion":"s', ["sad", "surprised"])
+    ('{"emotion":"sad"}', '{"emotion":"s')
+    """
+    possible = [whole for whole in map(answer_json, labels) if whole.startswith(text)] if text != OPENING else []
+    return possible[0] if len(possible) == 1 else text
 
 
 def token_usage(completion: dict[str, Any], most: TokenUsage) -> tuple[TokenUsage, bool]:
