@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,25 @@ def test_only_what_differs_between_two_prompts_is_evaluated(running):
     assert sizes[1]["cache_n"] >= fixed - 10, "the list of labels replaces a placeholder of a few tokens"
     assert sizes[1]["prompt_n"] < 60
     assert sizes[1]["predicted_n"] <= 8
+
+
+@pytest.mark.parametrize(("is_local", "order"), [(True, [2, 0, 3, 1]), (False, [0, 1, 2, 3])])
+def test_prompts_that_begin_alike_follow_each_other_on_the_local_server(tmp_path, monkeypatch, is_local, order):
+    orders = ("angry, sad", "sad, angry", "angry, sad", "sad, angry")
+    system = [{"role": "system", "content": labels} for labels in orders]
+    users = [{"role": "user", "content": text} for text in ("It is", "Maybe", "Don't", "A jacket")]
+    questions = [Question((first, last)) for first, last in zip(system, users, strict=True)]
+    asked = []
+
+    async def answer(context: RequestContext, question: Question) -> ModelAnswer:
+        asked.append(questions.index(question))
+        return ModelAnswer(OPENING, "sad")
+
+    monkeypatch.setattr(request, "ask", answer)
+    where = Endpoint("local", "http://127.0.0.1:9/v1", None, "k", is_llama_cpp=is_local)
+    client = LlmClient(CFG, LABELS, Cache(tmp_path), "local", "paper", lambda: nullcontext(where))
+    assert len(client.ask(questions)) == 4
+    assert asked == order
 
 
 def test_earlier_prompts_are_not_kept_in_memory(gguf):

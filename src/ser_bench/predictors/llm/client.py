@@ -192,7 +192,7 @@ class LlmClient:
     async def _ask_all(self, endpoint: Endpoint, pending: Mapping[str, Question], progress: RequestProgress) -> None:
         """Ask the first question alone, which reveals the endpoint's limits and response format, then the rest."""
         ends_at = None if self._cfg.run_deadline_s is None else time.monotonic() + self._cfg.run_deadline_s
-        queue = iter(pending.items())
+        queue = iter(_in_asking_order(pending, endpoint))
         async with endpoint.connect(self._cfg) as connection:
             context = self._context(endpoint, connection)
             await self._run_workers([self._work(context, itertools.islice(queue, 1), progress)], ends_at)
@@ -266,6 +266,18 @@ class LlmClient:
         self._answers.update(cached)
         self.counts.cached += len(cached)
         self.counts.reasons.update(answer.reason for answer in cached.values() if answer.reason)
+
+
+def _in_asking_order(pending: Mapping[str, Question], endpoint: Endpoint) -> list[tuple[str, Question]]:
+    """Return the questions with their keys in the order in which they are asked.
+
+    The server of this process evaluates only what differs from the last prompt. It is therefore asked in the order of
+    the prompts' text, so that neighbours share labels, examples, transcript and more; other endpoints in the given one.
+    """
+    items = list(pending.items())
+    if not endpoint.is_llama_cpp:
+        return items
+    return sorted(items, key=lambda item: [str(message["content"]) for message in item[1].messages])
 
 
 class RequestProgress:
