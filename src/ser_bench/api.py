@@ -163,8 +163,9 @@ class ComparisonResult:
     def table(self) -> pd.DataFrame:
         """One row per predictor, in the order of the report, indexed by its name.
 
-        Shares from 0 to 1 with 95 % intervals (`_low`, `_high`); `difference` to the baseline in UAR points with its
-        interval and p-value (Holm), NaN for the baseline; log-loss and ECE where there are probabilities; and cost.
+        `rank`, such as "1–2" ("" without tests); shares from 0 to 1 with 95 % intervals (`_low`, `_high`);
+        `difference` to the baseline in UAR points with its interval and p-value (Holm), NaN for the baseline; log-loss
+        and ECE where there are probabilities; and cost.
         """
         return pd.DataFrame([_figures(result) for result in self.comparison.results]).set_index("predictor")
 
@@ -376,6 +377,7 @@ def printed_log() -> Iterator[None]:
 
 def _figures(result: GroupResult) -> dict[str, Any]:
     figures: dict[str, Any] = {"predictor": result.name}
+    figures["rank"] = "" if result.rank is None else report_tables.rank_text(result.rank)
     for name, interval in (("uar", result.uar), ("accuracy", result.accuracy), ("macro_f1", result.macro_f1)):
         figures |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
     difference = None if result.difference is None else result.difference.interval

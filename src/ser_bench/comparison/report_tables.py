@@ -166,9 +166,10 @@ def detectable_remark(comparison: Comparison) -> str | None:
     if smallest != largest:
         of_pairs = f"{smallest} to {largest} UAR points, depending on the pair,"
     adjusted = "" if len(comparison.pairs) == 1 else f"/{len(comparison.pairs)}, the first step of Holm's method"
+    size = f"at that size, a test finds it in {100 * POWER:.0f} % of such comparisons"
     return (
         f"With these {comparison.speakers} speakers, a true difference below {of_pairs} could not have been seen "
-        f"reliably: at that size, a test finds it in {POWER:.0%} of such comparisons (two-sided, α = .05{adjusted})."
+        f"reliably: {size} (two-sided, α = .05{adjusted})."
     )
 
 

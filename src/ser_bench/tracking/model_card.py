@@ -201,6 +201,8 @@ def _figure_lines(cfg: Config, corpus: Corpus, predictions: Predictions) -> Iter
         for metric, interval in (statistics.level_intervals(counts) if table.ordinal else {}).items():
             value = "n/a" if math.isnan(interval.value) else f"{interval.value:.3f}"
             yield f"| {first}{metrics.METRICS[metric].title} | {value} | {_bounds(interval)} |"
+        for metric, interval in statistics.vote_intervals([table], speakers).items():
+            yield f"| {first}{metrics.METRICS[metric].title} | {interval.value:.3f} | {_bounds(interval)} |"
         scores = metrics.score(table, prefix=TEST if rows == "all test rows" else TEST_CLEAN)
         for name in ("log_loss", "ece"):
             values = [value for key, value in scores.items() if key.endswith(f"/{name}")]
