@@ -114,6 +114,7 @@ BAD = {
     "label too many": ("id,p_angry,p_happy,p_sad,p_bored\na,.4,.3,.2,.1\n", "column p_bored is the probability of no"),
     "label twice": ("id,angry,p_anger,happy,sad\na,.4,.3,.2,.1\n", "columns angry and p_anger are both of the"),
     "truth as label": ("id,label,angry,happy,sad\na,sad,.6,.3,.1\n", "column label says sad, but angry has the"),
+    "endless": ("id,label,cost_usd\na,sad,1e300\n", "cost_usd is '1e300'"),
     "latency": ("id,label,latency_s\na,sad,-1\n", "latency_s is '-1'"),
     "variant": ("id,label,variant\na,sad,loud\n", "the variant is 'loud'"),
     "open quote": ('id,label\n"a,sad\nb,sad\n', "line 2: not a line of a CSV table"),
@@ -136,6 +137,7 @@ BAD_FILES = {
     "p.jsonl": (b'{"id": "a", "label": "sad"}\n3\n', "line 2: not an object"),
     "q.jsonl": (b"[" * 100_000, "not JSON"),
     "r.jsonl": (b"\xff\xfe", "not a JSON file in UTF-8"),
+    "t.json": (b'[{"id": "a", "label": "sad", "cost_usd": ' + b"9" * 400 + b"}]", "cost_usd is '999"),
     "s.json": (b'[{"id": "a", "probabilities": [1, 0, 0]}]', "probabilities is not an object"),
     "p.xlsx": (b"PK", "ending .xlsx is not known"),
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ser_bench.audit.finding import ADAPTATION, IMPORTED, Finding
+from ser_bench.audit.finding import ADAPTATION, AUDIO_AND_PEOPLE, IMPORTED, Finding
+
+UNKNOWN = "not checked: the training of a member, whose predictions were imported, is not known"
 
 
 def inherited(of_fusion: Sequence[Finding], of_members: Mapping[str, Sequence[Finding]]) -> list[Finding]:
@@ -15,7 +17,7 @@ def inherited(of_fusion: Sequence[Finding], of_members: Mapping[str, Sequence[Fi
     - A question that does not apply to the fusion but to members (scaler, checkpoint) gets the members' findings. If
       one of these members could not be checked, the question is not checked.
     - The adaptation of a member to its speakers, and that its predictions were imported, is reported for the fusion
-      too.
+      too. What test rows share with the training of imported predictions is not checked.
 
     Args:
         of_fusion: findings about the fusion's own rows and files.
@@ -23,6 +25,8 @@ def inherited(of_fusion: Sequence[Finding], of_members: Mapping[str, Sequence[Fi
     """
     stated = [of_question for name in (IMPORTED, ADAPTATION) if (of_question := _of_question(name, of_members))]
     merged = [_merged(finding, _of_question(finding.name, of_members)) for finding in of_fusion]
+    if _of_question(IMPORTED, of_members):
+        merged = [Finding(f.name, UNKNOWN) if f.name in AUDIO_AND_PEOPLE and not f.leak else f for f in merged]
     return [*map(_attributed, stated), *merged]
 
 

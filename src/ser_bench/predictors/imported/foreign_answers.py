@@ -27,6 +27,8 @@ VARIANT, LATENCY, COST = "variant", "latency_s", "cost_usd"
 PREFIXES = ("p_", "prob_", "probability_")
 """Beginnings of the names of probability columns; the plain label is such a name too."""
 SUM_TOLERANCE = 1e-3
+LARGEST = 1e9
+"""Largest number of seconds or US dollars of one clip that is believed."""
 TIE_BREAK = 1e-6
 """Added to the probability of the stated label where another label has the same one."""
 AUDIO_SUFFIXES = audio.EXTENSIONS | audio.UNREAD_EXTENSIONS
@@ -89,14 +91,14 @@ class ForeignAnswers:
         index: dict[Row, int] = {}
         unknown = []
         for i, (name, variant) in enumerate(zip(self.names, self.variants, strict=True)):
-            clip_id = known.get(name, known.get(stem_of(name)))
-            if clip_id is None:
+            clip = known.get(name, known.get(stem_of(name)))
+            if clip is None:
                 unknown.append(i)
                 continue
-            first = index.setdefault(Row(clip_id, variant), i)
+            first = index.setdefault(Row(clip, variant), i)
             if first != i:
                 raise ConfigError(
-                    f"{self.path} {self.places[first]} and {self.places[i]}: both are about the clip {clip_id}; keep "
+                    f"{self.path} {self.places[first]} and {self.places[i]}: both are about the clip {clip}; keep "
                     "one prediction per clip"
                 )
         return index, unknown
@@ -209,7 +211,9 @@ class _RecordReader:
                 raise self._error(i, f"no answer ({empty}: empty); --allow-missing counts such clips as abstentions")
             return None
         if not columns:
-            return np.eye(len(self._labels))[self._label_index(i, label, stated)]
+            certain = np.zeros(len(self._labels))
+            certain[self._label_index(i, label, stated)] = 1
+            return certain
         values = np.array(
             [self._probability(i, columns[name], cell) for name, cell in zip(self._labels, cells, strict=True)]
         )
@@ -253,10 +257,10 @@ class _RecordReader:
     def _number(self, i: int, column: str, cell: Any) -> float:
         try:
             number = math.nan if isinstance(cell, bool) else float(cell)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if not math.isfinite(number) or number < 0:
-            raise self._error(i, f"{column} is {str(cell)[:40]!r}; it must be a number, 0 or larger, with a point for "
+        if not 0 <= number <= LARGEST:
+            raise self._error(i, f"{column} is {str(cell)[:40]!r}; it must be a number from 0, with a point for "
                                  "decimals")  # fmt: skip
         return number
 

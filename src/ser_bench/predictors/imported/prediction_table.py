@@ -100,10 +100,10 @@ def _read_parquet(path: Path) -> Read:
 
     try:
         table = pq.ParquetFile(path).read()
+        records = table.to_pylist()
     except Exception as error:  # a damaged file can raise any exception
         raise ConfigError(f"{path}: not a Parquet file, or damaged ({one_line(error)}); write it again") from error
     _refuse_repeated(path, table.column_names)
-    records = table.to_pylist()
     return tuple(table.column_names), records, [f"record {i}" for i in range(1, len(records) + 1)]
 
 
