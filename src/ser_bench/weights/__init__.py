@@ -26,8 +26,15 @@ from ser_bench.weights.weights_table import TABLE, LicensedPart, Weights, Weight
 from ser_bench.weights.wheel_download import CHUNK_BYTES, CONNECTIONS, SourceError, blocks, print_line, write_checked
 
 __all__ = [
-    *("TABLE", "LicensedPart", "Weights"),
-    *("fetch", "find", "folder", "language_models", "licensed_part", "name_without_folder"),
+    "TABLE",
+    "LicensedPart",
+    "Weights",
+    "fetch",
+    "find",
+    "folder",
+    "language_models",
+    "licensed_part",
+    "name_without_folder",
 ]
 
 UNKNOWN_LICENCE = "not known to ser_bench; see its publisher"
