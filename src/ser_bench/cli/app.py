@@ -795,10 +795,10 @@ def export_split(
         bool, typer.Option("--audformat", help="Write audformat tables too; needs the extra audformat.")
     ] = False,
 ) -> None:
-    """Write the clips of each part of a split, to train elsewhere under the same protocol.
+    """Write the lists of clips of a split.
 
-    The folder has train.csv, val.csv and test.csv with clip_id, path (relative to the corpus), emotion, speaker and
-    part, and split.json with the digest of the split.
+    With them a model can be trained elsewhere under the same protocol. The folder has train.csv, val.csv and test.csv
+    with clip_id, path (relative to the corpus), emotion, speaker and part, and split.json with the digest of the split.
     """
     from ser_bench.cli import export_split_command
 
