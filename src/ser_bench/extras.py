@@ -78,6 +78,15 @@ EXTRAS: dict[str, Extra] = {
     "audformat": Extra(
         {"audformat": "audformat"}, "`corpus=audformat`, and `ser-bench export-split --audformat`"
     ),
+    "lora": Extra(
+        {
+            "peft": "peft",
+            "gguf": "gguf",
+            "transformers": "transformers",
+            "parselmouth": "praat-parselmouth",
+        },
+        "`model=llm_lora`, a language model that is fine-tuned",
+    ),
     "demo": Extra(
         {"espeakng_loader": "espeakng-loader", "xllamacpp": "xllamacpp"},
         "the generated corpus (`corpus=demo`), `llm=local`, and all of `make demo`",

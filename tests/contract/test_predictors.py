@@ -15,13 +15,16 @@ from ser_bench.config import PROJECT_ROOT, Config, LlmConfig
 from ser_bench.errors import SerBenchError
 from ser_bench.predictors.network_predictor import TRAINING_ROWS_FILE
 from ser_bench.types import Predictions, Predictor, Row
-from tests.support import fake_openai
+from tests.support import fake_openai, tiny_language_model
 from tests.support.fake_inputs import LABELS, TINY, FakeInputs, FakeMember, compose_config, rows
 
 TRAIN, VAL, TEST = rows(0, 48), rows(100, 12), rows(200, 31)
 VARIANTS = tuple(Row(row.clip_id, "noise") for row in TRAIN)
 NETWORKS = ("cnn", "cnn_text")
-SMALL = {"crnn": ["model.channels=[4,4]", "model.recurrent=4", "model.attention=4", "model.log_mel.duration_s=0.3"]}
+SMALL = {
+    "crnn": ["model.channels=[4,4]", "model.recurrent=4", "model.attention=4", "model.log_mel.duration_s=0.3"],
+    "llm_lora": ["model.layers=2", "model.rank=2"],
+}
 """Settings that make a predictor quick."""
 KEY_VARIABLE = "SER_BENCH_TEST_KEY"
 
@@ -66,7 +69,9 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, Fa
         def made(name: str, inputs: FakeInputs) -> Case:
             folder = tmp_path_factory.mktemp(name)
             tiny = TINY if name in NETWORKS else [word for word in TINY if not word.startswith("model.")]
-            words = imported_words(folder) if name == "imported" else SMALL.get(name, ())
+            words = imported_words(folder) if name == "imported" else list(SMALL.get(name, ()))
+            if name == "llm_lora":
+                words.append(f"model.base={tiny_language_model.write(folder / 'base', LABELS)}")
             cfg = compose_config(f"model={name}", *tiny, *words, "trainer.max_epochs=1")
             llm = LlmConfig(name="fake", model="m", base_url=server.base_url, api_key_env=KEY_VARIABLE, max_retries=0)
             cfg = replace(cfg, llm=llm, cache_dir=str(folder / "cache"))

@@ -26,6 +26,7 @@ from ser_bench.export.onnx_folder import export_onnx
 from ser_bench.features import egemaps_functionals, prosody, text_embedding
 from ser_bench.features.encoders import huggingface_encoder, whisper_states
 from ser_bench.predictors.llm import local_server
+from ser_bench.predictors.llm_lora import base_model
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = {"dev", "docs"}
@@ -69,6 +70,7 @@ USES: list[tuple[str, str, Callable[[], Any]]] = [
     *((name, "serve", lambda: serve_command.run([], ["8b97"], ServeOptions())) for name in serve_command.PACKAGES),
     *((name, "onnx", export_nothing) for name in ("onnx", "onnxruntime", "onnxscript")),
     ("audformat", "audformat", lambda: write_audformat(Path("unused"), None, {}, {}, None)),  # type: ignore[arg-type]
+    *((name, "lora", base_model.check_installed) for name in ("peft", "gguf")),
     ("sounddevice", "listen", lambda: listen_command._Microphone(None)),
 ]
 

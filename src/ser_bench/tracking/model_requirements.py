@@ -57,6 +57,8 @@ def _modules(cfg: Config) -> list[str]:
         modules.append("parselmouth")
     if "llm" in kind.groups:
         modules += ["openai", *(["xllamacpp"] if cfg.llm.local else [])]
+    if kind.name == "llm_lora":
+        modules += ["peft", "transformers", "gguf"]
     own = {"egemaps": "opensmile", "ssl_probe": "transformers", "whisper_probe": "faster_whisper"}
     return [*modules, own[kind.name]] if kind.name in own else modules
 
