@@ -10,6 +10,8 @@ import ipaddress
 import os
 import re
 import socket
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,13 +23,64 @@ from ser_bench.config.services import OPENAI_URL, URL_VARIABLE, effective_url, o
 from ser_bench.errors import LLMError
 from ser_bench.proxies import explain_client_error
 from ser_bench.redaction import credentials_of, redact_reply, register_secret, without_credentials
-from ser_bench.response_limit import ACCEPTED_ENCODING, ResponseRefusedError, limit_async_response, limit_response
+from ser_bench.response_limit import (
+    ACCEPTED_ENCODING,
+    ResponseRefusedError,
+    limit_async_response,
+    limit_response,
+)
 
 NO_KEY = "no-key-needed"
 """Sent as the key to an endpoint that needs none, because the client requires a value."""
 ENCODING_HEADER = {"accept-encoding": ACCEPTED_ENCODING}
+HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z-]{0,40}")
+"""Names of headers that may carry a key."""
 DETAIL_CHARS = 200
 """Longest quotation of a server's own message in an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientExtras:
+    """What a service needs beside a key in the header `Authorization`.
+
+    Attributes:
+        key_header: name of the header that carries the key instead; None: `Authorization`.
+        api_version: value of the query parameter `api-version`; None: it is not sent.
+        most_response_bytes: longest response that a synchronous client reads; None: the usual limit.
+    """
+
+    key_header: str | None = None
+    api_version: str | None = None
+    most_response_bytes: int | None = None
+
+    @property
+    def query(self) -> dict[str, object]:
+        """Parameters of the address of every request."""
+        return {} if self.api_version is None else {"api-version": self.api_version}
+
+
+def _check_extras(extras: ClientExtras | None) -> ClientExtras:
+    """Return what a service needs, or nothing.
+
+    Raises:
+        LLMError: if `key_header` cannot be the name of a header.
+    """
+    if extras is None:
+        return ClientExtras()
+    if extras.key_header is not None and not HEADER_NAME.fullmatch(extras.key_header):
+        raise LLMError(
+            "llm.key_header takes the name of an HTTP header, such as api-key, and this value is none. The key itself "
+            "belongs into the environment variable that llm.api_key_env names"
+        )
+    return extras
+
+
+def _move_key(request: Any, key_header: str | None, secret: str) -> None:
+    """Put the key of a request of httpx into another header than `Authorization`."""
+    if key_header is not None:
+        request.headers.pop("authorization", None)
+        if secret != NO_KEY:
+            request.headers[key_header] = secret
 
 
 def openai_client(
@@ -37,6 +90,7 @@ def openai_client(
     max_retries: int,
     key: str | None = None,
     group: str = "llm",
+    extras: ClientExtras | None = None,
 ) -> openai.OpenAI:
     """Return a synchronous client. It follows no redirects, which could carry a transcript to another host.
 
@@ -48,6 +102,7 @@ def openai_client(
             asks.
         key: the key itself, for a server that this process started; its responses have no limit of size.
         group: the configuration group of the service, for messages.
+        extras: what the service needs beside a key in `Authorization`; None: nothing.
 
     Raises:
         LLMError: if the variable is not set, its value cannot be a key, the address or a proxy cannot be used, or the
@@ -55,13 +110,25 @@ def openai_client(
     """
     url = check_url(base_url if key else own_service(base_url, api_key_env, group))
     secret = key or require_key(api_key_env)
+    extras = _check_extras(extras)
+
+    limit = partial(limit_response, most_bytes=extras.most_response_bytes)
+
+    def move_key(request: Any) -> None:
+        _move_key(request, extras.key_header, secret)
+
     try:
-        hooks = {} if key else {"response": [limit_response]}
+        hooks: dict[str, Any] = {} if key else {"request": [move_key], "response": [limit]}
         http = openai.DefaultHttpxClient(
             trust_env=not is_loopback(url), follow_redirects=False, headers=ENCODING_HEADER, event_hooks=hooks
         )
         client = openai.OpenAI(
-            api_key=secret, base_url=url, timeout=timeout_s, max_retries=max_retries, http_client=http
+            api_key=secret,
+            base_url=url,
+            timeout=timeout_s,
+            max_retries=max_retries,
+            http_client=http,
+            default_query=extras.query,
         )
     except Exception as error:  # of httpx, whose errors of settings have no common base class
         raise LLMError(f"{without_credentials(url)}: {explain_client_error(error, f'{group}.base_url')}") from None
@@ -70,7 +137,11 @@ def openai_client(
 
 
 def async_client(
-    base_url: str | None, api_key_env: str | None, timeout_s: float, key: str | None = None
+    base_url: str | None,
+    api_key_env: str | None,
+    timeout_s: float,
+    key: str | None = None,
+    extras: ClientExtras | None = None,
 ) -> openai.AsyncOpenAI:
     """Return a client for many requests at once; arguments and errors as for `openai_client`.
 
@@ -78,12 +149,24 @@ def async_client(
     """
     url = check_url(base_url if key else own_service(base_url, api_key_env))
     secret = key or require_key(api_key_env)
+    extras = _check_extras(extras)
+
+    async def move_key(request: Any) -> None:
+        _move_key(request, extras.key_header, secret)
+
     try:
-        hooks = {} if key else {"response": [limit_async_response]}
+        hooks: dict[str, Any] = {} if key else {"request": [move_key], "response": [limit_async_response]}
         http = openai.DefaultAsyncHttpxClient(
             trust_env=not is_loopback(url), follow_redirects=False, headers=ENCODING_HEADER, event_hooks=hooks
         )
-        client = openai.AsyncOpenAI(api_key=secret, base_url=url, timeout=timeout_s, max_retries=0, http_client=http)
+        client = openai.AsyncOpenAI(
+            api_key=secret,
+            base_url=url,
+            timeout=timeout_s,
+            max_retries=0,
+            http_client=http,
+            default_query=extras.query,
+        )
     except Exception as error:  # of httpx, whose errors of settings have no common base class
         raise LLMError(f"{without_credentials(url)}: {explain_client_error(error, 'llm.base_url')}") from None
     _hide_account_from_others(client, url)
@@ -257,6 +340,11 @@ def explain(error: openai.OpenAIError, endpoint: str, model: str, key: str | Non
             f"{endpoint} limits requests, or the quota is spent (HTTP 429: {detail}). The answers so far are kept: run "
             "the same command again later, with a smaller llm.max_concurrency or llm.limit"
         )
+    if status in (400, 422) and "input_audio" in detail:
+        return LLMError(
+            f"{endpoint} does not accept the recording (HTTP {status}: {detail}). Set llm.audio_form=audio_url, or "
+            "choose a model that hears"
+        )
     if status in (400, 422):
         return LLMError(
             f"{endpoint} does not accept the request (HTTP {status}: {detail}). Check llm.model and "
@@ -278,6 +366,9 @@ def explain(error: openai.OpenAIError, endpoint: str, model: str, key: str | Non
 def _detail(error: openai.OpenAIError, key: str | None) -> str:
     """Return the server's own message on one line, redacted and shortened."""
     message: Any = getattr(error, "body", None)
+    if isinstance(message, list) and message:  # Google's endpoint sends a list with one error
+        message = message[0]
+        message = message.get("error", message) if isinstance(message, dict) else message
     if isinstance(message, dict):
         message = message.get("message") or message.get("error")
     if isinstance(error, openai.APIConnectionError) and error.__cause__ is not None:

@@ -61,16 +61,17 @@ class BoundedDecoder:
         return data
 
 
-def limit_response(response: Any) -> None:
+def limit_response(response: Any, most_bytes: int | None = None) -> None:
     """Limit the body of a response; a hook for `event_hooks={"response": [limit_response]}` of a client.
 
     Args:
         response: a response of httpx, or of another package with the same methods (openai 2 brings its own copy).
+        most_bytes: the limit; None: `MOST_RESPONSE_BYTES`.
 
     Raises:
         ResponseRefusedError: if it is in an encoding that was not asked for.
     """
-    decoder, raw = _take_decoder(response), response.iter_raw
+    decoder, raw = _take_decoder(response, most_bytes), response.iter_raw
 
     def limited(chunk_size: int | None = None) -> Iterator[bytes]:
         for piece in raw(chunk_size):
@@ -90,9 +91,9 @@ async def limit_async_response(response: Any) -> None:
     response.aiter_raw = limited
 
 
-def _take_decoder(response: Any) -> BoundedDecoder:
+def _take_decoder(response: Any, most_bytes: int | None = None) -> BoundedDecoder:
     """Return the decoder of a response and remove the header that would make the client unpack it again."""
     encoding = str(response.headers.get("content-encoding", "")).strip().lower()
-    decoder = BoundedDecoder(encoding, MOST_RESPONSE_BYTES)
+    decoder = BoundedDecoder(encoding, MOST_RESPONSE_BYTES if most_bytes is None else most_bytes)
     response.headers.pop("content-encoding", None)
     return decoder

@@ -86,6 +86,7 @@ class FakeOpenAI:
         self.otherwise = otherwise
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
         self.times: list[float] = []
         self.under_way = 0
         self.most_under_way = 0
@@ -105,6 +106,7 @@ def serve(otherwise: Callable[[dict[str, Any]], Reply] | None = None) -> Iterato
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             with fake.lock:
                 fake.asked.append(body)
+                fake.paths.append(self.path)
                 fake.headers.append({k.lower(): v for k, v in self.headers.items()})
                 fake.times.append(time.monotonic())
                 fake.under_way += 1

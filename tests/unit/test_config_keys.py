@@ -143,7 +143,8 @@ def test_an_unknown_entry_counts_as_scientific() -> None:
 
 
 ADDED = ("llm.option", "llm.orders", "llm.example_choice", "llm.example_pool", "llm.neighbours", "llm.calibration",
-         "llm.calibration_clips", "split.scored")  # fmt: skip
+         "llm.calibration_clips", "split.scored", "llm.api", "llm.api_version", "llm.thinking_tokens",
+         "llm.reasoning_effort", "llm.unsupported", "llm.audio_form")  # fmt: skip
 
 
 def test_an_added_key_with_its_default_leaves_the_keys_of_earlier_runs() -> None:
@@ -154,6 +155,18 @@ def test_an_added_key_with_its_default_leaves_the_keys_of_earlier_runs() -> None
     part = scientific_part(to_plain(cfg)["llm"], LlmConfig)
     assert "prompt" in part and not {name.partition(".")[2] for name in ADDED} & set(part)
     assert scientific_part(to_plain(cfg)["llm"] | {"orders": 2}, LlmConfig) == part | {"orders": 2}
+
+
+def test_folds_that_an_endpoint_asked_differently_are_not_one_run_group() -> None:
+    def fold(number: int, changed: str) -> StoredRun:
+        run = stored(compose_config("experiment=none", "model=llm", "corpus=demo"))
+        tags = {"fold": str(number)} | ({"llm_changed_parameters": changed} if changed else {})
+        return replace(run, tags=run.tags | tags)
+
+    [group] = run_groups.group_runs([fold(0, ""), fold(1, "")])
+    assert group.folds == {0, 1}
+    groups = run_groups.group_runs([fold(0, "seed left out"), fold(1, "seed left out"), fold(2, "")])
+    assert {g.name: g.folds for g in groups} == {"llm llm.changed=seed left out": {0, 1}, "llm llm.changed=null": {2}}
 
 
 def test_run_groups_are_named_by_the_choice_of_prompting() -> None:

@@ -92,7 +92,7 @@ TABLE = {
         0,
     ),
     "all tokens spent on thinking": ([fake.completion(None, finish="length")], "", "length", 1, 0),
-    "all tokens spent on thinking, aloud": ([fake.completion("<think>Hm", finish="length")], "", "length", 1, 0),
+    "all tokens spent on thinking, aloud": ([fake.completion("<think>Hm", finish="length")], "", "thinking", 1, 0),
     "another name of length": ([fake.completion("", finish="max_tokens")], "", "length", 1, 0),
     "finish_reason=length": ([fake.completion('{"emo', finish="length")], "", "length", 1, 0),
     "no choices": ([fake.no_choices(), SAD], "sad", "", 2, 1),

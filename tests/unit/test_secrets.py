@@ -65,9 +65,13 @@ def where(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrackingConfig, str
     return cfg, mlflow_store.experiment_id(cfg, "secrets")
 
 
-@pytest.mark.parametrize("status", [200, ERROR_IN_200, 401, 500])
+@pytest.mark.parametrize(
+    ("status", "key_header"),
+    [(200, None), (ERROR_IN_200, None), (401, None), (500, None), (200, "api-key"), (401, "api-key")],
+)
 def test_a_key_that_a_server_repeats_is_nowhere(
     status: int,
+    key_header: str | None,
     key: str,
     where: tuple[TrackingConfig, str],
     tmp_path: Path,
@@ -81,14 +85,20 @@ def test_a_key_that_a_server_repeats_is_nowhere(
     if status == ERROR_IN_200:
         reply = fake.error(200, text, code=text)
     with fake.serve(lambda body: reply) as server, caplog.at_level(logging.DEBUG):
-        llm = LlmConfig(name="fake", model="fake", base_url=server.base_url, api_key_env=VARIABLE, max_retries=0)
+        llm = LlmConfig(
+            name="fake", model="fake", base_url=server.base_url, api_key_env=VARIABLE, max_retries=0,
+            key_header=key_header, api_version=None if key_header is None else "2024-10-21",
+        )  # fmt: skip
         client = make_client(llm, tmp_path / "cache")
         with tracking.traced(cfg, run_id):
             try:
                 shown = " ".join(answer.text for answer in client.ask(questions(3)))
             except LLMError as error:
                 shown = str(error)
-        assert f"Bearer {key}" in server.headers[0]["authorization"], "the test asks with this key"
+        header = server.headers[0]
+        sent = header["authorization"] if key_header is None else header[key_header]
+        assert sent == (f"Bearer {key}" if key_header is None else key), "the test asks with this key"
+        assert key_header is None or "authorization" not in header
     found = [
         trace
         for trace in mlflow_store.client(cfg).search_traces(locations=[experiment], max_results=100)

@@ -30,6 +30,8 @@ from ser_bench.types import digest_of
 MUST_EQUAL = ("corpus", "protocol", "labels", "corpus_digest", "partition")
 """Tags that runs of one fold must have in common. Otherwise they were measured on other clips or over other labels."""
 
+CHANGED_KEY, CHANGED_TAG = "llm.changed", "llm_changed_parameters"
+
 
 @dataclass(frozen=True)
 class RunGroup:
@@ -160,8 +162,10 @@ def _distinguishing_keys(settings: Sequence[Mapping[str, str]]) -> list[str]:
 def setting_of(run: StoredRun) -> dict[str, str]:
     """Return the scientific keys of a run's configuration, of the groups that its predictor reads.
 
-    A key with the value null, and an added key (`config/keys.py`) with its default, count as absent. The members of a
-    fusion count by their own configuration, whether they were given by model or by run id.
+    What the endpoint of a language model refused, and was therefore sent differently, is a key of its own
+    (`llm.changed`): folds that were asked differently are not one configuration. A key with the value null, and an
+    added key (`config/keys.py`) with its default, count as absent. The members of a fusion count by their own
+    configuration, whether they were given by model or by run id.
     """
     return _params_of(run, labels=False)
 
@@ -180,7 +184,8 @@ def _params_of(run: StoredRun, labels: bool) -> dict[str, str]:
         and ("." not in name or name.partition(".")[0] in groups)
     }
     members = {"model.members": run.tags["member_settings"]} if "member_settings" in run.tags else {}
-    return setting | members
+    changed = {CHANGED_KEY: run.tags[CHANGED_TAG]} if CHANGED_TAG in run.tags else {}
+    return setting | members | changed
 
 
 @lru_cache(maxsize=1)

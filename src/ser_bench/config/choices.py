@@ -86,6 +86,20 @@ class AnswerFormat(Enum):
     text = "text"
 
 
+class LlmApi(Enum):
+    """Interface of a server of language models."""
+
+    chat = "chat"
+    responses = "responses"
+
+
+class AudioForm(Enum):
+    """How a message holds a recording."""
+
+    input_audio = "input_audio"
+    audio_url = "audio_url"
+
+
 class ExampleChoice(Enum):
     """How the examples of a prompt are chosen among training clips; see `predictors/llm/prompting/prompt_data.py`."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any, get_type_hints
 
@@ -90,9 +90,13 @@ def leaves(schema: type, prefix: str = "") -> Iterator[Key]:
         if is_dataclass(hints[item.name]):
             yield from leaves(hints[item.name], f"{path}.")
         else:
-            default = item.default_factory() if item.default_factory is not NO_DEFAULT else item.default
+            default = _default_of(item)
             holds_text = hints[item.name] in (str, str | None)
             yield Key(path, role, default, holds_text, item.metadata.get(PATH, False), item.metadata.get(ADDED, False))
+
+
+def _default_of(item: Field[Any]) -> Any:
+    return item.default_factory() if item.default_factory is not NO_DEFAULT else item.default
 
 
 def roles(config: type, model: type) -> dict[str, KeyRole]:
@@ -118,7 +122,7 @@ def scientific_part(plain: Mapping[str, Any], schema: type) -> dict[str, Any]:
     """
     hints = get_type_hints(schema)
     known = {item.name: item.metadata.get(ROLE, KeyRole.scientific) for item in fields(schema)}
-    added = {item.name: plain_default(item.default) for item in fields(schema) if item.metadata.get(ADDED)}
+    added = {item.name: plain_default(_default_of(item)) for item in fields(schema) if item.metadata.get(ADDED)}
     kept: dict[str, Any] = {}
     for name, value in plain.items():
         if name in added and value == added[name]:

@@ -13,11 +13,13 @@ from omegaconf import MISSING
 
 from ser_bench.config.choices import (
     AnswerFormat,
+    AudioForm,
     CacheMode,
     Engine,
     ExampleChoice,
     LabelCorrection,
     LabelSet,
+    LlmApi,
     MfccOrder,
     OnBadClip,
     Pad,
@@ -296,6 +298,12 @@ class LlmConfig:
     """null: OpenAI's, or, for `local`, the server that is started in the process."""
     api_key_env: str | None = key(KeyRole.neutral, "OPENAI_API_KEY")
     """Name of the environment variable that holds the API key; null: no key is needed."""
+    key_header: str | None = key(KeyRole.neutral, None)
+    """Name of the HTTP header that carries the key (Azure: `api-key`); null: `Authorization`."""
+    api_version: str | None = key(KeyRole.scientific, None, added=True)
+    """Value of the query parameter `api-version`, which some addresses of Azure need; null: none."""
+    api: LlmApi = key(KeyRole.scientific, LlmApi.chat, added=True)
+    """`chat`: chat completions; `responses`: the Responses API, for servers that offer nothing else."""
     local: bool = False
     """True: start a llama.cpp server on loopback."""
     gguf: str | None = key(KeyRole.scientific, None, path=True)
@@ -329,6 +337,15 @@ class LlmConfig:
     """0: the most probable answer; larger values make answers more random."""
     max_tokens: int = 16
     """Of an answer; a prompt that asks for a reason adds the tokens that the reason needs."""
+    thinking_tokens: int = key(KeyRole.scientific, 0, added=True)
+    """Tokens that a model may spend on thinking, in addition to `max_tokens`; they are paid like those of an answer."""
+    reasoning_effort: str | None = key(KeyRole.scientific, None, added=True)
+    """How much a reasoning model thinks (minimal, low, medium, high …); null: not sent, so the model's default."""
+    unsupported: list[str] = key(KeyRole.scientific, factory=list, added=True)
+    """What this model does not accept, and is therefore never sent: temperature, seed, logprobs, reasoning_effort;
+    max_tokens (renamed), system (becomes part of the user message)."""
+    audio_form: AudioForm = key(KeyRole.scientific, AudioForm.input_audio, added=True)
+    """Part of a message that holds a recording: `input_audio` (OpenAI, llama.cpp, vLLM) or `audio_url` (vLLM)."""
     top_logprobs: int = 20
     """Number of alternatives of a token whose log-probabilities are requested."""
     samples: int = 1
@@ -353,6 +370,11 @@ class LlmConfig:
     """Use of stored answers."""
     dry_run: bool = key(KeyRole.neutral, False)
     """True: print clips, tokens, cost and time, and send no request."""
+    batch: bool = key(KeyRole.neutral, False)
+    """True: ask through the batch API, at half price and within 24 hours. The same command continues after an
+    interruption."""
+    batch_poll_s: float = key(KeyRole.neutral, 30.0)
+    """Only `batch`: seconds between two questions whether the batch has ended."""
     budget_usd: float | None = key(KeyRole.neutral, None)
     """US dollars; a run stops before it could pay more. null: no budget."""
     price_in_usd: float = 0.0

@@ -17,6 +17,10 @@ from ser_bench.predictors.llm.parsing.model_answer import ModelAnswer, TokenUsag
 
 LEDGER_FILE = "llm_spending.jsonl"
 POLL_S = 0.02
+BATCH_PRICE_FACTOR = 0.5
+"""Price of the batch API, as a factor of the list price."""
+SMALLEST_BATCH = 20
+"""Fewer questions are asked online: they cost little, and a batch may take a day."""
 
 
 def check_prices(cfg: LlmConfig) -> None:
@@ -36,16 +40,16 @@ def check_prices(cfg: LlmConfig) -> None:
         )
 
 
-def price_usd(usage: TokenUsage, cfg: LlmConfig) -> float:
-    """Return the cost of these tokens at the prices of the configuration, US dollars."""
+def price_usd(usage: TokenUsage, cfg: LlmConfig, batched: bool = False) -> float:
+    """Return the cost of these tokens at the prices of the configuration, US dollars; of the batch API if `batched`."""
     text = usage.prompt - usage.audio
     micro_usd = text * cfg.price_in_usd + usage.audio * cfg.price_audio_in_usd + usage.answer * cfg.price_out_usd
-    return micro_usd / 1e6
+    return micro_usd / 1e6 * (BATCH_PRICE_FACTOR if batched else 1.0)
 
 
 def cost_usd(answer: ModelAnswer, cfg: LlmConfig) -> float:
     """Return the cost of an answer, whenever it was given, US dollars."""
-    return price_usd(TokenUsage(answer.tokens_in, answer.tokens_out, answer.tokens_audio), cfg)
+    return price_usd(TokenUsage(answer.tokens_in, answer.tokens_out, answer.tokens_audio), cfg, answer.batched)
 
 
 class Budget:
@@ -106,6 +110,28 @@ class Budget:
         self.spent_usd += paid_usd
         if most_usd > 0:
             self._excess = max(self._excess, paid_usd / most_usd)
+        self._note(paid_usd - reserved_usd)
+
+    def reserve_batch(self, most_usd: float) -> None:
+        """Count the most that a batch can cost as spent, until `settle_batch`.
+
+        A batch outlives the process, so that this counts for the next process of the run as well.
+
+        Raises:
+            LLMStoppedError: if the batch could exceed the budget.
+            LLMError: if the ledger cannot be written.
+        """
+        if self._limit_usd is not None and self._exceeds(most_usd):
+            raise LLMStoppedError(
+                f"llm.budget_usd={self._limit_usd:g}: the batch could exceed it (US$ {self.spent_usd:.4f} spent by "
+                f"this run, at most {most_usd:.4f} for the batch)"
+            )
+        self.spent_usd += most_usd
+        self._note(most_usd)
+
+    def settle_batch(self, reserved_usd: float, paid_usd: float) -> None:
+        """Replace what `reserve_batch` of this or an earlier process counted by what the batch cost."""
+        self.spent_usd += paid_usd - reserved_usd
         self._note(paid_usd - reserved_usd)
 
     def _exceeds(self, more_usd: float) -> bool:

@@ -20,18 +20,21 @@ from typing import Any
 import openai
 from tqdm import tqdm
 
+from ser_bench import openai_client
 from ser_bench.cache import Cache
-from ser_bench.config import AnswerFormat, CacheMode, LlmConfig
+from ser_bench.config import AnswerFormat, AudioForm, CacheMode, LlmApi, LlmConfig
 from ser_bench.durations import format_duration
 from ser_bench.errors import InterruptedRunError, LLMError, LLMStoppedError
-from ser_bench.predictors.llm import request, request_body
-from ser_bench.predictors.llm.budget import Budget, cost_usd
+from ser_bench.predictors.llm import batches, request, request_body
+from ser_bench.predictors.llm.batches import BatchLine, BatchState
+from ser_bench.predictors.llm.budget import SMALLEST_BATCH, Budget, cost_usd, price_usd
 from ser_bench.predictors.llm.cost_estimate import TokenCounter, token_counter
 from ser_bench.predictors.llm.endpoint import Endpoint
-from ser_bench.predictors.llm.llm_predictions import length_advice
+from ser_bench.predictors.llm.llm_predictions import CUT_OFF_REASONS, length_advice
 from ser_bench.predictors.llm.parsing.model_answer import FAILED, ModelAnswer
 from ser_bench.predictors.llm.prompting.question import Question
 from ser_bench.predictors.llm.request import RequestContext
+from ser_bench.types import digest_of
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,8 @@ What still holds is used, because it was paid for: answers with a label, and `ST
 STILL_VALID = ("refusal", "content_filter", "too_long")
 FAILURES_IN_A_ROW = 10
 """The run stops after this many failures without an answer in between, because the endpoint seems to be down."""
+BYTES_AROUND = 4_096
+"""Length of a line of a batch beside messages and recording, bytes."""
 DRAIN_S = 10.0
 """When a run stops, requests under way, which are paid for, get this time to finish."""
 LOG_EVERY_S = 30.0
@@ -76,6 +81,32 @@ class RequestCounts:
             self.paid_usd + other.paid_usd,
             self.reasons + other.reasons,
         )
+
+
+@dataclass
+class BatchWork:
+    """What one call of `LlmClient.ask` does through the batch API.
+
+    Attributes:
+        batches: the batch API.
+        state: what the run knows about its batches.
+        context: response format and changes of the batch that is made or read; it has no connection.
+        left: key → question without an answer so far.
+        progress: shows answered questions.
+        knows_format: True if `context` holds what the endpoint accepts.
+    """
+
+    batches: batches.Batches
+    state: BatchState
+    context: RequestContext
+    left: dict[str, Question]
+    progress: RequestProgress
+    knows_format: bool = False
+
+    def use(self, response_format: str, changes: Sequence[str]) -> None:
+        """Make and read lines with this response format and these changes."""
+        self.context.response_format, self.context.changes = response_format, list(changes)
+        self.knows_format = True
 
 
 class LlmClient:
@@ -114,12 +145,14 @@ class LlmClient:
         self._key_parts: dict[str, Any] = {"service": identity, "prompt": prompt_digest, "labels": self._labels}
         if cfg.answer_format is not AnswerFormat.auto:
             self._key_parts["answer_format"] = cfg.answer_format.value
+        self._key_parts |= _parts_of_added_keys(cfg)
         self._open_endpoint = open_endpoint
         self._with_reason = with_reason
         self._answers: dict[str, ModelAnswer] = {}
         self._failed_in_a_row = 0
         self._stopped = False
         self._warned_of_length = False
+        self._work_folder = None if ledger is None else ledger.parent
         self.budget = Budget(cfg.budget_usd, ledger)
         self.counter: TokenCounter = token_counter(cfg.model)
         self.counts = RequestCounts()
@@ -152,7 +185,9 @@ class LlmClient:
         with RequestProgress(total, total - len(pending)) as progress:
             try:
                 with self._open_endpoint() as endpoint:
-                    asyncio.run(self._ask_all(endpoint, pending, progress))
+                    left = self._ask_in_batches(endpoint, pending, progress) if self._cfg.batch else pending
+                    if left:
+                        asyncio.run(self._ask_all(endpoint, left, progress))
             except KeyboardInterrupt:
                 raise InterruptedRunError(
                     f"interrupted; {self._summary(total)}. Run the same command again to continue"
@@ -164,6 +199,131 @@ class LlmClient:
         failures = [self._answers[key] for key in pending if self._answers[key].failed]
         if len(failures) == total:
             raise LLMError(failures[0].text)
+
+    def _ask_in_batches(
+        self, endpoint: Endpoint, pending: Mapping[str, Question], progress: RequestProgress
+    ) -> dict[str, Question]:
+        """Ask through the batch API; return what is left to be asked online, because it is too little for a batch.
+
+        Raises:
+            LLMError: if the service has no batch API, or refuses a batch.
+            LLMStoppedError: if the budget or the time of the run is used up.
+        """
+        if self._work_folder is None:  # a stored predictor is asked about a few clips
+            return dict(pending)
+        left = dict(pending)
+        try:
+            with endpoint.connect_to_batches(self._cfg) as connection:
+                state = BatchState(self._work_folder)
+                work = BatchWork(
+                    batches.Batches(connection, self._cfg, state, endpoint.name, endpoint.secret),
+                    state,
+                    self._context(endpoint, connection=None),
+                    left,
+                    progress,
+                )
+                self._collect(work, work.batches.known())
+                for _ in range(batches.MOST_ROUNDS):
+                    if len(left) >= SMALLEST_BATCH:
+                        self._collect(work, self._submitted(work))
+        except openai.NotFoundError as error:
+            raise LLMError(
+                f"{endpoint.name} has no batch API (HTTP {error.status_code}): set llm.batch=false"
+            ) from None
+        except openai.APIError as error:
+            raise openai_client.explain(error, endpoint.name, self._cfg.model, endpoint.secret) from None
+        if len(left) < SMALLEST_BATCH:
+            return left
+        text = f"{endpoint.name} left this prompt unanswered in {batches.MOST_ROUNDS} batches"
+        for key in left:
+            self._store(key, ModelAnswer(text, reason=FAILED, cause="unanswered in a batch"))
+            progress.update(self.counts)
+        return {}
+
+    def _submitted(self, work: BatchWork) -> dict[str, Any]:
+        """Return digest → batch for everything that is left; what the service does not have yet is submitted.
+
+        The first question is asked online, which reveals the response format and what the endpoint refuses. An earlier
+        process may have done this.
+        """
+        running, missing = self._at_service(work)
+        if running:
+            work.use(*batches.made_with(next(iter(running.values()))))
+        elif plan := next((work.state.plans[d] for d in map(_digest, missing) if d in work.state.plans), None):
+            work.use(*plan)
+        elif missing and not work.knows_format:
+            asyncio.run(self._learn_format(work))
+            running, missing = self._at_service(work)
+        for keys in missing:
+            running |= self._submit(work, keys)
+        return running
+
+    def _at_service(self, work: BatchWork) -> tuple[dict[str, Any], list[list[str]]]:
+        """Return (digest → batch that the service has already, keys of each batch that it does not have)."""
+        running: dict[str, Any] = {}
+        missing = []
+        for keys in batches.parts(list(work.left), max(map(_line_bytes, work.left.values()), default=0)):
+            known = work.batches.at_service(keys)
+            running |= known
+            missing += [] if known else [keys]
+        return running, missing
+
+    async def _learn_format(self, work: BatchWork) -> None:
+        """Ask one question online, and keep the response format and the changes that were needed."""
+        key = min(work.left)
+        endpoint = work.context.endpoint
+        async with endpoint.connect(self._cfg) as connection:
+            context = self._context(endpoint, connection)
+            await self._work(context, iter([(key, work.left[key])]), work.progress)
+        work.use(context.response_format, context.changes)
+        if self._answers[key].failed:
+            raise LLMError(self._answers[key].text)
+        del work.left[key]
+
+    def _submit(self, work: BatchWork, keys: Sequence[str]) -> dict[str, Any]:
+        requests = {key: request.request_for(work.context, work.left[key]) for key in keys}
+        digest = _digest(keys)
+        if digest not in work.state.reserved_usd:
+            most_usd = sum(price_usd(most, self._cfg, batched=True) for _, most in requests.values())
+            self.budget.reserve_batch(most_usd)
+            plan = {"format": work.context.response_format, "changes": list(work.context.changes)}
+            work.state.note(digest, reserved_usd=most_usd, **plan)
+        lines = [BatchLine(key, body) for key, (body, _) in requests.items()]
+        return work.batches.submit(lines, work.context.response_format, work.context.changes)
+
+    def _collect(self, work: BatchWork, running: Mapping[str, Any]) -> None:
+        """Wait for batches, store their answers, and replace what was reserved by what they cost.
+
+        Raises:
+            LLMError: if a batch was refused, or an error affects every question; the answers are stored before.
+        """
+        for digest, batch in work.batches.wait(running):
+            refusal: LLMError | None = None
+            paid_usd = 0.0
+            try:
+                results = work.batches.results(batch)
+            except LLMError as error:
+                refusal, results = error, []
+            context = work.context
+            work.use(*batches.made_with(batch))
+            latency_s = batches.seconds_per_line(batch, len(results))
+            for result in results:
+                paid_usd += request.line_usd(context, result)
+                try:
+                    question = work.left.get(result.key)
+                    answer = question and request.answer_of_line(context, question, result, latency_s)
+                except LLMError as error:
+                    refusal, answer = error, None
+                if answer:
+                    self._store(result.key, answer)
+                    del work.left[result.key]
+                    work.progress.update(self.counts)
+            reserved_usd = work.state.reserved_usd.get(digest, 0.0)
+            work.batches.close(digest, batch)
+            self.budget.settle_batch(reserved_usd, paid_usd)
+            log.info("batch    %s %s: US$ %.4f, %d prompts left", batch.id, batch.status, paid_usd, len(work.left))
+            if refusal is not None:
+                raise refusal
 
     def _summary(self, total: int) -> str:
         answered = sum(not answer.failed for answer in self._answers.values())
@@ -200,7 +360,7 @@ class LlmClient:
             if count:
                 await self._run_workers([self._work(context, queue, progress) for _ in range(count)], ends_at)
 
-    def _context(self, endpoint: Endpoint, connection: openai.AsyncOpenAI) -> RequestContext:
+    def _context(self, endpoint: Endpoint, connection: openai.AsyncOpenAI | None) -> RequestContext:
         return RequestContext(
             connection, endpoint, self._cfg, self._labels, self.counter, self._with_reason, budget=self.budget
         )
@@ -258,14 +418,38 @@ class LlmClient:
         self.counts.paid_usd += cost_usd(answer, self._cfg)
         if used.reason:
             self.counts.reasons[used.reason] += 1
-        if used.reason == "length" and not self._warned_of_length:
+        if used.reason in CUT_OFF_REASONS and not self._warned_of_length:
             self._warned_of_length = True
-            log.warning("warning  an answer was cut off before its label: %s", length_advice(self._cfg))
+            log.warning(
+                "warning  an answer was cut off before its label: %s",
+                length_advice(self._cfg, used.reason == "thinking"),
+            )
 
     def _use_cached(self, cached: Mapping[str, ModelAnswer]) -> None:
         self._answers.update(cached)
         self.counts.cached += len(cached)
         self.counts.reasons.update(answer.reason for answer in cached.values() if answer.reason)
+
+
+def _digest(keys: Sequence[str]) -> str:
+    return digest_of(sorted(keys))
+
+
+def _line_bytes(question: Question) -> int:
+    """Return an upper bound on the length of the line of a question: the same in every process of a run."""
+    text = sum(2 * len(message["content"].encode()) for message in question.messages)
+    return text + BYTES_AROUND + (0 if question.recording is None else question.recording.encoded_bytes)
+
+
+def _parts_of_added_keys(cfg: LlmConfig) -> dict[str, Any]:
+    """Return the parts of cache keys that came after the first answers were stored; defaults are left out."""
+    parts = {
+        "api": cfg.api.value if cfg.api is not LlmApi.chat else "",
+        "api_version": cfg.api_version or "",
+        "audio_form": cfg.audio_form.value if cfg.audio_form is not AudioForm.input_audio else "",
+        "system": "in the user message" if "system" in cfg.unsupported else "",
+    }
+    return {name: value for name, value in parts.items() if value}
 
 
 def _in_asking_order(pending: Mapping[str, Question], endpoint: Endpoint) -> list[tuple[str, Question]]:

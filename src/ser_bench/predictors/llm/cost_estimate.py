@@ -17,7 +17,7 @@ from typing import Any
 from ser_bench.config import LlmConfig
 from ser_bench.durations import format_duration
 from ser_bench.predictors.llm import request_body
-from ser_bench.predictors.llm.budget import price_usd
+from ser_bench.predictors.llm.budget import BATCH_PRICE_FACTOR, SMALLEST_BATCH, price_usd
 from ser_bench.predictors.llm.parsing.model_answer import ModelAnswer, TokenUsage, answer_json
 from ser_bench.predictors.llm.prompting.question import Question
 
@@ -30,10 +30,11 @@ BYTES_PER_TOKEN = 8
 ESTIMATED = "an estimate: tiktoken and its table of this model are not at hand"
 CONTEXT_MARGIN, CONTEXT_STEP = 1.5, 256
 """Margin for what an estimate may be short of (small models split figures into single digits), and rounding, tokens."""
+BATCH_S = 24 * 3600.0
 TYPICAL_REQUEST_S = 1.0
 """Assumed seconds per request if the cache holds no answer of this endpoint."""
 REASON_SHARE = 0.5
-"""Assumed length of a reason, as a share of the tokens allowed for it."""
+"""Assumed length of a reason, and of thinking, as a share of the tokens allowed for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def context_tokens(
 ) -> int:
     """Return the context that a local server needs for the longest prompt and its answer; at least `least`, tokens."""
     longest = max((counter.count(question) for question in questions), default=0)
-    needed = CONTEXT_MARGIN * longest + int(request_body.parameters(cfg, with_reason)["max_tokens"])
+    needed = CONTEXT_MARGIN * longest + request_body.answer_limit(request_body.parameters(cfg, with_reason))
     return max(least, math.ceil(needed / CONTEXT_STEP) * CONTEXT_STEP)
 
 
@@ -146,6 +147,11 @@ class CostEstimate:
             lines.append(
                 f"samples  without logprobs from the endpoint, up to {cfg.samples} times all of this (llm.samples)"
             )
+        if cfg.batch:
+            lines.append(
+                f"batch    costs are {BATCH_PRICE_FACTOR:.0%} of these prices; the first prompt, and fewer than "
+                f"{SMALLEST_BATCH} left ones, are asked online at the full price"
+            )
         return [*lines, "no request was sent: llm.dry_run=true"]
 
 
@@ -174,8 +180,8 @@ def estimate_cost(
     tokens_in = sum(counter.count(question, schema) for question in pending.values())
     audio = sum(audio_tokens(question) for question in pending.values())
     known = [answer for answer in stored if answer is not None]
-    length_most = int(request_body.parameters(cfg, with_reason)["max_tokens"])
-    length = min(_usual_length(known, labels, with_reason, counter), length_most)
+    length_most = request_body.answer_limit(request_body.parameters(cfg, with_reason))
+    length = min(_usual_length(known, labels, with_reason, counter, cfg), length_most)
     tokens_out, tokens_out_most = round(length * len(pending)), length_most * len(pending)
     seconds, timed = _time(len(pending), tokens_in + tokens_out, known, cfg)
     return CostEstimate(
@@ -185,8 +191,8 @@ def estimate_cost(
         tokens_in=tokens_in,
         tokens_out=tokens_out,
         tokens_out_most=tokens_out_most,
-        usd=price_usd(TokenUsage(tokens_in, tokens_out, audio), cfg),
-        usd_most=price_usd(TokenUsage(tokens_in, tokens_out_most, audio), cfg),
+        usd=price_usd(TokenUsage(tokens_in, tokens_out, audio), cfg, cfg.batch),
+        usd_most=price_usd(TokenUsage(tokens_in, tokens_out_most, audio), cfg, cfg.batch),
         seconds=seconds,
         counted=counter.method,
         timed=timed,
@@ -194,17 +200,19 @@ def estimate_cost(
 
 
 def _usual_length(
-    known: Sequence[ModelAnswer], labels: Sequence[str], with_reason: bool, counter: TokenCounter
+    known: Sequence[ModelAnswer], labels: Sequence[str], with_reason: bool, counter: TokenCounter, cfg: LlmConfig
 ) -> float:
     """Return the tokens of an answer: the mean over the cache, or, if that is empty, those of the longest label."""
     if known:
         return sum(answer.tokens_out for answer in known) / len(known)
     longest = max(counter.count_text(answer_json(label)) for label in labels)
-    return longest + (REASON_SHARE * request_body.REASON_TOKENS if with_reason else 0)
+    return longest + REASON_SHARE * ((request_body.REASON_TOKENS if with_reason else 0) + cfg.thinking_tokens)
 
 
 def _time(pending: int, tokens: int, known: Sequence[ModelAnswer], cfg: LlmConfig) -> tuple[float, str]:
     """Return the seconds for the pending questions, and what determines them."""
+    if cfg.batch and pending >= SMALLEST_BATCH:
+        return BATCH_S, "the most that the batch API may take; usually less"
     request_s = sum(answer.latency_s for answer in known) / len(known) if known else TYPICAL_REQUEST_S
     source = f"{len(known):,} answers in the cache" if known else "assumed, because the cache holds no answer"
     seconds = pending * request_s / max(1, min(cfg.max_concurrency, pending))

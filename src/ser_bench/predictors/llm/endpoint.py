@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ser_bench.config import LlmConfig
 from ser_bench.config.services import effective_url, own_service
 from ser_bench.errors import LLMError
 from ser_bench.predictors.llm import local_server
+from ser_bench.predictors.llm.batches import MOST_RESULT_BYTES
 from ser_bench.redaction import without_credentials
 
 LOCAL_MOST_LOGPROBS = 20_000
@@ -52,7 +53,20 @@ class Endpoint:
 
     def connect(self, cfg: LlmConfig) -> openai.AsyncOpenAI:
         """Return a client of this endpoint."""
-        return openai_client.async_client(self.base_url, self.api_key_env, cfg.timeout_s, self.key)
+        extras = client_extras(cfg)
+        return openai_client.async_client(self.base_url, self.api_key_env, cfg.timeout_s, self.key, extras)
+
+    def connect_to_batches(self, cfg: LlmConfig) -> openai.OpenAI:
+        """Return a synchronous client for the batch API, which repeats a request after an error that may pass."""
+        extras = replace(client_extras(cfg), most_response_bytes=MOST_RESULT_BYTES)
+        return openai_client.openai_client(
+            self.base_url, self.api_key_env, cfg.timeout_s, cfg.max_retries, self.key, extras=extras
+        )
+
+
+def client_extras(cfg: LlmConfig) -> openai_client.ClientExtras:
+    """Return what the service of a configuration needs beside a key in `Authorization`."""
+    return openai_client.ClientExtras(cfg.key_header, cfg.api_version)
 
 
 @contextmanager
@@ -71,6 +85,7 @@ def open_endpoint(
         WeightsError: if the local model cannot be downloaded.
     """
     if not is_in_process(cfg):
+        _refuse_placeholder(cfg)
         yield Endpoint(without_credentials(address(cfg)), cfg.base_url, cfg.api_key_env)
         return
     with local_server.serve(
@@ -91,8 +106,20 @@ def check_endpoint(cfg: LlmConfig) -> None:
         local_server.require_xllamacpp()
         model_file(cfg)
     else:
+        _refuse_placeholder(cfg)
         openai_client.check_url(own_service(cfg.base_url, cfg.api_key_env))
         openai_client.require_key(cfg.api_key_env)
+
+
+def _refuse_placeholder(cfg: LlmConfig) -> None:
+    """Refuse an address of `conf/llm/` in which the user's own part is missing: somebody may own that name.
+
+    Raises:
+        LLMError: if it holds `//NAME.` or ends with `/DEPLOYMENT`.
+    """
+    url = address(cfg)
+    if "//NAME." in url or url.endswith("/DEPLOYMENT"):
+        raise LLMError(f"llm.base_url={url} is an example: set llm.base_url to the address of your own deployment")
 
 
 def is_in_process(cfg: LlmConfig) -> bool:

@@ -145,6 +145,7 @@ class Llm(HasPrompt):
             WeightsError: if the local model cannot be downloaded.
         """
         check_prices(self._cfg.llm)
+        request_body.check_keys(self._cfg.llm)
         check_samples(self._cfg.llm)
         prompt_data.check_examples(self._prompt, self._cfg.llm)
         prompt_data.check_orders(self._labels, self._cfg.llm)
@@ -347,8 +348,7 @@ class Llm(HasPrompt):
         llm = self._cfg.llm
         llm_predictions.warn_of_cut_answers(answers, llm)
         llm_predictions.warn_of_estimated_cost(answers, llm)
-        changes = {name for answer in answers for name in answer.changes}
-        self._changes = [words for name, words in request_body.CHANGES.items() if name in changes]
+        self._changes = llm_predictions.changes_in_words(answers, llm)
         self._facts |= llm_predictions.logged_figures(answers, asked.source, asked.counts, self._labels, llm)
         if not answers or any(answer.failed for answer in answers):
             return

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ser_bench.config import LlmConfig
+from ser_bench.config import AnswerFormat, LlmConfig
 from ser_bench.predictors.llm.budget import cost_usd
-from ser_bench.predictors.llm.parsing.model_answer import ModelAnswer
+from ser_bench.predictors.llm.parsing.model_answer import FREE_TEXT, JSON_MODE, ModelAnswer
+from ser_bench.predictors.llm.request_body import CHANGES
 from ser_bench.types import FloatArray
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 LOGPROBS, SAMPLES, ONE_HOT = "logprobs", "samples", "one_hot"
 """Sources of probabilities."""
+CUT_OFF_REASONS = ("length", "thinking")
+"""Reasons of an abstention whose answer reached the limit on its tokens."""
 LONG_ANSWER_TOKENS = 1024
 """Advised if answers are cut off; models that think write hundreds of tokens first."""
 
@@ -44,8 +47,15 @@ def warn_of_one_hot(answers: Sequence[ModelAnswer]) -> None:
         )
 
 
-def length_advice(cfg: LlmConfig) -> str:
-    """Return which key limits the length of an answer, and what to do."""
+def length_advice(cfg: LlmConfig, thinking: bool = False) -> str:
+    """Return which key limits the length of an answer, and what to do; `thinking`: the model spent it on thinking."""
+    if thinking:
+        return (
+            f"the model spent all tokens on thinking (llm.max_tokens={cfg.max_tokens} and "
+            f"llm.thinking_tokens={cfg.thinking_tokens}): run again with more, for example "
+            f"llm.thinking_tokens={max(LONG_ANSWER_TOKENS, 2 * cfg.thinking_tokens)}, or with a smaller "
+            "llm.reasoning_effort"
+        )
     return (
         f"llm.max_tokens={cfg.max_tokens} is too small; a model that thinks before it answers needs more: run again "
         f"with a larger one, for example llm.max_tokens={max(LONG_ANSWER_TOKENS, 2 * cfg.max_tokens)}"
@@ -54,11 +64,34 @@ def length_advice(cfg: LlmConfig) -> str:
 
 def warn_of_cut_answers(answers: Sequence[ModelAnswer], cfg: LlmConfig) -> None:
     """Log a warning if answers were cut off before their label."""
-    cut = sum(answer.reason == "length" for answer in answers)
-    if cut:
-        log.warning(
-            "warning  %d of %d answers were cut off before their label: %s", cut, len(answers), length_advice(cfg)
-        )
+    for reason in CUT_OFF_REASONS:
+        cut = sum(answer.reason == reason for answer in answers)
+        if cut:
+            log.warning(
+                "warning  %d of %d answers were cut off before their label: %s",
+                cut,
+                len(answers),
+                length_advice(cfg, reason == "thinking"),
+            )
+
+
+def changes_in_words(answers: Sequence[ModelAnswer], cfg: LlmConfig) -> list[str]:
+    """Return what the endpoint refused, in words: changes of parameters, and a less strict response format.
+
+    What `llm.unsupported` names was not refused. If only some answers were given under a change, this is stated without
+    their number, because runs that differ in these words are not pooled (`comparison/run_groups.py`).
+    """
+    arrived = [answer for answer in answers if answer.response_format]
+    counts = {words: 0 for name, words in CHANGES.items() if name not in cfg.unsupported}
+    if cfg.answer_format is AnswerFormat.auto:
+        counts |= {f"response format {name}": 0 for name in (JSON_MODE, FREE_TEXT)}
+    for answer in arrived:
+        for words in (*(CHANGES.get(name) for name in answer.changes), f"response format {answer.response_format}"):
+            if words in counts:
+                counts[words] += 1
+    return [
+        words if count == len(arrived) else f"{words} in some answers" for words, count in counts.items() if count
+    ]
 
 
 def warn_of_estimated_cost(answers: Sequence[ModelAnswer], cfg: LlmConfig) -> None:
@@ -95,6 +128,7 @@ def logged_figures(
     - `cached`: clips whose answer came from the cache, without a request.
     - `requests`: HTTP requests of this run; `retried`: how many of these were retries.
     - `tokens_in`, `tokens_out`, `cost_usd`: of all answers, whenever they were given; `paid_usd`: paid by this run.
+    - `tokens_thinking`: of `tokens_out`, where the endpoint reports them; `batched`: answers through the batch API.
     - `usage_estimated`: answers whose tokens are upper bounds, because the endpoint reported no usable counts.
     - `without_probabilities`: labelled answers without probabilities.
     - `argmax_differs`: answers whose label is not the most probable one.
@@ -116,6 +150,8 @@ def logged_figures(
         "retried": counts.retried,
         "tokens_in": sum(answer.tokens_in for answer in answers),
         "tokens_out": sum(answer.tokens_out for answer in answers),
+        "tokens_thinking": sum(answer.tokens_thinking for answer in answers),
+        "batched": sum(answer.batched for answer in answers),
         "cost_usd": sum(cost_usd(answer, cfg) for answer in answers),
         "paid_usd": counts.paid_usd,
         "usage_estimated": sum(answer.usage_estimated for answer in answers),

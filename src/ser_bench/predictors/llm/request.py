@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import openai
 
 from ser_bench import openai_client
-from ser_bench.config import LlmConfig
+from ser_bench.config import LlmApi, LlmConfig
 from ser_bench.errors import LLMError
-from ser_bench.predictors.llm import request_body
+from ser_bench.predictors.llm import request_body, responses_api
+from ser_bench.predictors.llm.batches import BatchLineResponse, LineResult
 from ser_bench.predictors.llm.budget import Budget, price_usd
 from ser_bench.predictors.llm.cost_estimate import TokenCounter, audio_tokens, response_format_text
 from ser_bench.predictors.llm.endpoint import Endpoint
@@ -59,7 +61,7 @@ class RequestContext:
     """Everything that the requests of one run share.
 
     Attributes:
-        connection: the client.
+        connection: the client; None where nothing is sent, because lines of a batch are made or read.
         endpoint: where requests are sent.
         cfg: model, parameters, limits.
         labels: the possible labels, in the order of the probabilities.
@@ -68,10 +70,10 @@ class RequestContext:
         rate_limiter: delays requests.
         budget: limits the cost.
         response_format: what constrains the answer; falls back to a less strict one if the endpoint refuses it.
-        changes: keys of `request_body.CHANGES`: what the endpoint refused, in this order.
+        changes: keys of `request_body.CHANGES`: those of `llm.unsupported`, then what the endpoint refused.
     """
 
-    connection: openai.AsyncOpenAI
+    connection: openai.AsyncOpenAI | None
     endpoint: Endpoint
     cfg: LlmConfig
     labels: Sequence[str]
@@ -85,6 +87,7 @@ class RequestContext:
     def __post_init__(self) -> None:
         self.rate_limiter = RateLimiter(self.cfg.requests_per_minute, self.cfg.tokens_per_minute)
         self.response_format = request_body.first_format(self.cfg, self.endpoint.is_llama_cpp)
+        self.changes = self.changes or list(self.cfg.unsupported)
 
     def fall_back(self, refused: str, following: str) -> str:
         """Return the format to go on with after a refusal; later questions start with it.
@@ -179,9 +182,9 @@ class RequestSender:
         try:
             self.requests += 1
             async with asyncio.timeout(min(self._cfg.timeout_s, max(0.0, self._deadline - time.monotonic()))):
-                raw = await self._connection.chat.completions.with_raw_response.create(**body)
+                raw = await self._create(body)
             self._rate_limiter.update_limits(raw.headers)
-            completion = read_body(raw.text)
+            completion = read_body(raw.text, self._to_completion)
             if isinstance(completion, ErrorReply):
                 raise NoCompletionError(completion, raw.http_response)
             paid_usd = price_usd(answers.token_usage(completion, most)[0], self._cfg)
@@ -196,6 +199,16 @@ class RequestSender:
             raise openai.APITimeoutError(cast("Any", None)) from None  # the argument is a request, which is not read
         finally:
             self._budget.settle(most_usd, reserved_usd, paid_usd)
+
+    async def _create(self, body: dict[str, Any]) -> Any:
+        assert self._connection is not None
+        if self._cfg.api is LlmApi.responses:
+            return await self._connection.responses.with_raw_response.create(**responses_api.to_request(body))
+        return await self._connection.chat.completions.with_raw_response.create(**body)
+
+    @property
+    def _to_completion(self) -> Callable[[Any], Any] | None:
+        return responses_api.to_completion if self._cfg.api is LlmApi.responses else None
 
     def _wait_s(self, error: openai.APIError, retry: int) -> float | None:
         """Return the seconds before the request is repeated, or None if it must not be.
@@ -224,7 +237,9 @@ async def _answer(context: RequestContext, question: Question, sender: RequestSe
     first_token_only = response_format == answers.GRAMMAR and not context.with_reason
     while True:
         changes = tuple(context.changes)
-        content = request_body.content(response_format, question, labels, context.with_reason, first_token_only)
+        content = request_body.content(
+            response_format, question, labels, context.with_reason, first_token_only, context.cfg.audio_form
+        )
         body = request_body.changed(parameters | content, changes)
         try:
             tokens, most = _size(context, question, body)
@@ -250,6 +265,62 @@ async def _answer(context: RequestContext, question: Question, sender: RequestSe
         parameters["top_logprobs"] = min(logprobs * LOGPROBS_FACTOR, endpoint.most_logprobs)
 
 
+def request_for(context: RequestContext, question: Question) -> tuple[dict[str, Any], TokenUsage]:
+    """Return the arguments of a request as it is now sent, and the most tokens that it can be charged for."""
+    parameters = request_body.parameters(context.cfg, context.with_reason, question.sample)
+    content = request_body.content(
+        context.response_format, question, context.labels, context.with_reason, audio_form=context.cfg.audio_form
+    )
+    body = request_body.changed(parameters | content, context.changes)
+    return body, _size(context, question, body)[1]
+
+
+def answer_of_line(
+    context: RequestContext, question: Question, result: LineResult, latency_s: float
+) -> ModelAnswer | None:
+    """Return the answer to one line of a batch, or None if it has to be asked again.
+
+    Args:
+        context: with the response format and the changes of the batch.
+        question: the question of the line.
+        result: what the batch gave for it.
+        latency_s: seconds of the batch per line.
+
+    Raises:
+        LLMError: if the error would affect every question.
+    """
+    if result.status == 0:
+        return None
+    if result.status == 200:
+        to_completion = responses_api.to_completion if context.cfg.api is LlmApi.responses else None
+        completion = read_body(json.dumps(result.body), to_completion)
+        if isinstance(completion, ErrorReply):
+            error: openai.APIStatusError = NoCompletionError(completion, BatchLineResponse(200))
+        else:
+            body, most = request_for(context, replace(question, recording=None))
+            most = _size(context, question, body)[1]
+            answer = answers.read(completion, context.labels, most, context.response_format, context.with_reason)
+            text = _kept_text(answer.text, context.endpoint.secret)
+            return replace(answer, text=text, latency_s=latency_s, changes=tuple(context.changes), batched=True)
+    else:
+        error = BatchLineResponse(result.status).error(result.body)
+    if openai_client.is_transient(error):
+        return None
+    answer = _failure(error, context)
+    return None if answer.failed else replace(answer, batched=True)
+
+
+def line_usd(context: RequestContext, result: LineResult) -> float:
+    """Return what the service charges for a line of a batch; 0 for a line that it did not answer."""
+    if result.status != 200:
+        return 0.0
+    to_completion = responses_api.to_completion if context.cfg.api is LlmApi.responses else None
+    completion = read_body(json.dumps(result.body), to_completion)
+    if isinstance(completion, ErrorReply):
+        return 0.0
+    return price_usd(answers.token_usage(completion, TokenUsage(0, 0, 0))[0], context.cfg, batched=True)
+
+
 def _may_pass(error: openai.APIError) -> bool:
     """Return True if repeating the request may help; also after HTTP 200 with neither a completion nor a status."""
     return openai_client.is_transient(error) or (isinstance(error, NoCompletionError) and error.status_code == 200)
@@ -257,8 +328,7 @@ def _may_pass(error: openai.APIError) -> bool:
 
 def _size(context: RequestContext, question: Question, body: dict[str, Any]) -> tuple[int, TokenUsage]:
     """Return (tokens of prompt and answer for the rate limiter, the most tokens that it can be charged for)."""
-    schema, answer_tokens = response_format_text(body.get("response_format")), body.get("max_tokens")
-    answer_tokens = answer_tokens or body["max_completion_tokens"]
+    schema, answer_tokens = response_format_text(body.get("response_format")), request_body.answer_limit(body)
     audio = AUDIO_MARGIN * audio_tokens(question)
     most = TokenUsage(context.counter.at_most(question, schema) + audio, answer_tokens, audio)
     return context.counter.count(question, schema) + answer_tokens, most

@@ -22,7 +22,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ser_bench.config import AnswerFormat, LlmConfig
+from ser_bench.config import AnswerFormat, AudioForm, CacheMode, LlmConfig
+from ser_bench.errors import ConfigError
 from ser_bench.predictors.llm.parsing.logprobs import FIELD
 from ser_bench.predictors.llm.parsing.model_answer import (
     FREE_TEXT,
@@ -51,6 +52,7 @@ REFUSAL_WORDS = (
     "json_object",
     "json mode",
     "structured output",
+    "text.format",
     "guided",
     "grammar",
 )
@@ -63,15 +65,25 @@ CHANGES = {
     "seed": "seed left out",
     "logprobs": "logprobs left out",
     "system": "system message sent as part of the user message",
+    "reasoning_effort": "reasoning effort left out",
 }
-"""What is changed in all later requests of a run after an endpoint has refused it."""
-LEFT_OUT_KEYS = {"temperature": ("temperature",), "seed": ("seed",), "logprobs": ("logprobs", "top_logprobs")}
+"""What is changed in all later requests of a run after an endpoint has refused it, or from the start if
+`llm.unsupported` names it."""
+LEFT_OUT_KEYS = {
+    "temperature": ("temperature",),
+    "seed": ("seed",),
+    "logprobs": ("logprobs", "top_logprobs"),
+    "reasoning_effort": ("reasoning_effort",),
+}
 CHANGE_OF_KEY = {"max_tokens": "max_tokens"} | {key: name for name, keys in LEFT_OUT_KEYS.items() for key in keys}
-PARAMETER_NAME = re.compile(rf"\b({'|'.join(CHANGE_OF_KEY)})\b")
+ALIASES = {"include": "logprobs", "reasoning.effort": "reasoning_effort", "reasoning": "reasoning_effort"}
+"""Names in errors of the Responses API → the key of a chat completion that they stand for."""
+PARAMETER_NAME = re.compile(rf"\b({'|'.join(map(re.escape, [*CHANGE_OF_KEY, 'reasoning.effort']))})\b")
 SYSTEM_ROLE = re.compile(r"\b(system (role|message|prompt|instruction)|developer instruction)")
 UNSUPPORTED = re.compile(
     r"unsupported|not support|unrecognized|unknown (name|argument|parameter|field)|unexpected|extra_forbidden|"
-    r"not permitted|not allowed|cannot find field|not enabled|only the default|only \S+ is (allowed|supported)"
+    r"not permitted|not allowed|cannot find field|not enabled|deprecated|only the default|"
+    r"only \S+ is (allowed|supported)"
 )
 """Words with which services refuse a parameter as such, in lower case."""
 
@@ -81,14 +93,44 @@ def parameters(cfg: LlmConfig, with_reason: bool = False, sample: int = 0) -> di
     sent: dict[str, Any] = {
         "model": cfg.model,
         "temperature": cfg.temperature,
-        "max_tokens": cfg.max_tokens + (REASON_TOKENS if with_reason else 0),
+        "max_tokens": cfg.max_tokens + (REASON_TOKENS if with_reason else 0) + cfg.thinking_tokens,
         "seed": cfg.seed + sample,
     }
-    return sent | ({"logprobs": True, "top_logprobs": cfg.top_logprobs} if cfg.top_logprobs else {})
+    sent |= {"logprobs": True, "top_logprobs": cfg.top_logprobs} if cfg.top_logprobs else {}
+    sent |= {"reasoning_effort": cfg.reasoning_effort} if cfg.reasoning_effort else {}
+    return _changed_parameters(sent, cfg.unsupported)
+
+
+def answer_limit(body: Mapping[str, Any]) -> int:
+    """Return the most tokens of an answer, thinking included, that a request allows."""
+    return int(body.get("max_tokens") or body["max_completion_tokens"])
+
+
+def check_keys(cfg: LlmConfig) -> None:
+    """Check `llm.unsupported`, `llm.thinking_tokens` and `llm.batch`.
+
+    Raises:
+        ConfigError: if the first holds a name that is no key of `CHANGES`, if thinking has a negative budget, or if
+            there can be no batch.
+    """
+    unknown = sorted(set(cfg.unsupported) - set(CHANGES))
+    if unknown:
+        raise ConfigError(f"llm.unsupported: {', '.join(unknown)} is none of {', '.join(CHANGES)}")
+    if cfg.thinking_tokens < 0:
+        raise ConfigError(f"llm.thinking_tokens={cfg.thinking_tokens}: a number of tokens is 0 or more")
+    if cfg.batch and cfg.local and cfg.base_url is None:
+        raise ConfigError("llm.batch=true: the local server has no batch API; choose a service, or llm.batch=false")
+    if cfg.batch and cfg.cache is not CacheMode.readwrite:
+        raise ConfigError("llm.batch=true needs llm.cache=readwrite: answers that arrive later must be kept")
 
 
 def content(
-    response_format: str, question: Question, labels: Sequence[str], with_reason: bool, first_token_only: bool = False
+    response_format: str,
+    question: Question,
+    labels: Sequence[str],
+    with_reason: bool,
+    first_token_only: bool = False,
+    audio_form: AudioForm = AudioForm.input_audio,
 ) -> dict[str, Any]:
     """Return the messages and what constrains the answer to the labels, as arguments of the `openai` client.
 
@@ -100,7 +142,7 @@ def content(
     The first token of the answer nearly always decides the label, and its report holds the probabilities of all labels.
     With `first_token_only`, the server therefore computes nothing after the pass over the prompt.
     """
-    messages = question.to_send()
+    messages = question.to_send(audio_form.value)
     if response_format == GRAMMAR:
         opened = {"role": "assistant", "content": OPENING}
         sent = {"messages": [*messages, opened], "extra_body": {"grammar": grammar(labels, with_reason)}}
@@ -114,14 +156,19 @@ def content(
 
 def changed(body: Mapping[str, Any], changes: Collection[str]) -> dict[str, Any]:
     """Return the arguments of a request with these `CHANGES`."""
-    sent = dict(body)
-    if "max_tokens" in changes:
+    sent = _changed_parameters(body, changes)
+    if "system" in changes:
+        sent["messages"] = _without_system(sent["messages"])
+    return sent
+
+
+def _changed_parameters(parameters: Mapping[str, Any], changes: Collection[str]) -> dict[str, Any]:
+    sent = dict(parameters)
+    if "max_tokens" in changes and "max_tokens" in sent:
         sent["max_completion_tokens"] = sent.pop("max_tokens")
     for name in changes:
         for key in LEFT_OUT_KEYS.get(name, ()):
             sent.pop(key, None)
-    if "system" in changes:
-        sent["messages"] = _without_system(sent["messages"])
     return sent
 
 
@@ -141,12 +188,17 @@ def refused_parameter(error: openai.APIStatusError, body: Mapping[str, Any]) -> 
     has_system = any(message.get("role") == "system" for message in body["messages"])
     if isinstance(error.param, str):
         is_role = error.param.startswith("messages") and "system" in text
-        names = ["system" if is_role else CHANGE_OF_KEY.get(error.param, "")]
+        names = ["system" if is_role else _change_of(error.param)]
     else:
-        names = _refused_fields(error) or [CHANGE_OF_KEY[key] for key in re.findall(PARAMETER_NAME, text)]
+        names = _refused_fields(error) or [_change_of(key) for key in re.findall(PARAMETER_NAME, text)]
         names += ["system"] if SYSTEM_ROLE.search(text) else []
     possible = {CHANGE_OF_KEY[key] for key in body if key in CHANGE_OF_KEY} | ({"system"} if has_system else set())
     return next((name for name in names if name in possible), None)
+
+
+def _change_of(name: str) -> str:
+    """Return the change for a parameter that an error names; "" if there is none."""
+    return CHANGE_OF_KEY.get(ALIASES.get(name, name), "")
 
 
 def _refused_fields(error: openai.APIStatusError) -> list[str]:

@@ -8,13 +8,19 @@ object with an `error`, is no answer of a model but a failed request.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 CONTENT_FILTER = "content_filter"
 CUT_OFF = ("length", "max_tokens")
 """Finish reasons, in lower case, of an answer that reached the limit on its tokens."""
+THINKING_FIELDS = ("reasoning_content", "reasoning")
+"""Fields of a message in which servers put the model's thinking."""
+THINK, THINK_END = "<think>", "</think>"
+"""Marks of a block of thinking; its start may be part of the prompt template, and then is not in the answer."""
+MOST_TOKENS = 10**9
+"""No request has more tokens; a larger count is an error of the endpoint."""
 STATUS_OF_CODE = {
     "invalid_api_key": 401,
     "insufficient_quota": 429,
@@ -48,15 +54,20 @@ class ErrorReply:
         return str(stated or self.body)[:QUOTED_CHARS]
 
 
-def read_body(body: str) -> dict[str, Any] | ErrorReply:
+def read_body(body: str, to_completion: Callable[[Any], Any] | None = None) -> dict[str, Any] | ErrorReply:
     """Return the chat completion in the body of a response with HTTP 200, or what stands in its place.
 
     The classes of the `openai` client are not used: with many logprobs they take four times as long.
+
+    Args:
+        body: the text of the response.
+        to_completion: translates its JSON value into a chat completion; None: it is one.
     """
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
         return ErrorReply(body[:QUOTED_CHARS].strip() or "an empty body", 200)
+    value = value if to_completion is None else to_completion(value)
     if not isinstance(value, dict):
         return ErrorReply(body[:QUOTED_CHARS], 200)
     if first_choice(value) is not None:
@@ -96,6 +107,23 @@ def text_of(choice: Mapping[str, Any]) -> str:
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         return "".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else ""
+
+
+def thinking_tokens(completion: Mapping[str, Any]) -> int:
+    """Return how many tokens of thinking the service reports; 0 if none, or none that is a count."""
+    usage = completion.get("usage")
+    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
+    value = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_TOKENS else 0
+
+
+def has_thinking(choice: Mapping[str, Any]) -> bool:
+    """Return True if a choice holds thinking apart from the answer (vLLM, Ollama), or an unfinished block of it."""
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return False
+    text = text_of(choice).strip()
+    return any(message.get(name) for name in THINKING_FIELDS) or (text.startswith(THINK) and THINK_END not in text)
 
 
 def _is_error(choice: Mapping[str, Any]) -> bool:

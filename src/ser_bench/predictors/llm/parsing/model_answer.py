@@ -13,13 +13,25 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ser_bench.predictors.llm.parsing.completion import first_choice, is_cut_off, is_filtered, text_of
+from ser_bench.predictors.llm.parsing.completion import (
+    MOST_TOKENS,
+    THINK_END,
+    first_choice,
+    has_thinking,
+    is_cut_off,
+    is_filtered,
+    text_of,
+    thinking_tokens,
+)
 from ser_bench.predictors.llm.parsing.logprobs import FIELD, AnswerToken, label_probabilities
 
-REASONS = ("bad_json", "not_a_label", "refusal", "content_filter", "empty", "length", "too_long")
-"""Why an answered request has no label. Each of them is an abstention."""
+REASONS = ("bad_json", "not_a_label", "refusal", "content_filter", "empty", "length", "thinking", "too_long")
+"""Why an answered request has no label. Each of them is an abstention. `length`: the answer was cut off; `thinking`: it
+was cut off and the model had thought, so that no tokens were left for the label."""
 FAILED = "failed"
 """The request got no answer after all retries. The next run asks again."""
+LATER_FIELDS = ("tokens_thinking", "batched")
+"""Fields that entries of older versions lack."""
 REASON_FIELD = "reason"
 OPENING = f'{{"{FIELD}":"'
 """Start of every answer. A server that can continue a message of the assistant receives it."""
@@ -27,11 +39,7 @@ CUT_REASONS = (("empty", "bad_json"), ("empty", "bad_json", "not_a_label"))
 """Reasons that an answer which was cut off can have under an enforced format, and in free text."""
 MARKS = " \t\n\"'`*."
 """Characters around a label that do not matter."""
-MOST_TOKENS = 10**9
-"""No request has more tokens; a larger count is an error of the endpoint."""
 FENCE, FENCE_NAME = "```", "json"
-THINK_END = "</think>"
-"""End of a block of thinking; its start may be part of the prompt template, and then is not in the answer."""
 
 GRAMMAR, JSON_SCHEMA, JSON_MODE, FREE_TEXT = "grammar", "schema", "json", "text"
 """Response formats; `request_body.py` describes them."""
@@ -70,6 +78,8 @@ class ModelAnswer:
         tokens_audio: tokens of audio in the prompt.
         usage_estimated: True if tokens are upper bounds, because the endpoint reported no usable counts.
         changes: keys of `request_body.CHANGES`: what was changed in the request because the endpoint refused it.
+        tokens_thinking: tokens of thinking among those of the answer, where the endpoint reports them.
+        batched: True if it came through the batch API, at half price.
         cause: cause of a failure in one or two words, such as "HTTP 429" or "timeout"; else "".
     """
 
@@ -86,6 +96,8 @@ class ModelAnswer:
     tokens_audio: int = 0
     usage_estimated: bool = False
     changes: tuple[str, ...] = ()
+    tokens_thinking: int = 0
+    batched: bool = False
     cause: str = ""
 
     @property
@@ -96,9 +108,11 @@ class ModelAnswer:
     def to_json(self) -> dict[str, Any]:
         """Return plain values, as the cache stores them; the response format has the key `way`, and `cause` has none.
 
-        A failure is never stored.
+        A failure is never stored. Fields that came later are stored only where they say something, so that an older
+        version can read the entry.
         """
         fields = {name: value for name, value in asdict(self).items() if name != "cause"}
+        fields = {name: value for name, value in fields.items() if value or name not in LATER_FIELDS}
         return {"way" if name == "response_format" else name: value for name, value in fields.items()}
 
     @classmethod
@@ -133,6 +147,7 @@ def read(
         "tokens_in": usage.prompt,
         "tokens_out": usage.answer,
         "tokens_audio": usage.audio,
+        "tokens_thinking": min(thinking_tokens(completion), usage.answer),
         "usage_estimated": is_estimated,
         "response_format": response_format,
     }
@@ -149,7 +164,7 @@ def read(
     parse_answer = parse_text if response_format == FREE_TEXT else parse
     label, reason = parse_answer(text, labels, with_reason)
     if reason in CUT_REASONS[response_format == FREE_TEXT] and is_cut_off(choice):
-        reason = "length"
+        reason = "thinking" if thinking_tokens(completion) or has_thinking(choice) else "length"
     opened = [AnswerToken(opening.encode(), 0.0, ())] if opening else []
     # Reported tokens spell the labels exactly; beside a label in another case they are those of other words.
     is_exact = bool(label) and json.dumps(label, ensure_ascii=False) in answer_part(text)

@@ -85,6 +85,8 @@ def _with_sums(merged: ModelAnswer, answers: Sequence[ModelAnswer]) -> ModelAnsw
         tokens_in=sum(answer.tokens_in for answer in answers),
         tokens_out=sum(answer.tokens_out for answer in answers),
         tokens_audio=sum(answer.tokens_audio for answer in answers),
+        tokens_thinking=sum(answer.tokens_thinking for answer in answers),
+        batched=all(answer.batched for answer in answers),
         usage_estimated=any(answer.usage_estimated for answer in answers),
         latency_s=sum(answer.latency_s for answer in answers),
         requests=sum(answer.requests for answer in answers),

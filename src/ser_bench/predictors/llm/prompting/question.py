@@ -14,6 +14,8 @@ from ser_bench import audio
 Message = dict[str, Any]
 """A chat message: `role` and `content`."""
 
+INPUT_AUDIO, AUDIO_URL = "input_audio", "audio_url"
+"""Types of the part of a message that holds a recording."""
 RECORDING_RATE_HZ = 16_000
 RECORDING_FORMAT = "wav 16 kHz mono PCM16"
 """Part of the keys of the answer cache."""
@@ -40,8 +42,16 @@ class AudioPart:
         """The usual number of tokens that an endpoint counts for it."""
         return math.ceil(self.duration_s * AUDIO_TOKENS_PER_S)
 
-    def message_part(self) -> dict[str, Any]:
-        """Return the `input_audio` part of a message: WAV, 16 kHz, mono, 16 bits, in Base64.
+    @property
+    def encoded_bytes(self) -> int:
+        """About the length of the recording in Base64, bytes."""
+        return math.ceil(self.duration_s * RECORDING_RATE_HZ * 2 * 4 / 3) + 100
+
+    def message_part(self, form: str = INPUT_AUDIO) -> dict[str, Any]:
+        """Return the part of a message that holds the recording: WAV, 16 kHz, mono, 16 bits, in Base64.
+
+        Args:
+            form: `INPUT_AUDIO`, or `AUDIO_URL` for a data URL.
 
         Raises:
             BadClipError: if the file cannot be read.
@@ -52,7 +62,9 @@ class AudioPart:
         buffer = io.BytesIO()
         soundfile.write(buffer, samples.clip(-1.0, 1.0), RECORDING_RATE_HZ, format="WAV", subtype="PCM_16")
         data = base64.b64encode(buffer.getvalue()).decode()
-        return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
+        if form == AUDIO_URL:
+            return {"type": AUDIO_URL, AUDIO_URL: {"url": f"data:audio/wav;base64,{data}"}}
+        return {"type": INPUT_AUDIO, INPUT_AUDIO: {"data": data, "format": "wav"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +89,8 @@ class Question:
         optional = {"order": self.order, "sample": self.sample, "sound": sound}
         return {"messages": list(self.messages)} | {name: value for name, value in optional.items() if value}
 
-    def to_send(self) -> list[Message]:
-        """Return the messages, with the recording, if any, in the last one.
+    def to_send(self, audio_form: str = INPUT_AUDIO) -> list[Message]:
+        """Return the messages, with the recording, if any, in the last one as a part of this type.
 
         Raises:
             BadClipError: if the recording cannot be read.
@@ -87,4 +99,4 @@ class Question:
             return list(self.messages)
         *first, last = self.messages
         text = {"type": "text", "text": last["content"]}
-        return [*first, last | {"content": [text, self.recording.message_part()]}]
+        return [*first, last | {"content": [text, self.recording.message_part(audio_form)]}]
