@@ -105,7 +105,7 @@ def load_tokenizer(base: str) -> Any:
     from transformers import AutoTokenizer
 
     with _reading(base):
-        return AutoTokenizer.from_pretrained(folder, **where)  # type: ignore[no-untyped-call]
+        return AutoTokenizer.from_pretrained(folder, **where)
 
 
 def load(base: str) -> BaseModel:
@@ -122,7 +122,7 @@ def load(base: str) -> BaseModel:
     from transformers import AutoModelForCausalLM
     safe = {} if "gguf_file" in where else {"use_safetensors": True, "weights_only": True}
     with _reading(base), _no_bars():
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **safe, **where)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **safe, **where)
     _check_structure(model, base)
     return BaseModel(model.eval(), tokenizer, _digest(base, path))
 
@@ -141,8 +141,10 @@ def _no_bars() -> Iterator[None]:
     from functools import partial
 
     from tqdm.auto import tqdm
-    from transformers import modeling_gguf_pytorch_utils as gguf_reader
+    from transformers import modeling_gguf_pytorch_utils
     from transformers.utils import logging
+
+    gguf_reader: Any = modeling_gguf_pytorch_utils
 
     shown = getattr(gguf_reader, "tqdm", None)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -96,7 +96,7 @@ class LabelNetwork(nn.Module):
         """Move the frozen blocks with the module."""
         for part in self._frozen:
             part._apply(fn)
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     @torch.no_grad()
@@ -114,7 +114,8 @@ class LabelNetwork(nn.Module):
         ids, mask = ids.to(device), mask.to(device)
         lower = self._frozen[0].eval()
         states = lower(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        return (states * mask[..., None]).float().cpu()
+        padded: Tensor = (states * mask[..., None]).float().cpu()
+        return padded
 
     def forward(self, states: Tensor) -> Tensor:
         """Return logits [N, C] from what `states` returned."""
