@@ -7,14 +7,17 @@ import os
 from dataclasses import replace
 
 import mlflow
+import numpy as np
 import pytest
+import soundfile
 
 from ser_bench import tracking
-from ser_bench.config import LlmConfig, TrackingConfig
+from ser_bench.config import AudioForm, LlmApi, LlmConfig, TrackingConfig
 from ser_bench.errors import ConfigError
-from ser_bench.predictors.llm.prompting.question import Question
+from ser_bench.predictors.llm.prompting.question import AudioPart, Question
 from ser_bench.tracking import mlflow_store
 from tests.support import fake_openai as fake
+from tests.support import fake_providers
 from tests.support.llm_clients import make_client
 
 KEY = "sk-test-Very0Secret1Key2"
@@ -66,6 +69,32 @@ def test_every_request_is_a_trace_of_its_run_without_secrets(where, tmp_path, mo
     assert mlflow.get_tracking_uri() == before and mlflow.active_run() is None
     assert "MLFLOW_TRACE_SAMPLING_RATIO" not in os.environ
     assert mlflow_store.client(where[0]).get_run(run_id).info.status == "RUNNING", "the run is unchanged"
+
+
+@pytest.mark.parametrize("form", AudioForm)
+def test_a_recording_in_either_form_is_in_no_trace(where, tmp_path, form):
+    soundfile.write(tmp_path / "clip.wav", np.sin(np.arange(3_200) / 9).astype(np.float32), 16_000)
+    recording = AudioPart(tmp_path / "clip.wav", "digest", 0.2)
+    run_id = new_run(where)
+    with fake.serve(fake_providers.hearing) as server, tracking.traced(where[0], run_id):
+        llm = LlmConfig(name="fake", model="m", base_url=server.base_url, api_key_env=None, audio_form=form)
+        asked = Question(({"role": "user", "content": "Which emotion?"},), recording=recording)
+        make_client(llm, tmp_path / "cache").ask([asked])
+    sent = json.dumps(server.asked[0]["messages"])
+    [trace] = traces(where, run_id)
+    whole = trace.to_json()
+    assert "UklGR" in sent and "Which emotion?" in whole, "Base64 of a WAV file begins so"
+    assert "UklGR" not in whole and len(whole) < len(sent)
+
+
+def test_a_request_to_the_responses_api_is_traced_without_logprobs(where, tmp_path):
+    run_id = new_run(where)
+    with fake.serve(fake_providers.responses) as server, tracking.traced(where[0], run_id):
+        llm = LlmConfig(name="fake", model="m", base_url=server.base_url, api_key_env=None, api=LlmApi.responses)
+        [answer] = make_client(llm, tmp_path).ask([Question(({"role": "user", "content": "clip 1"},))])
+    assert answer.label == "sad" and answer.probabilities
+    whole = "\n".join(trace.to_json() for trace in traces(where, run_id))
+    assert "clip 1" in whole and '"logprob":' not in whole.replace("\\", "")
 
 
 def test_switched_off_there_are_no_traces(where, tmp_path, monkeypatch):

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 RUN_OF_A_TRACE = "mlflow.sourceRun"
 RATIO = "MLFLOW_TRACE_SAMPLING_RATIO"
-LEFT_OUT = {"logprobs", "data"}
-"""Fields of an answer and of an `input_audio` part that are not stored."""
+LEFT_OUT = {"logprobs", "data", "audio_url"}
+"""Fields of an answer, and of a part that holds a recording, which are not stored."""
 
 
 @contextlib.contextmanager
