@@ -210,6 +210,9 @@ def test_lines_that_expired_are_asked_in_a_second_batch_and_a_few_online(
     answers = asking.ask(questions(count))
     assert [a.label for a in answers] == ["sad"] * count
     assert len(service.batches) == 2 and 2 <= len(service.online) <= 3
+    assert asking.counts.unanswered_lines == sum(number > 1 for number in tries.values() if number < 5) + sum(
+        tries[text] == 3 for text in ("11", "12")
+    )
     assert asking.budget.spent_usd == pytest.approx(asking.counts.paid_usd)
 
 

@@ -65,6 +65,7 @@ class RequestCounts:
         retried: how many of these were retries.
         paid_usd: US dollars for the answers that arrived during the call.
         reasons: reason for a missing label → number of questions.
+        unanswered_lines: lines of batches that failed or expired; they were asked again.
     """
 
     cached: int = 0
@@ -72,6 +73,7 @@ class RequestCounts:
     retried: int = 0
     paid_usd: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
+    unanswered_lines: int = 0
 
     def __add__(self, other: RequestCounts) -> RequestCounts:
         return RequestCounts(
@@ -80,6 +82,7 @@ class RequestCounts:
             self.retried + other.retried,
             self.paid_usd + other.paid_usd,
             self.reasons + other.reasons,
+            self.unanswered_lines + other.unanswered_lines,
         )
 
 
@@ -307,6 +310,7 @@ class LlmClient:
             context = work.context
             work.use(*batches.made_with(batch))
             latency_s = batches.seconds_per_line(batch, len(results))
+            left_before = len(work.left)
             for result in results:
                 paid_usd += request.line_usd(context, result)
                 try:
@@ -318,6 +322,8 @@ class LlmClient:
                     self._store(result.key, answer)
                     del work.left[result.key]
                     work.progress.update(self.counts)
+            lines = 0 if batch.request_counts is None else batch.request_counts.total
+            self.counts.unanswered_lines += max(0, lines - (left_before - len(work.left)))
             reserved_usd = work.state.reserved_usd.get(digest, 0.0)
             work.batches.close(digest, batch)
             self.budget.settle_batch(reserved_usd, paid_usd)

@@ -381,7 +381,10 @@ class Llm(HasPrompt):
         cost = [cost_usd(a, self._cfg.llm) / variants[row.clip_id] for row, a in zip(rows, of_rows, strict=True)]
         # Concurrent requests share the time that passes, as the clips of a batch do.
         concurrent = min(self._cfg.llm.max_concurrency, len(answers)) or 1
-        latency = [a.latency_s / variants[row.clip_id] / concurrent for row, a in zip(rows, of_rows, strict=True)]
+        shares = [1 if a.batched else concurrent for a in of_rows]  # a batch states its time per line
+        latency = [
+            a.latency_s / variants[row.clip_id] / share for row, a, share in zip(rows, of_rows, shares, strict=True)
+        ]
         return Predictions(
             rows=tuple(rows),
             truth=tuple(self._inputs.truth(rows)),

@@ -128,7 +128,8 @@ def logged_figures(
     - `cached`: clips whose answer came from the cache, without a request.
     - `requests`: HTTP requests of this run; `retried`: how many of these were retries.
     - `tokens_in`, `tokens_out`, `cost_usd`: of all answers, whenever they were given; `paid_usd`: paid by this run.
-    - `tokens_thinking`: of `tokens_out`, where the endpoint reports them; `batched`: answers through the batch API.
+    - `tokens_thinking`: of `tokens_out`, where the endpoint reports them; `batched`: answers through the batch API;
+      `batch_unanswered`: lines of batches of this run that failed or expired, and were asked again.
     - `usage_estimated`: answers whose tokens are upper bounds, because the endpoint reported no usable counts.
     - `without_probabilities`: labelled answers without probabilities.
     - `argmax_differs`: answers whose label is not the most probable one.
@@ -152,6 +153,7 @@ def logged_figures(
         "tokens_out": sum(answer.tokens_out for answer in answers),
         "tokens_thinking": sum(answer.tokens_thinking for answer in answers),
         "batched": sum(answer.batched for answer in answers),
+        "batch_unanswered": counts.unanswered_lines,
         "cost_usd": sum(cost_usd(answer, cfg) for answer in answers),
         "paid_usd": counts.paid_usd,
         "usage_estimated": sum(answer.usage_estimated for answer in answers),
