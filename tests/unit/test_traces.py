@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -85,6 +86,8 @@ def test_a_recording_in_either_form_is_in_no_trace(where, tmp_path, form):
     whole = trace.to_json()
     assert "UklGR" in sent and "Which emotion?" in whole, "Base64 of a WAV file begins so"
     assert "UklGR" not in whole and len(whole) < len(sent)
+    stored = [path for path in Path(where[0].dir).rglob("*") if path.is_file()]
+    assert not [path for path in stored if b"RIFF" in path.read_bytes()], "MLflow stores parts of a prompt as files"
 
 
 def test_a_request_to_the_responses_api_is_traced_without_logprobs(where, tmp_path):

@@ -86,6 +86,8 @@ def clean(span: LiveSpan) -> None:
         span.set_outputs(None)
         span._span._attributes, span._span._events = {}, []
         raise
+    finally:
+        span._attachments.clear()  # MLflow takes recordings out of the prompt and would store them as files
 
 
 def _clean(span: LiveSpan) -> None:
