@@ -144,6 +144,16 @@ def test_nothing_is_submitted_twice(
         assert asking.budget.spent_usd == pytest.approx(LINE_USD * (1 + (CLIPS - 1) / 2)), "nothing stays reserved"
 
 
+@pytest.mark.parametrize("after", [False, True])
+def test_a_request_whose_answer_was_lost_is_not_repeated_blindly(
+    service: FakeBatchService, cfg: LlmConfig, tmp_path: Path, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "backoff_s", lambda retry: 0.0)
+    interrupt_at(service, "POST /batches", after)
+    answers = client_of(replace(cfg, max_retries=2), tmp_path).ask(questions(CLIPS))
+    assert [a.label for a in answers] == ["sad"] * CLIPS and len(service.batches) == 1
+
+
 def test_a_killed_process_leaves_a_batch_that_the_same_command_continues(
     service: FakeBatchService, cfg: LlmConfig, tmp_path: Path
 ) -> None:

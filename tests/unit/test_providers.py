@@ -177,6 +177,16 @@ def test_a_key_in_place_of_the_name_of_a_header_is_refused_and_not_shown(tmp_pat
     assert KEY not in str(caught.value) and not server.asked
 
 
+def test_a_key_that_google_refuses_is_named_on_one_line(tmp_path: Path) -> None:
+    error = {"code": 400, "message": "API key not valid. Please pass a valid API key.", "status": "INVALID_ARGUMENT"}
+    with (
+        fake.serve(lambda body: fake.Reply([{"error": error}], 400)) as server,
+        pytest.raises(LLMError, match=r"HTTP 400: API key not valid\. Please pass a valid API key\.\)") as caught,
+    ):
+        make_client(setting("gemini", server), tmp_path).ask(questions(2))
+    assert "\n" not in str(caught.value) and len(server.asked) == 1
+
+
 def test_a_newer_claude_refuses_a_temperature(tmp_path: Path) -> None:
     with fake.serve(providers.anthropic) as server:
         cfg = setting("anthropic", server, "llm.model=claude-new")

@@ -23,8 +23,10 @@ from typing import Any, Final, cast
 
 import openai
 
+from ser_bench import openai_client
 from ser_bench.config import LlmApi, LlmConfig
 from ser_bench.errors import LLMError, LLMStoppedError
+from ser_bench.predictors.llm.rate_limiter import backoff_s
 from ser_bench.redaction import redact_reply
 from ser_bench.types import digest_of
 
@@ -191,13 +193,12 @@ class Batches:
     def at_service(self, keys: Sequence[str]) -> dict[str, Any]:
         """Return digest → batch for batches of exactly these keys that another process has created."""
         digest = digest_of(sorted(keys))
-        for batch in islice(self._connection.batches.list(limit=100), LISTED):
-            metadata = batch.metadata or {}
-            if metadata.get(DIGEST) == digest and batch.id not in self._state.ended:
-                self._state.note(digest, id=batch.id)
-                log.info("batch    %s continues: %s has it already", batch.id, self._name)
-                return {digest: batch}
-        return {}
+        batch = self._with_digest(digest)
+        if batch is None:
+            return {}
+        self._state.note(digest, id=batch.id)
+        log.info("batch    %s continues: %s has it already", batch.id, self._name)
+        return {digest: batch}
 
     def submit(self, lines: Sequence[BatchLine], response_format: str, changes: Sequence[str]) -> dict[str, Any]:
         """Upload lines and create a batch; return digest → batch. The caller has noted what it reserved."""
@@ -208,9 +209,7 @@ class Batches:
         if file_id is None:
             file_id = self._connection.files.create(file=(name, data), purpose="batch").id
         metadata = {DIGEST: digest, FORMAT: response_format, CHANGES: ",".join(changes)}
-        batch = self._connection.batches.create(
-            input_file_id=file_id, endpoint=cast("Any", self.url), completion_window=WINDOW, metadata=metadata
-        )
+        batch = self._created(file_id, metadata)
         self._state.note(digest, id=batch.id)
         log.info("batch    %s created: %d prompts, answers within %s", batch.id, len(lines), WINDOW)
         return {digest: batch}
@@ -266,6 +265,31 @@ class Batches:
                     self._connection.files.delete(file_id)
                 except openai.APIError:
                     log.info("batch    the file %s could not be deleted at %s", file_id, self._name)
+
+    def _created(self, file_id: str, metadata: dict[str, str]) -> Any:
+        """Create a batch. The client repeats nothing here: a request whose answer was lost may have created it."""
+        once = self._connection.with_options(max_retries=0)
+        retry = 0
+        while True:
+            try:
+                return once.batches.create(
+                    input_file_id=file_id, endpoint=cast("Any", self.url), completion_window=WINDOW, metadata=metadata
+                )
+            except openai.APIError as error:
+                retry += 1
+                if retry > self._cfg.max_retries or not openai_client.is_transient(error):
+                    raise
+            time.sleep(backoff_s(retry))
+            batch = self._with_digest(metadata[DIGEST])
+            if batch is not None:
+                return batch
+
+    def _with_digest(self, digest: str) -> Any:
+        """Return the latest batch with this digest that this run has not read to its end, or None."""
+        for batch in islice(self._connection.batches.list(limit=100), LISTED):
+            if (batch.metadata or {}).get(DIGEST) == digest and batch.id not in self._state.ended:
+                return batch
+        return None
 
     def _uploaded(self, name: str, size: int) -> str | None:
         """Return the id of a file that an earlier process uploaded whole."""
