@@ -22,8 +22,8 @@ from ser_bench.redaction import redact_error, redact_logs, redact_message
 
 EXIT_UNMET, EXIT_FAILED, EXIT_LEAK, EXIT_DIFFERS, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 EXIT_STATUSES = (
-    "Exit status: 0 success; 1 require: a requirement is not met; 2 an error, which is printed in one line; 3 audit "
-    "found leakage that the protocol does not have by design; 4 rerun found other predictions; 130 interrupted (Ctrl-C)."
+    "Exit status: 0 success; 1 a requirement is not met; 2 an error, which is printed in one line; 3 audit found "
+    "leakage that the protocol does not have by design; 4 rerun found other predictions; 130 interrupted (Ctrl-C)."
 )
 
 

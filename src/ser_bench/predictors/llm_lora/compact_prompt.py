@@ -7,15 +7,19 @@ There is no instruction: the training clips show the task. For example, with wor
     Emotion:
 
 The prosody is that of `predictors/llm/prompting/prosody_norms`: z-scores relative to training clips, in the same words
-and with the same thresholds.
+and with the same thresholds. All clips are described relative to all training clips. The prompts use the norms of the
+clip's own speaker where they have them; here the training clips would have them and the clips of unseen speakers would
+not, so that the same words would mean two things.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from ser_bench.features.prosody import Prosody
-from ser_bench.predictors.llm.prompting.prosody_norms import MEASURES, SLIGHT, STRONG, ProsodyNorms, z_scores
+from ser_bench.predictors.llm.prompting import prosody_norms
+from ser_bench.predictors.llm.prompting.prosody_norms import MEASURES, SLIGHT, STRONG, ProsodyNorms
 
 SHORT_NAMES = {
     "pitch_semitones": "pitch",
@@ -34,16 +38,24 @@ MOST_TENTHS = 99
 """Largest stated distance: 9.9 standard deviations."""
 
 
-def voice_text(prosody: Prosody, speaker: str, norms: ProsodyNorms, numbers: bool) -> str:
+NO_SPEAKER = ""
+"""Speaker for whom there are no norms."""
+
+
+def learn_norms(prosodies: Sequence[Prosody]) -> ProsodyNorms:
+    """Return the norms of training clips, over all speakers."""
+    return ProsodyNorms(prosody_norms.learn(prosodies, [NO_SPEAKER] * len(prosodies)).corpus, {})
+
+
+def voice_text(prosody: Prosody, norms: ProsodyNorms, numbers: bool) -> str:
     """Return the prosody of a clip in one line.
 
     Args:
         prosody: measures of the clip; missing ones are left out.
-        speaker: of the clip; if the training rows hold enough of its clips, they are the norm.
         norms: of training clips.
         numbers: state the distance from the norm in tenths of a standard deviation, in place of words.
     """
-    distances = z_scores(prosody, speaker, norms)
+    distances = prosody_norms.z_scores(prosody, NO_SPEAKER, norms)
     parts = []
     for measure in MEASURES:
         if measure.field not in distances:

@@ -22,7 +22,6 @@ from ser_bench.errors import ConfigError, SerBenchError
 from ser_bench.predictors.base import LightPredictor
 from ser_bench.predictors.capabilities import PredictsHeldOut, UsesLicensedParts
 from ser_bench.predictors.llm.clip_subset import subset
-from ser_bench.predictors.llm.prompting import prosody_norms
 from ser_bench.predictors.llm.prompting.prosody_norms import ProsodyNorms
 from ser_bench.predictors.llm_lora import compact_prompt
 from ser_bench.predictors.network_predictor import TRAINING_ROWS_FILE, rows_read
@@ -127,8 +126,7 @@ class LlmLora(LightPredictor, PredictsHeldOut, UsesLicensedParts):
         rows, truth = self._chosen(*self._clean(train))
         if self._cfg.shuffle_labels:
             truth = list(np.random.default_rng(self._seed).permutation(truth))
-        speakers = [clip.speaker for clip in self._inputs.clips(rows)]
-        self._norms = prosody_norms.learn(self._inputs.prosody(rows), speakers)
+        self._norms = compact_prompt.learn_norms(self._inputs.prosody(rows))
         pl.seed_everything(self._seed, workers=True, verbose=False)
         network = self._new_network(self._model.base)
         device = self._device()
@@ -284,14 +282,13 @@ class LlmLora(LightPredictor, PredictsHeldOut, UsesLicensedParts):
         clean = [Row(row.clip_id) for row in rows]
         numbers = self._model.voice is VoiceText.numbers
         prosody_and_words = zip(self._inputs.prosody(clean), self._inputs.transcripts(clean), strict=True)
-        speakers = [clip.speaker for clip in self._inputs.clips(clean)]
         return [
             (
-                compact_prompt.before_transcript(compact_prompt.voice_text(prosody, speaker, self._norms, numbers)),
+                compact_prompt.before_transcript(compact_prompt.voice_text(prosody, self._norms, numbers)),
                 compact_prompt.transcript_text(transcript),
                 compact_prompt.AFTER_TRANSCRIPT,
             )
-            for speaker, (prosody, transcript) in zip(speakers, prosody_and_words, strict=True)
+            for prosody, transcript in prosody_and_words
         ]
 
     def _tokens(self, rows: Sequence[Row]) -> list[list[int]]:
