@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ser_bench import predictors, weights
+from ser_bench import predictors
 from ser_bench.config import Config
 from ser_bench.errors import ConfigError, SerBenchError, WeightsError
 from ser_bench.features.prosody import NO_PROSODY, Prosody
