@@ -121,7 +121,7 @@ def test_unknown_names_fail_and_are_named(override: str, said: str) -> None:
     [
         (
             "model=cnnn",
-            r"model=cnnn: there is no such choice; did you mean cnn\? Choices: cnn, cnn_text, .*whisper_probe$",
+            r"model=cnnn: there is no such choice; did you mean cnn\? Choices: audio_llm, cnn, .*whisper_probe$",
         ),
         ("experiment=mines", r"experiment=mines: there is no such choice; Choices: adaptation, .*three_predictors$"),
         (

@@ -26,6 +26,8 @@ PAGES = [ROOT / "README.md", RESULTS, *sorted((ROOT / "docs").rglob("*.md"))]
 MODULES = sorted(SRC.rglob("*.py"))
 
 TOP_FOLDERS = ("src", "tests", "docs", "conf", "experiments", "benchmarks")
+REQUIREMENTS = {"leak=none"}
+"""Words of `ser-bench require` that look like overrides."""
 TO_BE_ADDED = {
     "src/ser_bench/predictors/centroid/__init__.py",
     "conf/model/centroid.yaml",
@@ -234,7 +236,7 @@ def choices(group: str) -> set[str]:
 def wrong_override(word: str) -> bool:
     """Return whether an override names no group, choice or key."""
     name, _, value = word.lstrip("+~").partition("=")
-    if name.startswith(("hydra.", "hydra/")) or word in TO_BE_ADDED:
+    if name.startswith(("hydra.", "hydra/")) or word in TO_BE_ADDED | REQUIREMENTS:
         return False
     if name in groups():
         words = re.split(r"[,|]", value)

@@ -13,6 +13,7 @@ import pytest
 from ser_bench import predictors
 from ser_bench.config import PROJECT_ROOT, Config, LlmConfig
 from ser_bench.errors import SerBenchError
+from ser_bench.predictors.llm.prompting import question
 from ser_bench.predictors.network_predictor import TRAINING_ROWS_FILE
 from ser_bench.types import Predictions, Predictor, Row
 from tests.support import fake_openai, tiny_language_model
@@ -74,6 +75,9 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, Fa
                 words.append(f"model.base={tiny_language_model.write(folder / 'base', LABELS)}")
             cfg = compose_config(f"model={name}", *tiny, *words, "trainer.max_epochs=1")
             llm = LlmConfig(name="fake", model="m", base_url=server.base_url, api_key_env=KEY_VARIABLE, max_retries=0)
+            if name == "audio_llm":
+                llm = replace(llm, prompt="audio")
+                patch.setattr(question.audio, "load", lambda path, rate: np.zeros(rate, np.float32))
             cfg = replace(cfg, llm=llm, cache_dir=str(folder / "cache"))
             predictor = predictors.build(cfg, LABELS, inputs, folder, lambda epoch, metrics: None)
             predictor.fit(TRAIN + VARIANTS, VAL)

@@ -17,6 +17,7 @@ from ser_bench import predictions as stored_predictions
 from ser_bench.config import CacheMode, Config, LabelCorrection, LlmConfig, TrainerConfig
 from ser_bench.errors import ConfigError, LLMError, LLMStoppedError
 from ser_bench.features.prosody import NO_PROSODY, Pitch, Prosody
+from ser_bench.predictors.llm.audio_llm import AudioLlm
 from ser_bench.predictors.llm.llm import SETTINGS_FILE, Llm
 from ser_bench.predictors.llm.parsing.model_answer import stated_reason
 from ser_bench.predictors.llm.prompting import prompt_template
@@ -626,3 +627,9 @@ def test_reasons_are_compared_with_the_measures_and_with_the_answers_without_a_r
     facts = explaining.facts()
     assert facts["llm/explain/same_label_clips"] == 3 and facts["llm/explain/same_label"] == pytest.approx(1 / 3)
     assert len(server.asked) == sent, "no request is sent for the comparison"
+
+
+def test_audio_llm_refuses_a_prompt_without_the_recording(cfg, tmp_path):
+    predictor = AudioLlm(cfg, LABELS, Inputs(), tmp_path, lambda epoch, values: None)
+    with pytest.raises(ConfigError, match=r"llm.prompt=paper does not: choose llm=audio_server"):
+        predictor.fit((), ())
