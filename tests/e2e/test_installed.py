@@ -105,4 +105,5 @@ def test_every_command_works_in_a_users_folder(command: Path, project: Path, cac
     assert "Total" in call("describe", "model=cnn", "experiment=mine")
     assert __version__ in call("doctor")
     help_text = call("run", "--help")
-    assert "model: audio_llm, cnn, cnn_text" in help_text and "corpus: audformat, cremad, demo, emodb, mine" in help_text
+    assert "model: audio_llm, cnn, cnn_text" in help_text
+    assert "corpus: audformat, cremad, demo, emodb, mine" in help_text
