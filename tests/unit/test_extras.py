@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = {"dev", "docs"}
 """Extras for development; nothing in the package imports what they bring."""
 IMPORTED_AFTER_A_CHECK = {
-    *("openai_client.py", "response_limit.py", "client.py", "endpoint.py", "request.py"),  # openai
+    *("openai_client.py", "response_limit.py", "client.py", "endpoint.py", "request.py", "batches.py"),  # openai
     *("application.py", "uploads.py", "server_metrics.py", "web_server.py"),  # the extra serve
 }
 """Modules that import an extra at the top; every module that imports them has called `extras.require`, or is one."""

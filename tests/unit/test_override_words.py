@@ -203,7 +203,7 @@ def test_the_help_of_run_py_explains_its_words(
         start(["--help", "corpus=emodb"], tmp_path, monkeypatch)
     text = capsys.readouterr().out
     assert not ended.value.code and text.startswith("Start one run, or a sweep") and "Powered by" not in text
-    assert "corpus: cremad, demo, emodb" in text and "name: emodb" in text and "Exit status: 0" in text
+    assert "corpus: audformat, cremad, demo" in text and "name: emodb" in text and "Exit status: 0" in text
     for line in re.findall(r"^  python run\.py (.*?)(?:  .*)?$", text, flags=re.MULTILINE):
         words = [word for word in shlex.split(line) if "=" in word]
         check_overrides(words, sweep="-m" in line)
