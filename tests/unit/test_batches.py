@@ -262,7 +262,7 @@ def test_an_error_that_concerns_every_line_stops_the_run_after_the_others_are_ke
     service: FakeBatchService, cfg: LlmConfig, tmp_path: Path
 ) -> None:
     def answer(body: dict[str, Any]) -> fake.Reply:
-        failing = body["messages"][1]["content"] == "7" and len(service.batches) == 1
+        failing = texts_of(service)[:1] == [body["messages"][1]["content"]]  # a line, not the first question
         return fake.error(404, "no such model", "model_not_found") if failing else fake.label("sad")
 
     service.answer = answer
