@@ -319,6 +319,9 @@ class Inputs(Protocol):
     def speech_encoder(self, rows: Sequence[Row], encoder: str, revision: str | None, device: str) -> FloatArray:
         """Return [N, layers, 2, width], mean and standard deviation over time of a Hugging Face encoder's layers."""
 
+    def class_scores(self, rows: Sequence[Row], checkpoint: str, revision: str | None, device: str) -> FloatArray:
+        """Return [N, K] scores of a Hugging Face audio-classification checkpoint's own labels."""
+
 
 EpochLog = Callable[[int, Mapping[str, float]], None]
 """Called with (epoch, metrics) once per epoch; the names are those in MLflow."""

@@ -16,7 +16,7 @@ from ser_bench.errors import SerBenchError
 from ser_bench.predictors.llm.prompting import question
 from ser_bench.predictors.network_predictor import TRAINING_ROWS_FILE
 from ser_bench.types import Predictions, Predictor, Row
-from tests.support import fake_openai, tiny_language_model
+from tests.support import fake_openai, tiny_audio_classifier, tiny_language_model
 from tests.support.fake_inputs import LABELS, TINY, FakeInputs, FakeMember, compose_config, rows
 
 TRAIN, VAL, TEST = rows(0, 48), rows(100, 12), rows(200, 31)
@@ -73,6 +73,8 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, Fa
             words = imported_words(folder) if name == "imported" else list(SMALL.get(name, ()))
             if name == "llm_lora":
                 words.append(f"model.base={tiny_language_model.write(folder / 'base', LABELS)}")
+            if name == "hf_classifier":
+                words.append(f"model.id={tiny_audio_classifier.write(folder / 'checkpoint', LABELS)}")
             cfg = compose_config(f"model={name}", *tiny, *words, "trainer.max_epochs=1")
             llm = LlmConfig(name="fake", model="m", base_url=server.base_url, api_key_env=KEY_VARIABLE, max_retries=0)
             if name == "audio_llm":

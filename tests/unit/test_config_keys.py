@@ -80,7 +80,10 @@ def another(value: Any, path: str) -> Any:
     if isinstance(value, str):
         return f"{value}x"
     if value is None:
-        return {"model.revision": "x", "text.languages": ["xx"], "model.layers": [1]}.get(path, guess_for_null(path))
+        lists = {"text.languages": ["xx"], "model.layers": [1], "model.trained_on": ["x"]}
+        return (lists | {"model.revision": "x"}).get(path, guess_for_null(path))
+    if isinstance(value, dict):
+        return value | {"x": "x"}
     return [*value, value[0]] if len(value) else ["x"]
 
 

@@ -38,9 +38,12 @@ CONTRADICTIONS = frozenset({"predictions", "scores", "repeated_predictions", "ar
 but the figures of the run cannot be relied on. Tags and exit statuses count such findings as leaks."""
 ADDED_LATER = ("scores", "repeated_predictions", "training_rows", "val_loss", "artifacts")
 """Questions that audits of versions without the tag `OPEN_TAG` did not ask."""
-NEVER_CHECKED = "choices made between runs, and the training data of pretrained weights"
-"""What no audit can see in one stored run."""
+CHOICES = "choices made between runs"
+NEVER_CHECKED = f"{CHOICES}, and the training data of pretrained weights"
+"""What no audit can see in one stored run; only `CHOICES` where the question `PRETRAINING` was answered."""
 
+PRETRAINING = "pretraining"
+"""Name of the question whether a checkpoint was trained on the tested corpus; asked where a predictor can answer it."""
 ADAPTATION = "adaptation"
 """Name of a finding that is no leak: which unlabelled clips of the tested speakers the predictor was given."""
 IMPORTED = "imported"
@@ -129,9 +132,15 @@ class Audit:
     @property
     def not_checked(self) -> tuple[str, ...]:
         """Names of the questions of the verdict that apply to the run, but were not answered."""
-        asked = (*AUDIO_AND_PEOPLE, *RECOMPUTED)
+        asked = (*AUDIO_AND_PEOPLE, *RECOMPUTED, PRETRAINING)
         unanswered = {finding.name for finding in self.findings if finding.share is None and finding.applies}
         return tuple(name for name in asked if name in unanswered)
+
+    @property
+    def never_checked(self) -> str:
+        """What this audit cannot see."""
+        answered = any(finding.name == PRETRAINING for finding in self.findings)
+        return CHOICES if answered else NEVER_CHECKED
 
     @property
     def tags(self) -> dict[str, str]:
@@ -149,7 +158,7 @@ class Audit:
         by_name = {finding.name: finding for finding in self.findings}
         text = self._verdict_of_leakage(by_name) if self.leaks else self._verdict_without_leakage(by_name)
         text += f"; not checked: {_in_words(self.not_checked)}" if self.not_checked else ""
-        return f"{text}; never checked: {NEVER_CHECKED}"
+        return f"{text}; never checked: {self.never_checked}"
 
     def _verdict_of_leakage(self, by_name: dict[str, Finding]) -> str:
         shown = [by_name[name] for name in self.leaks]
@@ -178,7 +187,7 @@ class Audit:
             "convicted": self.leakage_found,  # a stored name, read by programs
             "unannounced": self.unannounced,
             "not_checked": self.not_checked,
-            "never_checked": NEVER_CHECKED,
+            "never_checked": self.never_checked,
             **asdict(self),
         }
         return json.dumps(content, indent=1, ensure_ascii=False)
@@ -231,7 +240,7 @@ def not_checked_in_words(tags: Mapping[str, str]) -> str:
 
 
 def _in_words(names: Sequence[str]) -> str:
-    words = AUDIO_AND_PEOPLE | RECOMPUTED
+    words = AUDIO_AND_PEOPLE | RECOMPUTED | {PRETRAINING: "training data of the checkpoint"}
     return _joined([words.get(name, name) for name in names], "and")
 
 

@@ -14,6 +14,7 @@ from ser_bench.audit.finding import ADAPTATION, Audit, Finding
 from ser_bench.audit.inherited import inherited
 from ser_bench.audit.outdated_features import outdated_features
 from ser_bench.audit.overlap import near_identical, overlaps, predictions_match
+from ser_bench.audit.pretraining import check_pretraining
 from ser_bench.audit.repeated_predictions import check_repetition
 from ser_bench.audit.scaler import Read, check_scaler, stored_scaler
 from ser_bench.audit.scores import check_scores
@@ -24,7 +25,7 @@ from ser_bench.audit.validation import check_val_loss, remarks
 from ser_bench.config import Config, run_here
 from ser_bench.errors import BadClipError, CorpusError, SerBenchError, one_line
 from ser_bench.features.feature_store import Features
-from ser_bench.predictors import AnswersFromFile, CombinesRuns, ScalesFeatures
+from ser_bench.predictors import AnswersFromFile, CombinesRuns, ScalesFeatures, StatesTrainingData
 from ser_bench.predictors.network_predictor import rows_read
 from ser_bench.tracking import StoredRun
 from ser_bench.types import Clip, Corpus, Predictor, Split
@@ -128,6 +129,7 @@ def audit_run(
     findings.append(_artifacts(stored))
     combiner = check_combiner(stored.artifact("predictor"), cfg, split, clips)
     findings += [] if combiner is None else [combiner]
+    findings += _pretraining(cfg, split, clips)
     if imported:
         findings = with_unknown_training(findings, predictors.predictor_class(cfg.model.name).origin(cfg))
     findings = inherited(findings, _of_members(stored, cfg, clips, features, compute))
@@ -199,6 +201,14 @@ def _adaptation(cfg: Config) -> tuple[Finding, ...]:
         f"{number} {clips} of each tested speaker, which are not scored,"
     )  # fmt: skip
     return (Finding(ADAPTATION, f"adapt={cfg.adapt.name}: {used} were used without their labels"),)
+
+
+def _pretraining(cfg: Config, split: Split, clips: Mapping[str, Clip]) -> tuple[Finding, ...]:
+    """Return the finding about the training data of a checkpoint; () if the predictor states none."""
+    if not predictors.has_capability(cfg.model.name, StatesTrainingData):
+        return ()
+    tested = {clips[row.clip_id].corpus or cfg.corpus.name for row in split.test}
+    return (check_pretraining(predictors.predictor_class(cfg.model.name).training_data(cfg), tested),)
 
 
 def _limit(cfg: Config) -> str:

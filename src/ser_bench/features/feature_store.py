@@ -16,7 +16,7 @@ from ser_bench.cache import Cache
 from ser_bench.config import Config, LogMelConfig, Target, cache_dir
 from ser_bench.corpora import listener_votes
 from ser_bench.features import egemaps_functionals, fingerprint, log_mel, paper_features, prosody, text_embedding
-from ser_bench.features.encoders import huggingface_encoder, whisper_states
+from ser_bench.features.encoders import audio_classifier, huggingface_encoder, whisper_states
 from ser_bench.types import Clip, FloatArray, FusionMember, Row
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -187,6 +187,12 @@ class Features:
         """Return [N, layers, 2, width] of the clean clips, not standardised; see `huggingface_encoder.embed`."""
         cache = Cache(self._folder / "speech_encoder")
         return huggingface_encoder.embed(self.clips(rows), encoder, revision, device, cache)
+
+    @_stage("encoder")
+    def class_scores(self, rows: Sequence[Row], checkpoint: str, revision: str | None, device: str) -> FloatArray:
+        """Return the scores [N, K] of a checkpoint's own labels for the clean clips; see `audio_classifier`."""
+        cache = Cache(self._folder / "class_scores")
+        return audio_classifier.class_scores(self.clips(rows), checkpoint, revision, device, cache)
 
     def under(self, cfg: Config, members: Sequence[FusionMember] = ()) -> Features:
         """Return the features of the same clips under another run's configuration, with the members of that run."""

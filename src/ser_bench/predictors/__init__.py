@@ -17,6 +17,7 @@ from ser_bench.predictors.capabilities import (
     HasPrompt,
     PredictsHeldOut,
     ScalesFeatures,
+    StatesTrainingData,
     UsesLicensedParts,
 )
 from ser_bench.predictors.registry import (
@@ -41,6 +42,7 @@ __all__ = [
     "Need",
     "PredictsHeldOut",
     "ScalesFeatures",
+    "StatesTrainingData",
     "UsesLicensedParts",
     "build",
     "config_classes",

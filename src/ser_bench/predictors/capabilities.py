@@ -133,6 +133,15 @@ class UsesLicensedParts(ABC):
         """Return what a run with this configuration uses; paths as `weights.licensed_part` writes them."""
 
 
+class StatesTrainingData(ABC):
+    """Its pretrained weights may have been trained on the corpus that it is tested on."""
+
+    @classmethod
+    @abstractmethod
+    def training_data(cls, cfg: Config) -> dict[str, tuple[str, ...] | None]:
+        """Return name of the checkpoint → names of the corpora that it was trained on; None if they are not known."""
+
+
 class AnswersFromFile(ABC):
     """Its answers were made elsewhere and are read from a file: there is no model, and its training is not known."""
 

@@ -36,6 +36,8 @@ SAMPLE_RATE_HZ = 16_000
 BATCH_CLIPS = 8
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
+KEY = "model.encoder"
+"""Key that names the encoder, in error messages; `audio_classifier` has another one."""
 FILE_PATTERNS = ("*.json", "*.safetensors")
 """The files that are downloaded from a repository; all others are left out."""
 
@@ -75,7 +77,7 @@ def embed(clips: Sequence[Clip], encoder: str, revision: str | None, device: str
     return np.stack(CachedComputation(cache, key, compute, array_format(), "speech encoder states").values(clips))
 
 
-def home(encoder: str, revision: str | None) -> Path:
+def home(encoder: str, revision: str | None, key: str = KEY) -> Path:
     """Return the folder of configuration and weights: `encoder` itself, or the copy in the hub's cache.
 
     Raises:
@@ -83,7 +85,7 @@ def home(encoder: str, revision: str | None) -> Path:
     """
     folder = Path(encoder).expanduser()
     if not (folder / CONFIG_FILE).is_file():
-        folder = _fetched(encoder, revision)
+        folder = _fetched(encoder, revision, key)
     if not list(folder.glob("*.safetensors")):
         raise WeightsError(
             f"{encoder}: has no .safetensors, and pickled weights are not loaded; name a model.revision that has them, "
@@ -93,10 +95,10 @@ def home(encoder: str, revision: str | None) -> Path:
 
 
 @lru_cache(maxsize=8)
-def identity(encoder: str, revision: str | None) -> str:
+def identity(encoder: str, revision: str | None, key: str = KEY) -> str:
     """Return the hexadecimal sha256 of configuration and weights, which is part of the cache keys."""
     digest = hashlib.sha256()
-    for path in sorted(p for pattern in FILE_PATTERNS for p in home(encoder, revision).glob(pattern)):
+    for path in sorted(p for pattern in FILE_PATTERNS for p in home(encoder, revision, key).glob(pattern)):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
@@ -220,7 +222,7 @@ def _wants_unit_variance(folder: Path, model: Any) -> bool:
         return getattr(model.config, "feat_extract_norm", "group") == "layer"
 
 
-def _fetched(encoder: str, revision: str | None) -> Path:
+def _fetched(encoder: str, revision: str | None, key: str = KEY) -> Path:
     """Folder of the hub's copy; if the hub cannot be reached, of the copy in its cache."""
     if not extras.is_installed("transformers"):  # before the download
         extras.require("transformers", "model=ssl_probe")
@@ -237,7 +239,7 @@ def _fetched(encoder: str, revision: str | None) -> Path:
         except Exception as error:  # huggingface_hub's and its HTTP client's errors have no common base class
             failure = failure or error
     raise WeightsError(
-        f"model.encoder={encoder}: no folder with a {CONFIG_FILE}, and not available from the hub "
+        f"{key}={encoder}: no folder with a {CONFIG_FILE}, and not available from the hub "
         f"({_first_line(failure)[:160]}); "
         "check the name, or give a folder that save_pretrained wrote"
     ) from failure
