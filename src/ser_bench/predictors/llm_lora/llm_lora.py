@@ -175,6 +175,7 @@ class LlmLora(LightPredictor, PredictsHeldOut, UsesLicensedParts):
             SerBenchError: not trained, or its probabilities are not finite.
         """
         import torch
+        from tqdm import tqdm
 
         if self._network is None:
             raise SerBenchError("this llm_lora is not trained; call fit, or load a stored run")
@@ -183,11 +184,13 @@ class LlmLora(LightPredictor, PredictsHeldOut, UsesLicensedParts):
         probabilities = np.empty((len(rows), len(self._labels)), dtype=np.float32)
         tokens = self._tokens(rows)
         started = time.perf_counter()
-        with torch.inference_mode():
+        shown = tqdm(total=len(rows), desc="llm_lora", unit="clip", disable=self._hides_progress(len(rows)))
+        with shown, torch.inference_mode():
             for start in range(0, len(rows), BATCH_CLIPS):
                 part = tokens[start : start + BATCH_CLIPS]
                 states = network.states(part, max(map(len, part))).to(device)
                 probabilities[start : start + len(part)] = network(states).float().softmax(1).cpu().numpy()
+                shown.update(len(part))
         seconds = time.perf_counter() - started
         network.cpu()
         if not np.isfinite(probabilities).all():
